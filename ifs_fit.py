@@ -1,0 +1,470 @@
+"""The inverse problem: from a target picture to the maps of an IFS whose attractor looks like it.
+
+Many starts are fitted as one batch, from coarse pictures to fine ones; the converged attractor decides which of them
+go on. `fit` yields states and knows nothing of files, bars or frames.
+
+Letters in shapes: B systems fitted side by side, n maps, S side of the picture.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+import ifs_metrics
+import ifs_raster
+from ifs_model import (
+    WINDOW,
+    Map,
+    area_weights,
+    attractor_points,
+    blur_matrix,
+    contract,
+    coverage,
+    frame,
+    singular_values,
+    splat,
+    words_by_weight,
+    words_of_depth,
+)
+
+REFRESH = 10  # steps between two choices of the words
+MAX_POINTS = 16_000_000
+THIN = 2.5  # half thickness in pixels up to which a picture counts as drawn with a pen
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The initial maps of a target and the hyperparameters of its fit. Raises ValueError for a field out of range."""
+
+    maps: int | Sequence[Map] = 12  # the initial maps, or how many to start from at random
+    depth: int | None = None  # letters in a word: all n^depth words are drawn; None: words of about equal weight
+    points: int = 40_000  # points drawn at full size when depth is None
+    size: int = 256  # side of the picture that is fitted, in pixels
+    steps: int = 500  # steps of the optimiser, all stages together
+    starts: int = 32  # systems that start, as one batch
+    jitter: float = 0.05  # spread of the starts around initial maps that are given
+    stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
+    rate: float = 0.03  # learning rate at the start
+    blur: float = 2.0  # sigma of the splat at the start, in pixels of the first, coarse picture
+    pull: float = 0.1  # how strongly stray points are pulled towards the target
+    solidity: float = 1.0  # alpha, as a multiple of what suits points spread evenly over the target
+    bound: float = 0.97  # largest singular value of a map
+    seed: int = 0
+
+    def __post_init__(self):
+        ranges = {
+            "depth": (1, 64),
+            "points": (100, MAX_POINTS),
+            "size": (8, 4096),
+            "steps": (1, 1_000_000),
+            "starts": (1, 100_000),
+            "jitter": (0.0, 1.0),
+            "stroke": (0.0, 1.0),
+            "rate": (1e-6, 1.0),
+            "blur": (0.3, 64.0),
+            "pull": (0.0, 100.0),
+            "solidity": (0.1, 100.0),
+            "bound": (0.1, 0.99),
+            "seed": (0, 2**63 - 1),
+        }
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ranges or (value is None and field.default is None):
+                continue
+            low, high = ranges[field.name]
+            kind = int if isinstance(high, int) else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                noun = "a whole number" if kind is int else "a number"
+                raise ValueError(f"Setup.{field.name} must be {noun} from {low} to {high}, not {value!r}")
+        if isinstance(self.maps, int):
+            if not 1 <= self.maps <= 1000:
+                raise ValueError(f"Setup.maps must be from 1 to 1000 maps, not {self.maps}")
+        else:
+            self._check_maps()
+        if self.depth is not None and self.n**self.depth > MAX_POINTS:
+            raise ValueError(f"Setup.depth {self.depth} would draw {self.n}^{self.depth} points; at most {MAX_POINTS}")
+
+    def _check_maps(self) -> None:
+        try:
+            maps = torch.tensor(self.maps, dtype=torch.float64)
+        except (TypeError, ValueError):
+            maps = torch.zeros(0)
+        if maps.ndim != 3 or maps.shape[1:] != (2, 3) or not 1 <= len(maps) <= 1000:
+            raise ValueError("Setup.maps must be 1 to 1000 maps of 2 × 3 numbers, such as similarity(0.5, at=(0, 0.4))")
+        if not maps.isfinite().all() or maps.abs().max() > 100:
+            raise ValueError("Setup.maps must hold finite numbers from -100 to 100")
+        wide = singular_values(maps)[:, 0]
+        if wide.max() >= 1:
+            raise ValueError(f"Setup.maps[{int(wide.argmax())}] must shrink the world; it stretches by {wide.max():.3f}")
+        object.__setattr__(self, "maps", tuple(tuple(tuple(row) for row in map_) for map_ in maps.tolist()))
+
+    @property
+    def n(self) -> int:
+        """The number of maps."""
+        return self.maps if isinstance(self.maps, int) else len(self.maps)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One level of the way from coarse to fine."""
+
+    size: int  # side of the picture in pixels
+    points: int  # points drawn of each system
+    systems: int  # how many go on into this stage
+    steps: int
+    rates: tuple[float, float]  # learning rate, first and last
+    blurs: tuple[float, float]  # sigma of the splat in pixels, first and last
+
+
+def stages(setup: Setup) -> list[Stage]:
+    """The plan of a fit: a quarter of the size with all starts, then half of it with a few, then the winner alone."""
+    plan = []
+    for scale, systems, share, rates, blurs in (
+        (4, setup.starts, 0.4, (1.0, 0.17), (1.0, 0.35)),
+        (2, min(2, setup.starts), 0.3, (0.33, 0.067), (0.5, 0.3)),
+        (1, 1, 0.3, (0.13, 0.01), (0.5, 0.3)),
+    ):
+        size = max(setup.size // scale, min(setup.size, 32))
+        plan.append(
+            Stage(
+                size=size,
+                points=max(400, round(setup.points * (size / setup.size) ** 2)),
+                systems=systems,
+                steps=max(1, round(setup.steps * share)),
+                rates=(setup.rate * rates[0], setup.rate * rates[1]),
+                blurs=(setup.blur * blurs[0], setup.blur * blurs[1]),
+            )
+        )
+    return plan
+
+
+@dataclass(frozen=True)
+class State:
+    """What a fit has reached. Maps are float64 tensors (n, 2, 3) on the CPU."""
+
+    step: int
+    steps: int
+    size: int  # side of the picture of this stage, in pixels
+    loss: float  # of the leader, the system with the least loss
+    iou: float  # of the leader's converged attractor with the target, at full size
+    maps: Tensor  # of the leader
+    stroke: float
+    picture: Tensor  # (S, S) coverage of the leader's converged attractor at full size
+    trace: list[dict]  # step, size, loss and iou of every state so far
+    path: list[tuple[int, Tensor, float]]  # the leader's (step, maps, stroke) at each state since its start
+    best_iou: float  # the best of all states so far, by the converged attractor
+    best_maps: Tensor
+    best_stroke: float
+    resume: dict  # what `fit` needs to go on from here
+
+
+# --- Starts ---
+
+
+def random_maps(target: Tensor, starts: int, n: int, generator: torch.Generator) -> Tensor:
+    """Random systems (B, n, 2, 3) whose maps share the picture (S, S) out among themselves.
+
+    The maps send the picture's centre of mass to the centres of a k-means clustering of its pixels (a few rounds of
+    Lloyd's algorithm from random pixels), shrink it to its cluster's share of the area, and turn, stretch and reflect
+    it at random.
+    """
+    coarse = F.adaptive_avg_pool2d(target[None, None].cpu(), min(64, len(target)))[0, 0]
+    side = len(coarse)
+    at = (2 * torch.arange(side) + 1) / side - 1
+    row, column = (coarse >= min(0.5, float(coarse.max()))).nonzero().unbind(1)
+    pixels, mass = torch.stack([at[column], -at[row]], dim=1), coarse[row, column]
+    middle = (pixels * mass[:, None]).sum(0) / mass.sum()
+    systems = []
+    for _ in range(starts):
+        centres = pixels[torch.multinomial(mass, n, replacement=len(mass) < n, generator=generator)]
+        for _ in range(3):
+            owner = F.one_hot(torch.cdist(pixels, centres).argmin(1), n) * mass[:, None]
+            share = owner.sum(0)
+            centres = (owner.T @ pixels) / share.clamp(min=1e-6)[:, None]
+        scale = (share / share.sum()).sqrt()
+        turn, lean = 2 * math.pi * torch.rand(2, n, generator=generator)
+        stretch = torch.exp(0.3 * torch.randn(n, generator=generator))
+        sign = torch.randint(0, 2, (n,), generator=generator) * 2.0 - 1
+        axes = torch.stack([scale * stretch, sign * scale / stretch], dim=-1)
+        linear = _rotations(turn) @ (axes[:, :, None] * _rotations(lean))
+        systems.append(torch.cat([linear, (centres - linear @ middle)[..., None]], dim=-1))
+    return torch.stack(systems)
+
+
+def _rotations(angles: Tensor) -> Tensor:
+    c, s = angles.cos(), angles.sin()
+    return torch.stack([c, -s, s, c], dim=-1).unflatten(-1, (2, 2))
+
+
+def pen_radius(target: Tensor) -> float:
+    """Half the thickness, in world units, of a picture (S, S) drawn with a thin pen; 0 for a solid one.
+
+    Along a strip of half-width w, the mean distance of its points to the outside is w / 2.
+    """
+    pixels = ifs_metrics.on(target.cpu())
+    inside = torch.from_numpy(distance_transform_edt(pixels.numpy()))[pixels]
+    half_width = 2 * (float(inside.mean()) - 0.5) if len(inside) else 0.0
+    return max(half_width, 0.5) * 2 / len(target) if half_width <= THIN else 0.0
+
+
+def initial_systems(target: Tensor, setup: Setup) -> Tensor:
+    """The systems (B, n, 2, 3) that a fit starts from: the setup's maps and jittered copies, or random ones."""
+    generator = torch.Generator().manual_seed(setup.seed)
+    if isinstance(setup.maps, int):
+        return contract(random_maps(target, setup.starts, setup.maps, generator), min(0.9, setup.bound))
+    maps = torch.tensor(setup.maps)
+    noise = setup.jitter * torch.randn(setup.starts, *maps.shape, generator=generator)
+    noise[0] = 0
+    return contract(maps + noise, setup.bound)
+
+
+# --- The objective and its optimiser ---
+
+
+class Objective:
+    """The loss of B systems against a target picture, at one stage of the fit."""
+
+    def __init__(self, target: Tensor, stage: Stage, setup: Setup):
+        self.stage, self.setup = stage, setup
+        self.target = F.adaptive_avg_pool2d(target[None, None], stage.size)[0, 0]
+        outside = ifs_metrics.on(self.target).logical_not().cpu().numpy()
+        away = distance_transform_edt(outside) / stage.size if not outside.all() else 0 * outside
+        self.away = torch.from_numpy(away).to(self.target)
+        self.frame = torch.tensor(frame(WINDOW, stage.size), device=target.device)
+        self.words: tuple[Tensor, Tensor] | None = None
+
+    def refresh(self, maps: Tensor, stroke: Tensor | None, blur: float) -> None:
+        """Fix what holds until the next call: the words that are drawn, and alpha.
+
+        Alpha is the one with which points spread evenly over the target would look most like it, at this blur.
+        """
+        spread = self._spread(stroke if stroke is None else stroke.detach().mean(), blur)
+        even = spread @ self.target @ spread
+        trials = torch.logspace(-0.5, 1.0, 16, device=even.device)
+        misfit = (coverage(even, trials[:, None, None]) - self.target).square().mean((1, 2))
+        self.alpha = self.setup.solidity * float(trials[misfit.argmin()] * self.target.sum())
+        n, depth = maps.shape[-3], self.setup.depth
+        if depth is None:
+            words = words_by_weight(area_weights(maps), round(self.stage.points**0.5))
+            self.words = (words, words)
+        elif self.words is None:
+            self.words = tuple(words_of_depth(n, part, maps.device) for part in (depth - depth // 2, depth // 2))
+
+    def _spread(self, stroke: Tensor | None, blur: float) -> Tensor:
+        """The blur of the splat and the pen, as a matrix. A disc of radius r has the variance r²/4 along each axis."""
+        if stroke is not None:
+            blur = (blur**2 + (stroke * self.stage.size / 4) ** 2).sqrt()
+        return blur_matrix(self.stage.size, blur, self.target)
+
+    def __call__(self, maps: Tensor, stroke: Tensor | None, blur: float) -> Tensor:
+        """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
+        points, weights = attractor_points(maps, area_weights(maps), self.words, self.frame)
+        density = splat(points, weights, self.stage.size)
+        spread = self._spread(stroke, blur)
+        error = coverage(spread @ density @ spread, self.alpha) - self.target
+        beyond = (points - points.detach().clamp(0, self.stage.size - 1)).abs().sum(1) / self.stage.size
+        stray = (density * self.away).sum((1, 2)) + (weights * beyond).sum(1)
+        loss = error.square().mean((1, 2)) + self.setup.pull * stray
+        for _ in range(4):
+            if error.shape[-1] < 8:
+                break
+            error = F.avg_pool2d(error, 2)
+            loss = loss + error.square().mean((1, 2))
+        return loss
+
+
+def descend(objective: Objective, run: dict) -> Tensor:
+    """One step of Adam (Kingma & Ba 2015) on all systems of `run`.
+
+    Afterwards the maps are projected to contractions. Changes `run` and returns the losses (B,) before the step.
+    """
+    stage, setup = objective.stage, objective.setup
+    share = run["stage_step"] / max(1, stage.steps - 1)
+    rate = stage.rates[1] + (stage.rates[0] - stage.rates[1]) * (1 + math.cos(math.pi * share)) / 2
+    blur = stage.blurs[0] * (stage.blurs[1] / stage.blurs[0]) ** share
+    if run["stage_step"] % REFRESH == 0:
+        objective.refresh(run["maps"], run["stroke"], blur)
+    pen_moves = run["stroke"] is not None and stage.size == setup.size  # a coarse picture does not show the pen
+    names = ["maps", "stroke"] if pen_moves else ["maps"]
+    leaves = [run[name].requires_grad_() for name in names]
+    loss = objective(run["maps"], run["stroke"], blur)
+    gradients = torch.autograd.grad(loss.sum(), leaves)
+    run["adam_step"] += 1
+    k = run["adam_step"]
+    with torch.no_grad():
+        for name, gradient in zip(names, gradients, strict=True):
+            first, second = run["first"][name], run["second"][name]
+            gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+            first.lerp_(gradient, 0.1)
+            second.lerp_(gradient.square(), 0.01)
+            update = first / (1 - 0.9**k) / ((second / (1 - 0.99**k)).sqrt() + 1e-8)
+            run[name] = run[name].detach() - (rate if name == "maps" else 0.03 * rate) * update
+        run["maps"] = contract(run["maps"], setup.bound)
+        if run["stroke"] is not None:
+            run["stroke"] = run["stroke"].clamp(min=0)
+    return loss.detach()
+
+
+# --- The search ---
+
+
+def judge(maps: Tensor, target: Tensor, stroke: float = 0.0, search_stroke: bool = False) -> tuple[float, float, Tensor]:
+    """IoU of the converged attractor with the target (S, S), the stroke it was drawn with, and its coverage (S, S).
+
+    With `search_stroke`, the stroke is the one of all radii up to a sixteenth of the picture that gives the best IoU;
+    it must beat no stroke at all by 0.002.
+    """
+    maps, size = maps.detach().double(), len(target)
+    if search_stroke:
+        near = ifs_raster.distance(maps, WINDOW, size * 3, margin=0.125)[1::3, 1::3]
+        stroke = best_radius(near, ifs_metrics.on(target), finest=2 / size)
+    picture = ifs_raster.occupancy(maps, WINDOW, size, stroke=stroke, supersample=6 if stroke > 0 else 3)
+    score = ifs_metrics.iou(picture, target)
+    if search_stroke and stroke > 0:
+        bare = judge(maps, target)
+        if bare[0] > score - 0.002:
+            return bare
+    return score, stroke, picture
+
+
+def best_radius(near: Tensor, wanted: Tensor, finest: float) -> float:
+    """The radius r for which {near <= r} has the best IoU with `wanted`; 0 if it is below `finest` / 4.
+
+    near: distances (S, S) in world units; wanted: booleans (S, S).
+    """
+    radii, order = near.flatten().sort()
+    hits = wanted.flatten()[order].cumsum(0)
+    scores = hits / (int(wanted.sum()) + torch.arange(1, len(hits) + 1, device=hits.device) - hits)
+    last = torch.cat([radii[1:] > radii[:-1], radii.new_ones(1) > 0])  # the last pixel of each radius
+    radius = float(radii[(scores * last * (radii <= 0.125)).argmax()])
+    return radius if radius >= finest / 4 else 0.0
+
+
+def begin(target: Tensor, setup: Setup, device: torch.device | str) -> dict:
+    """The run that `fit` starts from: everything that its loop changes, in plain types and tensors."""
+    maps = initial_systems(target, setup).to(device)
+    radius = pen_radius(target) if setup.stroke is None else setup.stroke
+    stroke = torch.full(maps.shape[:1], radius, device=device) if radius > 0 else None
+    return {
+        "stage": 0,
+        "stage_step": 0,
+        "step": 0,
+        "maps": maps,
+        "stroke": stroke,
+        **_still(maps, stroke),
+        "trace": [],
+        "path_steps": [],
+        "path_maps": [],
+        "path_stroke": [],
+        "best_iou": -1.0,
+        "best_maps": maps[0],
+        "best_stroke": radius,
+    }
+
+
+def _still(maps: Tensor, stroke: Tensor | None) -> dict:
+    """The moments of an optimiser that has not moved yet."""
+    zeros = {"maps": torch.zeros_like(maps), "stroke": None if stroke is None else torch.zeros_like(stroke)}
+    return {"adam_step": 0, "first": zeros, "second": {k: v if v is None else v.clone() for k, v in zeros.items()}}
+
+
+def fit(
+    target: Tensor, setup: Setup, device: torch.device | str = "cpu", every: int = REFRESH, resume: dict | None = None
+) -> Iterator[State]:
+    """Fit an IFS to a target picture; yield a State at the start, each `every` steps, and at the end of each stage.
+
+    Target: coverage (S, S) in [0, 1], with S = setup.size. `every` is rounded up to a multiple of REFRESH. `resume`
+    is the `resume` of an earlier state: the fit goes on from there as if it had never stopped; a fit that was
+    complete repeats its last stage from the best maps it had found.
+    """
+    target = target.to(device)
+    plan = stages(setup)
+    every = max(1, -(-every // REFRESH)) * REFRESH
+    run = begin(target, setup, device) if resume is None else _resumed(resume, len(plan), device)
+    steps = run["step"] - run["stage_step"] + sum(stage.steps for stage in plan[run["stage"] :])
+    while run["stage"] < len(plan):
+        stage = plan[run["stage"]]
+        if len(run["maps"]) > stage.systems:
+            _select(run, target, stage)
+        objective = Objective(target, stage, setup)
+        if run["step"] == 0:
+            objective.refresh(run["maps"], run["stroke"], stage.blurs[0])
+            with torch.no_grad():
+                loss = objective(run["maps"], run["stroke"], stage.blurs[0])
+            yield _report(run, target, stage.size, steps, loss, search_stroke=False)
+        for k in range(run["stage_step"], stage.steps):
+            loss = descend(objective, run)
+            run["step"] += 1
+            run["stage_step"] = k + 1
+            if run["stage_step"] == stage.steps:
+                run.update(stage=run["stage"] + 1, stage_step=0, **_still(run["maps"], run["stroke"]))
+            if run["stage_step"] % every == 0:
+                last = run["stage"] == len(plan)
+                yield _report(run, target, stage.size, steps, loss, search_stroke=last and setup.stroke != 0)
+
+
+def _select(run: dict, target: Tensor, stage: Stage) -> None:
+    """Keep the systems whose converged attractors are most like the target, at the size of the stage."""
+    coarse = F.adaptive_avg_pool2d(target[None, None], stage.size)[0, 0]
+    strokes = [0.0] * len(run["maps"]) if run["stroke"] is None else run["stroke"].tolist()
+    scores = [judge(maps, coarse, stroke)[0] for maps, stroke in zip(run["maps"], strokes, strict=True)]
+    kept = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.systems].to(target.device)
+    run["maps"] = run["maps"][kept]
+    run["path_maps"] = [maps[kept.cpu()] for maps in run["path_maps"]]
+    if run["stroke"] is not None:
+        run["stroke"] = run["stroke"][kept]
+        run["path_stroke"] = [stroke[kept.cpu()] for stroke in run["path_stroke"]]
+    run.update(_still(run["maps"], run["stroke"]))
+
+
+def _report(run: dict, target: Tensor, size: int, steps: int, loss: Tensor, search_stroke: bool) -> State:
+    """Judge the leader, remember the best, and record the path of every system."""
+    systems = len(run["maps"])
+    stroke = torch.zeros(systems) if run["stroke"] is None else run["stroke"].detach().cpu()
+    run["path_steps"].append(run["step"])
+    run["path_maps"].append(run["maps"].detach().cpu())
+    run["path_stroke"].append(stroke.clone())
+    leader = int(loss.nan_to_num(nan=torch.inf).argmin())
+    maps = run["maps"][leader].detach()
+    iou, radius, picture = judge(maps, target, float(stroke[leader]), search_stroke)
+    run["path_stroke"][-1][leader] = radius
+    if iou > run["best_iou"]:
+        run.update(best_iou=iou, best_maps=maps, best_stroke=radius)
+    run["trace"].append({"step": run["step"], "size": size, "loss": float(loss[leader]), "iou": iou})
+    path = zip(run["path_steps"], run["path_maps"], run["path_stroke"], strict=True)
+    return State(
+        step=run["step"],
+        steps=steps,
+        size=size,
+        loss=float(loss[leader]),
+        iou=iou,
+        maps=maps.double().cpu(),
+        stroke=radius,
+        picture=picture.cpu(),
+        trace=list(run["trace"]),
+        path=[(step, systems[leader].double(), float(strokes[leader])) for step, systems, strokes in path],
+        best_iou=run["best_iou"],
+        best_maps=run["best_maps"].double().cpu(),
+        best_stroke=run["best_stroke"],
+        resume=copy.deepcopy(run),
+    )
+
+
+def _resumed(resume: dict, stage_count: int, device: torch.device | str) -> dict:
+    """The run of an earlier state, on this device; that of a complete fit is set back to the start of its last stage."""
+    run = copy.deepcopy(resume)
+    if run["stage"] == stage_count:
+        maps = run["best_maps"][None]
+        stroke = None if run["stroke"] is None else torch.full((1,), run["best_stroke"])
+        run.update(stage=stage_count - 1, stage_step=0, maps=maps, stroke=stroke, **_still(maps, stroke))
+    for name in ("maps", "stroke", "best_maps"):
+        run[name] = None if run[name] is None else run[name].to(device)
+    for moment in ("first", "second"):
+        run[moment] = {name: None if value is None else value.to(device) for name, value in run[moment].items()}
+    return run

@@ -1,0 +1,256 @@
+"""An iterated function system and its differentiable picture.
+
+Maps become words, words become points, points are splatted into a density, and the density saturates into a
+coverage: the soft picture of the attractor. Everything is a tensor program over leading batch dimensions, so
+that many systems (restarts, targets) are rendered and fitted at once.
+
+Letters in shapes: B any batch dimensions, n maps, K words, L letters of a word, P points, S side of the picture.
+World: x right, y up; a window is (xmin, xmax, ymin, ymax). Pixels: u right, v down, pixel centres at integers.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+WINDOW = (-1.0, 1.0, -1.0, 1.0)
+MAX_SINGULAR = 0.97
+Map = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+# --- Maps: (B, n, 2, 3), f(x) = A x + t with A = maps[..., :2] and t = maps[..., 2] ---
+
+
+def affine(a: float, b: float, c: float, d: float, x: float = 0.0, y: float = 0.0) -> Map:
+    """The map (X, Y) -> (a X + b Y + x, c X + d Y + y)."""
+    return ((a, b, x), (c, d, y))
+
+
+def similarity(scale: float, degrees: float = 0.0, at: tuple[float, float] = (0.0, 0.0), mirror: bool = False) -> Map:
+    """The map that shrinks the world by `scale`, turns it by `degrees` (counter-clockwise) and moves (0, 0) to `at`.
+
+    With `mirror`, the world is first reflected in the x axis.
+    """
+    c, s = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
+    return affine(c, s, s, -c, *at) if mirror else affine(c, -s, s, c, *at)
+
+
+def compose(f: Tensor, g: Tensor) -> Tensor:
+    """The maps f∘g, of shapes (..., 2, 3) that broadcast."""
+    moved = f[..., :2] @ g
+    return torch.cat([moved[..., :2], moved[..., 2:] + f[..., 2:]], dim=-1)
+
+
+def apply(maps: Tensor, points: Tensor) -> Tensor:
+    """Images of points (..., P, 2) under maps (..., 2, 3), the batch dimensions of which broadcast."""
+    return points @ maps[..., :2].mT + maps[..., None, :, 2]
+
+
+def singular_values(maps: Tensor) -> Tensor:
+    """The two singular values of A, the larger first: (..., 2) for maps (..., 2, 3)."""
+    turn, flip = _turn_and_flip(maps)
+    return torch.stack([turn.norm(dim=-1) + flip.norm(dim=-1), (turn.norm(dim=-1) - flip.norm(dim=-1)).abs()], dim=-1)
+
+
+def determinants(maps: Tensor) -> Tensor:
+    """det A, the signed factor by which a map scales areas: (...) for maps (..., 2, 3)."""
+    return maps[..., 0, 0] * maps[..., 1, 1] - maps[..., 0, 1] * maps[..., 1, 0]
+
+
+def contract(maps: Tensor, bound: float = MAX_SINGULAR) -> Tensor:
+    """The nearest maps (in the Frobenius norm) whose singular values are at most `bound`; same shape, same t.
+
+    A 2×2 matrix is z -> α z + β z̄ on the complex plane, and its singular values are |α| + |β| and ||α| - |β||;
+    clamping them therefore only rescales α and β.
+    """
+    turn, flip = _turn_and_flip(maps)
+    q, r = turn.norm(dim=-1), flip.norm(dim=-1)
+    larger, smaller = (q + r).clamp(max=bound), (q - r).clamp(-bound, bound)
+    tiny = torch.finfo(maps.dtype).tiny
+    turn = turn * ((larger + smaller) / 2 / q.clamp(min=tiny))[..., None]
+    flip = flip * ((larger - smaller) / 2 / r.clamp(min=tiny))[..., None]
+    (c, s), (e, g) = turn.unbind(-1), flip.unbind(-1)
+    linear = torch.stack([c + e, g - s, g + s, c - e], dim=-1).unflatten(-1, (2, 2))
+    inside = (q + r <= bound)[..., None, None]
+    return torch.cat([torch.where(inside, maps[..., :2], linear), maps[..., 2:]], dim=-1)
+
+
+def _turn_and_flip(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """α and β of A = (z -> α z + β z̄), as real pairs (..., 2)."""
+    (a, b), (c, d) = (row.unbind(-1) for row in maps[..., :2].unbind(-2))
+    return torch.stack([a + d, c - b], dim=-1) / 2, torch.stack([a - d, c + b], dim=-1) / 2
+
+
+def fixed_points(maps: Tensor) -> Tensor:
+    """The fixed point of each map: (..., 2) for maps (..., 2, 3)."""
+    eye = torch.eye(2, dtype=maps.dtype, device=maps.device)
+    return torch.linalg.solve(eye - maps[..., :2], maps[..., 2])
+
+
+def area_weights(maps: Tensor, floor: float = 0.02) -> Tensor:
+    """Probabilities (B, n) in proportion to |det A|, which spread points evenly over a solid attractor.
+
+    A map flatter than `floor` (ratio of its singular values) counts as if it had that ratio: a map of rank one,
+    such as the stem of Barnsley's fern, still gets its points.
+    """
+    large, small = singular_values(maps).unbind(-1)
+    area = large * torch.maximum(small, floor * large) + 1e-9
+    return area / area.sum(-1, keepdim=True)
+
+
+def centroid(maps: Tensor, weights: Tensor) -> Tensor:
+    """Centre of mass (B, 2) of the invariant measure: the solution of m = Σ p_i f_i(m)."""
+    mean = (weights[..., None, None] * maps).sum(-3)
+    eye = torch.eye(2, dtype=maps.dtype, device=maps.device)
+    return torch.linalg.solve(eye - mean[..., :2], mean[..., 2])
+
+
+# --- Words: (B, K, L) letters 0 … n-1; the letter n is the identity and pads shorter words ---
+
+
+def words_of_depth(n: int, depth: int, device: torch.device | str | None = None) -> Tensor:
+    """All n^depth words of `depth` letters, in lexicographic order: (n^depth, depth)."""
+    letters = torch.arange(n, device=device)
+    return torch.cartesian_prod(*[letters] * depth).reshape(-1, depth) if depth else letters.new_zeros(1, 0)
+
+
+def words_by_weight(weights: Tensor, count: int) -> Tensor:
+    """About `count` words of nearly equal weight that together stand for the whole measure: (B, K, L).
+
+    Starting from the empty word, the heaviest word is replaced by its n children until the next replacement would
+    give more than `count` words. No word is a prefix of another, and their weights sum to one, so that
+    Σ p_w f_w#μ = μ holds for them as it does for all words of one depth; but no map is sampled too thinly because
+    it is large. K depends on n and `count` alone. Weights are (B, n).
+    """
+    batch, n = weights.shape[:-1], weights.shape[-1]
+    p = weights.detach().reshape(-1, n)
+    rows, rounds = torch.arange(len(p), device=p.device), max(1, (count - 1) // (n - 1)) if n > 1 else 24
+    size = 1 + rounds * (n - 1)
+    weight = torch.zeros(len(p), size, dtype=p.dtype, device=p.device)
+    weight[:, 0] = 1
+    words = torch.full((len(p), size, 8), n, dtype=torch.long, device=p.device)
+    length = torch.zeros(len(p), size, dtype=torch.long, device=p.device)
+    letters = torch.arange(n, device=p.device)
+    for done in range(rounds):
+        parent = weight.argmax(1)
+        longest = length[rows, parent]
+        if done % 8 == 0 and int(length.max()) + 8 > words.shape[-1]:  # room for the letters of eight rounds
+            words = torch.cat([words, torch.full_like(words[..., :8], n)], dim=-1)
+        first = 1 + done * (n - 1)  # child 0 takes the place of its parent, the others the next free places
+        places = torch.cat([parent[:, None], (first + letters[: n - 1]).expand(len(p), -1)], dim=1)
+        spelling = words[rows, parent][:, None].repeat(1, n, 1)
+        spelling.scatter_(2, longest[:, None, None].expand(-1, n, 1), letters[:, None].expand(len(p), n, 1))
+        words[rows[:, None], places] = spelling
+        weight[rows[:, None], places] = weight[rows, parent][:, None] * p
+        length[rows[:, None], places] = longest[:, None] + 1
+    return words[..., : int(length.max())].unflatten(0, batch)
+
+
+def word_maps(maps: Tensor, words: Tensor) -> Tensor:
+    """The compositions f_w1∘…∘f_wL as maps (B, K, 2, 3), from maps (B, n, 2, 3) and words (K, L) or (B, K, L)."""
+    identity = torch.eye(2, 3, dtype=maps.dtype, device=maps.device).expand(*maps.shape[:-3], 1, 2, 3)
+    alphabet = torch.cat([maps, identity], dim=-3)
+    words = words.expand(*maps.shape[:-3], *words.shape[-2:])
+    index = words.flatten(-2)[..., None, None].expand(*words.shape[:-2], -1, 2, 3)
+    letters = alphabet.gather(-3, index).unflatten(-3, words.shape[-2:])  # (B, K, L, 2, 3)
+    if words.shape[-1] == 0:
+        return identity.expand(*words.shape[:-1], 2, 3)
+    while letters.shape[-3] > 1:  # neighbours are joined in pairs: log2 L rounds
+        even = letters[..., : letters.shape[-3] // 2 * 2, :, :]
+        joined = compose(even[..., 0::2, :, :], even[..., 1::2, :, :])
+        letters = torch.cat([joined, letters[..., even.shape[-3] :, :, :]], dim=-3)
+    return letters[..., 0, :, :]
+
+
+def word_weights(weights: Tensor, words: Tensor) -> Tensor:
+    """The product (B, K) of the weights (B, n) of a word's letters, for words (K, L) or (B, K, L)."""
+    alphabet = torch.cat([weights, torch.ones_like(weights[..., :1])], dim=-1)
+    words = words.expand(*weights.shape[:-1], *words.shape[-2:])
+    return alphabet.gather(-1, words.flatten(-2)).unflatten(-1, words.shape[-2:]).prod(-1)
+
+
+# --- Points and pictures ---
+
+
+def frame(window: tuple[float, float, float, float], size: int) -> list[list[float]]:
+    """The world-to-pixel map of a size × size picture of `window`, as 2 × 3 numbers: the one place that flips y."""
+    xmin, xmax, ymin, ymax = window
+    sx, sy = size / (xmax - xmin), size / (ymax - ymin)
+    return [[sx, 0.0, -xmin * sx - 0.5], [0.0, -sy, ymax * sy - 0.5]]
+
+
+def attractor_points(maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor], to: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (B, 2, P) of the attractor, seen through the map `to` (2, 3), and their weights (B, P).
+
+    The points are f_v(f_w(m)) for every v of words[0] and w of words[1], with m the centroid of the measure: all
+    pairs at the cost of a matrix product with an inner dimension of three. Words are (K, L) or (B, K, L).
+    """
+    outer = compose(to, word_maps(maps, words[0]))
+    inner = apply(word_maps(maps, words[1]), centroid(maps, weights)[..., None, None, :]).squeeze(-2)
+    homogeneous = torch.cat([inner, torch.ones_like(inner[..., :1])], dim=-1)
+    points = outer.transpose(-3, -2) @ homogeneous.mT[..., None, :, :]  # (B, 2, K, 3) @ (B, 1, 3, M)
+    shares = word_weights(weights, words[0])[..., :, None] * word_weights(weights, words[1])[..., None, :]
+    return points.flatten(-2), shares.flatten(-2)
+
+
+class _Splat(torch.autograd.Function):
+    """Bilinear scatter of weighted points into a picture; the backward pass gathers at the same four pixels.
+
+    The picture is padded by two pixels on each side. Coordinates are clamped to the padding, so that points outside
+    fall on pixels that are cropped: they add nothing and receive no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, points: Tensor, weights: Tensor, size: int) -> Tensor:
+        side = size + 4
+        clamped = points.clamp(-2, size)
+        corner = clamped.floor()
+        (fu, fv), (column, row) = (clamped - corner).unbind(1), corner.long().unbind(1)
+        index = torch.add(column + (2 * side + 2), row, alpha=side)
+        ctx.save_for_backward(index, fu, fv, weights)
+        ctx.size = size
+        picture = weights.new_zeros(len(points), side * side)
+        lower = weights * fv
+        upper = weights - lower
+        for offset, row_share, left in ((0, upper, True), (1, upper, False), (side, lower, True), (side + 1, lower, False)):
+            share = row_share * fu
+            picture.scatter_add_(1, index + offset, row_share - share if left else share)
+        return picture.unflatten(1, (side, side))[:, 2:-2, 2:-2]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        index, fu, fv, weights = ctx.saved_tensors
+        side = ctx.size + 4
+        padded = torch.nn.functional.pad(gradient, (2, 2, 2, 2)).flatten(1)
+        g00, g01, g10, g11 = (padded.gather(1, index + offset) for offset in (0, 1, side, side + 1))
+        top, bottom = g01 - g00, g11 - g10  # differences along u
+        left = torch.addcmul(g00, top, fu)
+        down = torch.addcmul(g10, bottom, fu) - left  # difference along v
+        along_u = torch.addcmul(top, bottom - top, fv) * weights
+        return torch.stack([along_u, down * weights], dim=1), torch.addcmul(left, down, fv), None
+
+
+def splat(points: Tensor, weights: Tensor, size: int) -> Tensor:
+    """The density (B, S, S) of points (B, 2, P) in pixel coordinates (u, v) with weights (B, P), S = `size`.
+
+    Each point is shared among the four nearest pixel centres (a tent of one pixel). Differentiable in points and
+    weights; points outside the picture add nothing.
+    """
+    batch = weights.shape[:-1]
+    density = _Splat.apply(points.reshape(-1, *points.shape[-2:]), weights.reshape(-1, weights.shape[-1]), size)
+    return density.unflatten(0, batch) if len(batch) != 1 else density
+
+
+def blur_matrix(size: int, sigma: Tensor | float, like: Tensor) -> Tensor:
+    """The banded matrix G (..., S, S) of a Gaussian of `sigma` pixels; G @ picture @ G blurs a picture with it."""
+    at = torch.arange(size, dtype=like.dtype, device=like.device)
+    sigma = torch.as_tensor(sigma, dtype=like.dtype, device=like.device)[..., None, None].clamp(min=1e-3)
+    squared = (at[:, None] - at) ** 2
+    kernel = torch.exp(-squared / (2 * sigma**2))
+    reach = torch.arange(-size, size + 1, dtype=like.dtype, device=like.device)
+    return kernel / torch.exp(-(reach**2) / (2 * sigma[..., 0] ** 2)).sum(-1)[..., None, None]
+
+
+def coverage(density: Tensor, alpha: Tensor | float) -> Tensor:
+    """C = 1 − exp(−α ρ), in [0, 1): a pixel is on where C ≥ 1/2."""
+    return -torch.expm1(-alpha * density)

@@ -1,0 +1,296 @@
+"""The hard, converged attractor at any size: occupancy, density, distance.
+
+Nothing here shares code with the soft splat, so that it can judge it. The attractor is grown, not enumerated: of the
+points that fall into one cell of a grid only the first is kept and mapped on, so that the cost is about n maps of
+each occupied cell at any depth. Every point drawn is a true point of the attractor.
+
+Letters in shapes: n maps, P points, S side of the picture. Points and maps are float64.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from ifs_model import apply, area_weights, centroid, compose, fixed_points, frame, singular_values
+
+Window = tuple[float, float, float, float]
+Progress = Callable[[int], object]  # is told how many points were drawn just now
+GROWN_CELLS = 1 << 27  # the largest grid that is grown directly
+CLOUD_SIDE = 1024  # cells along the longer side of the cloud that words draw where that grid would be too large
+SLOW = 0.9  # a contraction whose words take too many letters to become small
+CHUNK = 1 << 20  # points mapped at once
+
+
+def bounds(maps: Tensor, directions: int = 64) -> Window:
+    """A box (xmin, xmax, ymin, ymax) that surely holds the attractor of maps (n, 2, 3), and fits it closely.
+
+    The support function h(d) = max over x in F of <x, d> of the attractor F satisfies
+    h(d) = max_i <t_i, d> + h(A_i^T d). It is iterated from above on a ring of directions; between two of them h is
+    bounded by their linear combination, because h is sublinear, so each iterate bounds F.
+    """
+    maps = maps.double()
+    angles = torch.arange(directions, dtype=torch.float64, device=maps.device) * (2 * math.pi / directions)
+    ring = torch.stack([angles.cos(), angles.sin()], dim=1)
+    pulled = ring @ maps[..., :2]  # A_i^T d for each map and direction: (n, directions, 2)
+    turn = torch.atan2(pulled[..., 1], pulled[..., 0]) / (2 * math.pi / directions)
+    first = turn.floor()
+    step = 2 * math.pi / directions
+    length = pulled.norm(dim=-1) / math.sin(step)
+    low, high = length * ((1 - (turn - first)) * step).sin(), length * ((turn - first) * step).sin()
+    left = first.long() % directions
+    right = (left + 1) % directions
+    offset = maps[..., 2] @ ring.T
+    stretch = float(singular_values(maps).max()) / math.cos(step / 2)
+    radius = float(maps[..., 2].norm(dim=-1).max()) / max(1 - stretch, 1e-3)
+    support = torch.full((directions,), radius, dtype=torch.float64, device=maps.device)
+    for _ in range(1000):
+        tighter = torch.minimum(support, (offset + low * support[left] + high * support[right]).amax(0))
+        if torch.allclose(tighter, support, rtol=0, atol=1e-4 * radius):
+            break
+        support = tighter
+    quarter = directions // 4
+    return -float(support[2 * quarter]), float(support[0]), -float(support[3 * quarter]), float(support[quarter])
+
+
+def grow(maps: Tensor, box: Window, cell: float, recursion: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield (level, points (P, 2)) of the attractor, at most one point for each cell of a grid over `box`.
+
+    Level 0 holds the fixed points of the maps; level k their new images under words of k letters. Ends after level
+    `recursion`, or when a level brings nothing new. Points outside the box share its border cells.
+    """
+    columns = math.ceil((box[1] - box[0]) / cell - 1e-9) + 1
+    rows = math.ceil((box[3] - box[2]) / cell - 1e-9) + 1
+    free = torch.iinfo(torch.int32).max
+    owner = torch.full((rows * columns,), free, dtype=torch.int32, device=maps.device)
+    corner = torch.tensor([box[0], box[2]], dtype=torch.float64, device=maps.device)
+    last = torch.tensor([columns - 1, rows - 1], dtype=torch.float64, device=maps.device)
+
+    def claim(points: Tensor) -> Tensor:
+        """Those of `points` that are the first ones in a cell that was free until now."""
+        column, row = ((points - corner) / cell).clamp(min=0).minimum(last).long().unbind(-1)
+        index = row * columns + column
+        fresh = (owner[index] == free).nonzero().squeeze(1)
+        points, index = points[fresh], index[fresh]
+        order = torch.arange(len(index), dtype=torch.int32, device=maps.device)
+        owner.scatter_reduce_(0, index, order, "amin")
+        return points[owner[index] == order]
+
+    points = claim(fixed_points(maps))
+    yield 0, points
+    for level in range(1, recursion + 1):
+        chunks = points.split(max(1, CHUNK // len(maps)))
+        points = torch.cat([claim(apply(maps, chunk).flatten(0, 1)) for chunk in chunks])
+        if not len(points):
+            return
+        yield level, points
+
+
+def attractor(maps: Tensor, window: Window, side: int, recursion: int) -> Iterator[Tensor]:
+    """Yield points (P, 2), in pixel coordinates, of the attractor after `recursion` levels, seen in a window.
+
+    The picture is grown directly, unless its pixels are too small for that (a large `side`, a zoom). Then a coarser
+    cloud is grown, and words draw it. Points outside the window may be among those yielded.
+    """
+    maps = maps.double()
+    to_pixels = torch.tensor(frame(window, side), dtype=torch.float64, device=maps.device)
+    box, cell = _reach(maps, window), (window[1] - window[0]) / side
+    if _cells(box, cell) <= GROWN_CELLS:
+        for _, points in grow(maps, _aligned(box, window, cell), cell, recursion):
+            yield apply(to_pixels, points)
+        return
+    coarse = max(box[1] - box[0], box[3] - box[2]) / CLOUD_SIDE
+    levels, clouds = zip(*grow(maps, box, coarse, recursion), strict=True)
+    ends = torch.tensor([len(cloud) for cloud in clouds]).cumsum(0).tolist()
+    cloud = torch.cat(clouds)
+    for length, words, _ in _follow(maps, box, to_pixels, side, cell / 2 / coarse, recursion):
+        points = cloud[: ends[min(recursion - length, levels[-1])]]
+        for batch in words.split(max(1, 4 * CHUNK // len(points))):
+            yield apply(batch, points).flatten(0, 1)
+
+
+def _reach(maps: Tensor, window: Window) -> Window:
+    """The bounds of the attractor; for one that sprawls, only what lies near the window.
+
+    If maps shrink the world so slowly that words need very many letters, following them would take too long.
+    """
+    box, width = bounds(maps), window[1] - window[0]
+    if max(box[1] - box[0], box[3] - box[2]) <= 16 * width or singular_values(maps).max() <= SLOW:
+        return box
+    pairs = zip((max, min, max, min), box, window, (-8, 8, -8, 8), strict=True)
+    return tuple(nearer(edge, near + side * width) for nearer, edge, near, side in pairs)
+
+
+def _cells(box: Window, cell: float) -> float:
+    return (box[1] - box[0]) * (box[3] - box[2]) / cell**2
+
+
+def _aligned(box: Window, window: Window, cell: float) -> Window:
+    """The box, moved so that cells counted from its lower left corner are the window's own pixels.
+
+    Then no pixel is missed because it lies across two cells.
+    """
+    left, low = (window[k] + math.floor((box[k] - window[k]) / cell) * cell for k in (0, 2))
+    return left, box[1], low, box[3]
+
+
+def _follow(
+    maps: Tensor, box: Window, to_pixels: Tensor, side: int, limit: float, recursion: int
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield (letters, maps (K, 2, 3) to pixels, weights (K,)) of the words that draw a window.
+
+    A word whose image of the box misses the window is dropped; one that shrinks the world by less than `limit` and
+    has fewer than `recursion` letters is replaced by its children.
+    """
+    corners = torch.tensor([[x, y] for x in box[:2] for y in box[2:]], dtype=torch.float64, device=maps.device)
+    cell = 1 / float(to_pixels[0, 0])
+    words, weights, chances = to_pixels[None], maps.new_ones(1), area_weights(maps)
+    for length in range(recursion + 1):
+        seen = apply(words, corners)
+        seen = ((seen.amax(1) > -0.5) & (seen.amin(1) < side - 0.5)).all(1)
+        words, weights = words[seen], weights[seen]
+        fine = (singular_values(words)[:, 0] * cell <= limit) | (length == recursion)
+        yield length, words[fine], weights[fine]
+        words = compose(words[~fine, None], maps).flatten(0, 1)
+        weights = (weights[~fine, None] * chances).flatten()
+        if not len(words):
+            return
+
+
+def occupancy(
+    maps: Tensor,
+    window: Window,
+    size: int,
+    recursion: int = 1000,
+    stroke: float = 0.0,
+    supersample: int = 3,
+    progress: Progress = bool,
+) -> Tensor:
+    """Coverage (S, S), float32 in [0, 1], of the attractor of maps (n, 2, 3) after `recursion` levels.
+
+    A pixel's coverage is the part of its supersample² sub-pixels that hold a point of the attractor or, with a
+    stroke (world units), that lie within the stroke of such a sub-pixel.
+    """
+    part = (window[1] - window[0]) / (size * supersample)
+    pad = math.ceil(stroke / part)
+    side, edge = size * supersample + 2 * pad, pad * part
+    wide = (window[0] - edge, window[1] + edge, window[2] - edge, window[3] + edge)
+    taken = hits(maps, wide, side, recursion, progress)
+    if pad:
+        taken = dilate(taken, stroke / part)[pad : side - pad, pad : side - pad]
+    return torch.nn.functional.avg_pool2d(taken[None].float(), supersample)[0]
+
+
+def dilate(taken: Tensor, radius: float) -> Tensor:
+    """The pixels within `radius` pixels of one that is taken, between centres: (side, side) booleans to the same.
+
+    Every pixel on the rim of what is taken draws its disc as a stack of horizontal runs; only the ends of runs are
+    written, and one sum along the rows fills them in.
+    """
+    side = len(taken)
+    inner = torch.zeros_like(taken)
+    inner[1:-1, 1:-1] = taken[:-2, 1:-1] & taken[2:, 1:-1] & taken[1:-1, :-2] & taken[1:-1, 2:]
+    row, column = (taken & ~inner).nonzero().unbind(1)
+    ends = torch.zeros(side * (side + 1), dtype=torch.int32, device=taken.device)
+    one = torch.ones((), dtype=torch.int32, device=taken.device).expand(len(row))
+    for offset in range(-int(radius), int(radius) + 1):
+        half = int(math.sqrt(radius**2 - offset**2))
+        line = row + offset
+        here = ((line >= 0) & (line < side)).nonzero().squeeze(1)
+        start = line[here] * (side + 1)
+        ends.scatter_add_(0, start + (column[here] - half).clamp(min=0), one[: len(here)])
+        ends.scatter_add_(0, start + (column[here] + half + 1).clamp(max=side), -one[: len(here)])
+    return taken | (ends.reshape(side, side + 1).cumsum(1, dtype=torch.int32)[:, :side] > 0)
+
+
+def hits(maps: Tensor, window: Window, side: int, recursion: int = 1000, progress: Progress = bool) -> Tensor:
+    """Which of side × side pixels hold a point of the attractor after `recursion` levels: (side, side), boolean."""
+    taken = torch.zeros(side * side, dtype=torch.bool, device=maps.device)
+    for points in attractor(maps, window, side, recursion):
+        pixels = points.round()
+        pixels = pixels[((pixels >= 0) & (pixels < side)).all(-1)].long()
+        taken[pixels[:, 1] * side + pixels[:, 0]] = True
+        progress(len(points))
+    return taken.reshape(side, side)
+
+
+def distance(
+    maps: Tensor,
+    window: Window,
+    size: int,
+    recursion: int = 1000,
+    margin: float | None = None,
+    progress: Progress = bool,
+) -> Tensor:
+    """Distance (S, S) in world units from each pixel to the nearest pixel that holds a point of the attractor.
+
+    Points of the attractor up to `margin` outside the window count too; by default, as far away as the window is
+    wide. Infinite everywhere if the attractor does not come so near. Pixels stand for their centres.
+    """
+    pixel = (window[1] - window[0]) / size
+    pad = math.ceil((window[1] - window[0] if margin is None else margin) / pixel)
+    edge = pad * pixel
+    wide = (window[0] - edge, window[1] + edge, window[2] - edge, window[3] + edge)
+    taken = hits(maps, wide, size + 2 * pad, recursion, progress)
+    if not taken.any():
+        return torch.full((size, size), torch.inf, device=maps.device)
+    near = torch.from_numpy(distance_transform_edt(~taken.cpu().numpy()))[pad : pad + size, pad : pad + size]
+    return (near * pixel).to(maps.device)
+
+
+def density(maps: Tensor, window: Window, size: int, recursion: int = 1000, progress: Progress = bool) -> Tensor:
+    """Mass (S, S), float64, that the measure of the maps puts into each pixel after `recursion` levels.
+
+    The measure gives each map the probability of `area_weights`, and starts as one point at its centre of mass.
+    Particles that fall into the same cell are merged into one of their total weight at their centroid, so that mass
+    is exact and places are exact to second order in the cell.
+    """
+    maps = maps.double()
+    to_pixels = torch.tensor(frame(window, size), dtype=torch.float64, device=maps.device)
+    box, cell = _reach(maps, window), (window[1] - window[0]) / size
+    direct = _cells(box, cell) <= GROWN_CELLS
+    box = _aligned(box, window, cell) if direct else box
+    grain = cell if direct else max(box[1] - box[0], box[3] - box[2]) / CLOUD_SIDE
+    picture = torch.zeros(size * size, dtype=torch.float64, device=maps.device)
+    clouds = _particles(maps, box, grain, recursion)
+    identity = [(0, to_pixels[None], maps.new_ones(1))]
+    for length, words, shares in identity if direct else _follow(maps, box, to_pixels, size, cell / grain, recursion):
+        points, weights = clouds[min(recursion - length, len(clouds) - 1)]
+        for word, share in zip(words, shares, strict=True):
+            pixels = apply(word, points).round()
+            inside = ((pixels >= 0) & (pixels < size)).all(-1)
+            column, row = pixels[inside].long().unbind(-1)
+            picture.index_add_(0, row * size + column, share * weights[inside])
+            progress(len(points))
+    return picture.reshape(size, size)
+
+
+def _particles(maps: Tensor, box: Window, cell: float, recursion: int) -> list[tuple[Tensor, Tensor]]:
+    """The measure after 0, 1, 2 … levels, as points (P, 2) and weights (P,), until it no longer moves by a cell."""
+    columns, rows = (math.ceil((box[k + 1] - box[k]) / cell - 1e-9) + 1 for k in (0, 2))
+    corner = torch.tensor([box[0], box[2]], dtype=torch.float64, device=maps.device)
+    last = torch.tensor([columns - 1, rows - 1], dtype=torch.float64, device=maps.device)
+    chances = area_weights(maps)
+    shrink = float((chances * singular_values(maps)[:, 0]).sum())
+    points, weights = centroid(maps, chances)[None], maps.new_ones(1)
+    levels, distance = [(points, weights)], max(box[1] - box[0], box[3] - box[2])
+    for _ in range(recursion):
+        if distance < cell / 4:
+            break
+        mass = maps.new_zeros(rows * columns)
+        moment = maps.new_zeros(2, rows * columns)
+        size = max(1, CHUNK // len(maps))
+        for part, share in zip(points.split(size), weights.split(size), strict=True):
+            moved, share = apply(maps, part).flatten(0, 1), (chances[:, None] * share).flatten()
+            column, row = ((moved - corner) / cell).clamp(min=0).minimum(last).long().unbind(-1)
+            index = row * columns + column
+            mass.index_add_(0, index, share)
+            moment.index_add_(1, index, (moved * share[:, None]).T)
+        taken = mass.nonzero().squeeze(1)
+        weights = mass[taken]
+        points = (moment[:, taken] / weights).T
+        levels.append((points, weights))
+        distance *= shrink
+    return levels
