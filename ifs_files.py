@@ -7,6 +7,7 @@ import argparse
 import csv
 import importlib.util
 import io
+import itertools
 import os
 import re
 import tempfile
@@ -210,7 +211,9 @@ def load_resume(path: Path, name: str, setup: "Setup") -> dict:
         raise InputError(f"{path} is a fit of {checkpoint.get('name')!r}, not of {name!r}")
     if checkpoint.get("setup") != asdict(setup):
         changed = [key for key, value in asdict(setup).items() if (checkpoint.get("setup") or {}).get(key) != value]
-        raise InputError(f"{path} was made with another {' and '.join(changed)}; give the same options, or leave out --resume")
+        raise InputError(
+            f"{path} was made with another {' and '.join(changed)}; give the same options, or leave out --resume"
+        )
     if not isinstance(checkpoint.get("resume"), dict):
         raise InputError(f"{path} does not hold what --resume needs; start again without it")
     return checkpoint["resume"]
@@ -315,8 +318,15 @@ def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: fl
     durations = [max(40, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [round(1000 * pause)]
     with whole_file(path) as file:
         file.write(
-            imageio.imwrite("<bytes>", [np.asarray(frame) for frame in frames], extension=".gif", plugin="pillow",
-                            duration=durations, loop=0, optimize=True)
+            imageio.imwrite(
+                "<bytes>",
+                [np.asarray(frame) for frame in frames],
+                extension=".gif",
+                plugin="pillow",
+                duration=durations,
+                loop=0,
+                optimize=True,
+            )
         )
 
 
@@ -344,7 +354,7 @@ def save_plot(path: Path, name: str, rows: list[dict]) -> None:
     below.set(xlabel="step", ylabel="IoU of the attractor", ylim=(0, 1))
     for axes in (above, below):
         axes.grid(alpha=0.3)
-        for before, row in zip(rows, rows[1:], strict=False):
+        for before, row in itertools.pairwise(rows):
             if row["size"] != before["size"]:
                 axes.axvline(before["step"], color="grey", linestyle=":")
     with whole_file(path) as file:

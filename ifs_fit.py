@@ -101,7 +101,9 @@ class Setup:
             raise ValueError("Setup.maps must hold finite numbers from -100 to 100")
         wide = singular_values(maps)[:, 0]
         if wide.max() >= 1:
-            raise ValueError(f"Setup.maps[{int(wide.argmax())}] must shrink the world; it stretches by {wide.max():.3f}")
+            raise ValueError(
+                f"Setup.maps[{int(wide.argmax())}] must shrink the world; it stretches by {wide.max():.3f}"
+            )
         object.__setattr__(self, "maps", tuple(tuple(tuple(row) for row in map_) for map_ in maps.tolist()))
 
     @property
@@ -236,7 +238,7 @@ class Objective:
         outside = ifs_metrics.on(self.target).logical_not().cpu().numpy()
         away = distance_transform_edt(outside) / stage.size if not outside.all() else 0 * outside
         self.away = torch.from_numpy(away).to(self.target)
-        self.frame = torch.tensor(frame(WINDOW, stage.size), device=target.device)
+        self.frame = torch.tensor(frame(WINDOW, stage.size), dtype=target.dtype, device=target.device)
         self.words: tuple[Tensor, Tensor] | None = None
 
     def refresh(self, maps: Tensor, stroke: Tensor | None, blur: float) -> None:
@@ -314,7 +316,9 @@ def descend(objective: Objective, run: dict) -> Tensor:
 # --- The search ---
 
 
-def judge(maps: Tensor, target: Tensor, stroke: float = 0.0, search_stroke: bool = False) -> tuple[float, float, Tensor]:
+def judge(
+    maps: Tensor, target: Tensor, stroke: float = 0.0, search_stroke: bool = False
+) -> tuple[float, float, Tensor]:
     """IoU of the converged attractor with the target (S, S), the stroke it was drawn with, and its coverage (S, S).
 
     With `search_stroke`, the stroke is the one of all radii up to a sixteenth of the picture that gives the best IoU;
@@ -457,7 +461,7 @@ def _report(run: dict, target: Tensor, size: int, steps: int, loss: Tensor, sear
 
 
 def _resumed(resume: dict, stage_count: int, device: torch.device | str) -> dict:
-    """The run of an earlier state, on this device; that of a complete fit is set back to the start of its last stage."""
+    """The run of an earlier state, on this device; a complete fit is set back to the start of its last stage."""
     run = copy.deepcopy(resume)
     if run["stage"] == stage_count:
         maps = run["best_maps"][None]

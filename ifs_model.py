@@ -143,7 +143,7 @@ def words_by_weight(weights: Tensor, count: int) -> Tensor:
         words[rows[:, None], places] = spelling
         weight[rows[:, None], places] = weight[rows, parent][:, None] * p
         length[rows[:, None], places] = longest[:, None] + 1
-    return words[..., : int(length.max())].unflatten(0, batch)
+    return words[..., : int(length.max())].reshape(*batch, size, -1)
 
 
 def word_maps(maps: Tensor, words: Tensor) -> Tensor:
@@ -212,7 +212,12 @@ class _Splat(torch.autograd.Function):
         picture = weights.new_zeros(len(points), side * side)
         lower = weights * fv
         upper = weights - lower
-        for offset, row_share, left in ((0, upper, True), (1, upper, False), (side, lower, True), (side + 1, lower, False)):
+        for offset, row_share, left in (
+            (0, upper, True),
+            (1, upper, False),
+            (side, lower, True),
+            (side + 1, lower, False),
+        ):
             share = row_share * fu
             picture.scatter_add_(1, index + offset, row_share - share if left else share)
         return picture.unflatten(1, (side, side))[:, 2:-2, 2:-2]
@@ -238,7 +243,7 @@ def splat(points: Tensor, weights: Tensor, size: int) -> Tensor:
     """
     batch = weights.shape[:-1]
     density = _Splat.apply(points.reshape(-1, *points.shape[-2:]), weights.reshape(-1, weights.shape[-1]), size)
-    return density.unflatten(0, batch) if len(batch) != 1 else density
+    return density.reshape(*batch, size, size)
 
 
 def blur_matrix(size: int, sigma: Tensor | float, like: Tensor) -> Tensor:

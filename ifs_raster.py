@@ -94,69 +94,74 @@ def attractor(maps: Tensor, window: Window, side: int, recursion: int) -> Iterat
     The picture is grown directly, unless its pixels are too small for that (a large `side`, a zoom). Then a coarser
     cloud is grown, and words draw it. Points outside the window may be among those yielded.
     """
-    maps = maps.double()
-    to_pixels = torch.tensor(frame(window, side), dtype=torch.float64, device=maps.device)
-    box, cell = _reach(maps, window), (window[1] - window[0]) / side
-    if _cells(box, cell) <= GROWN_CELLS:
-        for _, points in grow(maps, _aligned(box, window, cell), cell, recursion):
-            yield apply(to_pixels, points)
+    maps = in_pixels(maps, window, side)
+    box = _reach(maps, side)
+    if _cells(box) <= GROWN_CELLS:
+        for _, points in grow(maps, box, 1.0, recursion):
+            yield points
         return
     coarse = max(box[1] - box[0], box[3] - box[2]) / CLOUD_SIDE
     levels, clouds = zip(*grow(maps, box, coarse, recursion), strict=True)
     ends = torch.tensor([len(cloud) for cloud in clouds]).cumsum(0).tolist()
     cloud = torch.cat(clouds)
-    for length, words, _ in _follow(maps, box, to_pixels, side, cell / 2 / coarse, recursion):
+    for length, words, _ in _follow(maps, box, side, 0.5 / coarse, recursion):
         points = cloud[: ends[min(recursion - length, levels[-1])]]
         for batch in words.split(max(1, 4 * CHUNK // len(points))):
             yield apply(batch, points).flatten(0, 1)
 
 
-def _reach(maps: Tensor, window: Window) -> Window:
-    """The bounds of the attractor; for one that sprawls, only what lies near the window.
+def in_pixels(maps: Tensor, window: Window, side: int) -> Tensor:
+    """The maps, float64, as they act on pixel coordinates: P∘f∘P⁻¹ with P the frame of the window."""
+    (across, _, left), (_, down, top) = frame(window, side)
+    options = {"dtype": torch.float64, "device": maps.device}
+    there = torch.tensor([[across, 0, left], [0, down, top]], **options)
+    back = torch.tensor([[1 / across, 0, -left / across], [0, 1 / down, -top / down]], **options)
+    return compose(compose(there, maps.double()), back)
 
-    If maps shrink the world so slowly that words need very many letters, following them would take too long.
+
+def _reach(maps: Tensor, side: int) -> Window:
+    """The box, in pixels, that is drawn: the attractor's bounds, moved outwards to the edges of pixels.
+
+    Where maps shrink the world so slowly that words need very many letters, only what lies near the picture counts.
     """
-    box, width = bounds(maps), window[1] - window[0]
-    if max(box[1] - box[0], box[3] - box[2]) <= 16 * width or singular_values(maps).max() <= SLOW:
-        return box
-    pairs = zip((max, min, max, min), box, window, (-8, 8, -8, 8), strict=True)
-    return tuple(nearer(edge, near + side * width) for nearer, edge, near, side in pairs)
+    box = bounds(maps)
+    if max(box[1] - box[0], box[3] - box[2]) > 4 * side and singular_values(maps).max() > SLOW:
+        box = tuple(min(max(edge, -2.0 * side), 3.0 * side) for edge in box)
+    left, low = (math.floor(edge + 0.5) - 0.5 for edge in box[::2])
+    return left, max(box[1], left + 1), low, max(box[3], low + 1)
 
 
-def _cells(box: Window, cell: float) -> float:
-    return (box[1] - box[0]) * (box[3] - box[2]) / cell**2
+def _cells(box: Window) -> float:
+    return (box[1] - box[0]) * (box[3] - box[2])
 
 
-def _aligned(box: Window, window: Window, cell: float) -> Window:
-    """The box, moved so that cells counted from its lower left corner are the window's own pixels.
+def _follow(maps: Tensor, box: Window, side: int, limit: float, recursion: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield (letters, maps (K, 2, 3), weights (K,)) of the words that draw a picture of side × side pixels.
 
-    Then no pixel is missed because it lies across two cells.
-    """
-    left, low = (window[k] + math.floor((box[k] - window[k]) / cell) * cell for k in (0, 2))
-    return left, box[1], low, box[3]
-
-
-def _follow(
-    maps: Tensor, box: Window, to_pixels: Tensor, side: int, limit: float, recursion: int
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield (letters, maps (K, 2, 3) to pixels, weights (K,)) of the words that draw a window.
-
-    A word whose image of the box misses the window is dropped; one that shrinks the world by less than `limit` and
+    A word whose image of the box misses the picture is dropped; one that shrinks the world by less than `limit` and
     has fewer than `recursion` letters is replaced by its children.
     """
     corners = torch.tensor([[x, y] for x in box[:2] for y in box[2:]], dtype=torch.float64, device=maps.device)
-    cell = 1 / float(to_pixels[0, 0])
-    words, weights, chances = to_pixels[None], maps.new_ones(1), area_weights(maps)
+    words = torch.eye(2, 3, dtype=torch.float64, device=maps.device)[None]
+    weights, chances = maps.new_ones(1), area_weights(maps)
     for length in range(recursion + 1):
         seen = apply(words, corners)
         seen = ((seen.amax(1) > -0.5) & (seen.amin(1) < side - 0.5)).all(1)
         words, weights = words[seen], weights[seen]
-        fine = (singular_values(words)[:, 0] * cell <= limit) | (length == recursion)
+        fine = (singular_values(words)[:, 0] <= limit) | (length == recursion)
         yield length, words[fine], weights[fine]
         words = compose(words[~fine, None], maps).flatten(0, 1)
         weights = (weights[~fine, None] * chances).flatten()
         if not len(words):
             return
+
+
+def pixel_index(points: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Which points (P, 2) fall into a picture of side × side pixels, (P,) booleans, and the flat pixels of those."""
+    pixels = (points + 0.5).floor()
+    inside = ((pixels >= 0) & (pixels < side)).all(-1)
+    column, row = pixels[inside].long().unbind(-1)
+    return inside, row * side + column
 
 
 def occupancy(
@@ -209,9 +214,7 @@ def hits(maps: Tensor, window: Window, side: int, recursion: int = 1000, progres
     """Which of side × side pixels hold a point of the attractor after `recursion` levels: (side, side), boolean."""
     taken = torch.zeros(side * side, dtype=torch.bool, device=maps.device)
     for points in attractor(maps, window, side, recursion):
-        pixels = points.round()
-        pixels = pixels[((pixels >= 0) & (pixels < side)).all(-1)].long()
-        taken[pixels[:, 1] * side + pixels[:, 0]] = True
+        taken[pixel_index(points, side)[1]] = True
         progress(len(points))
     return taken.reshape(side, side)
 
@@ -247,22 +250,18 @@ def density(maps: Tensor, window: Window, size: int, recursion: int = 1000, prog
     Particles that fall into the same cell are merged into one of their total weight at their centroid, so that mass
     is exact and places are exact to second order in the cell.
     """
-    maps = maps.double()
-    to_pixels = torch.tensor(frame(window, size), dtype=torch.float64, device=maps.device)
-    box, cell = _reach(maps, window), (window[1] - window[0]) / size
-    direct = _cells(box, cell) <= GROWN_CELLS
-    box = _aligned(box, window, cell) if direct else box
-    grain = cell if direct else max(box[1] - box[0], box[3] - box[2]) / CLOUD_SIDE
-    picture = torch.zeros(size * size, dtype=torch.float64, device=maps.device)
-    clouds = _particles(maps, box, grain, recursion)
-    identity = [(0, to_pixels[None], maps.new_ones(1))]
-    for length, words, shares in identity if direct else _follow(maps, box, to_pixels, size, cell / grain, recursion):
+    maps = in_pixels(maps, window, size)
+    box = _reach(maps, size)
+    direct = _cells(box) <= GROWN_CELLS
+    cell = 1.0 if direct else max(box[1] - box[0], box[3] - box[2]) / CLOUD_SIDE
+    clouds = _particles(maps, box, cell, recursion)
+    whole = [(0, torch.eye(2, 3, dtype=torch.float64, device=maps.device)[None], maps.new_ones(1))]
+    picture = maps.new_zeros(size * size)
+    for length, words, shares in whole if direct else _follow(maps, box, size, 1 / cell, recursion):
         points, weights = clouds[min(recursion - length, len(clouds) - 1)]
         for word, share in zip(words, shares, strict=True):
-            pixels = apply(word, points).round()
-            inside = ((pixels >= 0) & (pixels < size)).all(-1)
-            column, row = pixels[inside].long().unbind(-1)
-            picture.index_add_(0, row * size + column, share * weights[inside])
+            inside, index = pixel_index(apply(word, points), size)
+            picture.index_add_(0, index, share * weights[inside])
             progress(len(points))
     return picture.reshape(size, size)
 

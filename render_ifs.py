@@ -30,7 +30,9 @@ def parser() -> argparse.ArgumentParser:
     add("--window", type=float, nargs=4, metavar=("XMIN", "XMAX", "YMIN", "YMAX"),
         help="the square of the world to draw (default: that of the checkpoint, -1 1 -1 1)")  # fmt: skip
     add("--stroke", type=float, metavar="R", help="radius of the pen in world units (default: that of the checkpoint)")
-    add("--supersample", type=int, metavar="N", help="sub-pixels a side that smooth the edges (default 4 to 1, by size)")
+    add(
+        "--supersample", type=int, metavar="N", help="sub-pixels a side that smooth the edges (default 4 to 1, by size)"
+    )
     add("--out", type=Path, metavar="FILE", help="the PNG to write (default: in results/NAME)")
     add("--device", metavar="DEV", help="cuda or cpu (default: the best that is there)")
     add("--quiet", action="store_true", help="no progress bar")
@@ -76,7 +78,9 @@ def render(arguments: argparse.Namespace) -> None:
     print(f"{name}: {arguments.kind}, {size} × {size}, {time.perf_counter() - began:.1f} s -> {out}")
 
 
-def draw(kind, maps: "Tensor", window, size: int, recursion: int, stroke: float, supersample: int, progress) -> "Tensor":
+def draw(
+    kind, maps: "Tensor", window, size: int, recursion: int, stroke: float, supersample: int, progress
+) -> "Tensor":
     """The picture (S, S) of a system as 8-bit grey."""
     import ifs_raster
 
@@ -102,7 +106,9 @@ def whole_number(what: str, text: str, most: int) -> int:
 def check_window(window: list[float]) -> tuple[float, ...]:
     width, height = window[1] - window[0], window[3] - window[2]
     if not (1e-12 < width < 1e6 and abs(width - height) <= 1e-9 * width):
-        raise InputError("--window XMIN XMAX YMIN YMAX must be a square with XMIN < XMAX and YMIN < YMAX, as in -1 0 -1 0")
+        raise InputError(
+            "--window XMIN XMAX YMIN YMAX must be a square with XMIN < XMAX and YMIN < YMAX, as in -1 0 -1 0"
+        )
     return tuple(window)
 
 

@@ -21,13 +21,28 @@ def parser() -> argparse.ArgumentParser:
     parse = ifs_files.Parser(prog="train_ifs.py", description=__doc__.splitlines()[0])
     add = parse.add_argument
     add("name", metavar="NAME", help="the target: NAME.png here or beside the script, white on black")
-    add("--maps", type=int, metavar="N", help="number of maps, from a random start (default: those of NAME_setup.py, or 12)")
-    add("--depth", type=int, metavar="D", help="draw all words of D letters while fitting (default: words of equal weight)")
+    add(
+        "--maps",
+        type=int,
+        metavar="N",
+        help="number of maps, from a random start (default: those of NAME_setup.py, or 12)",
+    )
+    add(
+        "--depth",
+        type=int,
+        metavar="D",
+        help="draw all words of D letters while fitting (default: words of equal weight)",
+    )
     add("--points", type=int, metavar="P", help="points drawn at full size while fitting (default 40000)")
     add("--steps", type=int, metavar="K", help="steps of the optimiser (default 500)")
     add("--starts", type=int, metavar="B", help="systems to start from (default 32)")
     add("--size", type=int, metavar="S", help="fit at S × S pixels (default 256)")
-    add("--stroke", type=float, metavar="R", help="radius of the pen in world units; 0: none (default: from the picture)")
+    add(
+        "--stroke",
+        type=float,
+        metavar="R",
+        help="radius of the pen in world units; 0: none (default: from the picture)",
+    )
     add("--seed", type=int, metavar="X", help="seed of the random numbers (default 0)")
     add("--device", metavar="DEV", help="cuda, mps or cpu (default: the best that is there)")
     add("--resume", action="store_true", help="go on from NAME.pt")

@@ -6,6 +6,7 @@ Nothing here is shared with the model or the rasteriser, so that a fit to these 
 coordinates are the project's: x right, y up, the picture is [-1, 1] × [-1, 1].
 """
 
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def bezier(points: list[Point], count: int = 200) -> list[Point]:
     for k in range(count):
         t, row = k / (count - 1), points
         while len(row) > 1:
-            row = [(a + t * (c - a), b + t * (d - b)) for (a, b), (c, d) in zip(row, row[1:], strict=False)]
+            row = [(a + t * (c - a), b + t * (d - b)) for (a, b), (c, d) in itertools.pairwise(row)]
         curve.append(row[0])
     return curve
 
@@ -73,11 +74,11 @@ def koch_points(start: Point, end: Point, depth: int) -> list[Point]:
     first, last = (x + dx, y + dy), (x + 2 * dx, y + 2 * dy)
     tip = (x + 1.5 * dx - height * dy, y + 1.5 * dy + height * dx)
     corners = [start, first, tip, last, end]
-    return [point for a, b in zip(corners, corners[1:], strict=False) for point in koch_points(a, b, depth - 1)]
+    return [point for a, b in itertools.pairwise(corners) for point in koch_points(a, b, depth - 1)]
 
 
 def draw_koch(sheet: Sheet) -> None:
-    points = koch_points(*KOCH_ENDS, depth=6) + [KOCH_ENDS[1]]
+    points = [*koch_points(*KOCH_ENDS, depth=6), KOCH_ENDS[1]]
     sheet.stroke(points, [PEN] * len(points))
 
 
@@ -117,7 +118,12 @@ def draw_flower(sheet: Sheet, petals: int = 6, teeth: int = 12) -> None:
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    for name, draw in (("koch", draw_koch), ("sierpinski", draw_sierpinski), ("apple", draw_apple), ("flower", draw_flower)):
+    for name, draw in (
+        ("koch", draw_koch),
+        ("sierpinski", draw_sierpinski),
+        ("apple", draw_apple),
+        ("flower", draw_flower),
+    ):
         sheet = Sheet()
         draw(sheet)
         sheet.save(folder / f"{name}.png")

@@ -1,0 +1,202 @@
+import itertools
+import math
+
+import pytest
+import torch
+from systems import CARPET, FERN, KOCH
+
+import ifs_model as model
+from ifs_fit import Objective, Setup, stages
+
+
+def random_maps(*shape: int, seed: int = 0, scale: float = 0.35) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return model.contract(scale * torch.randn(*shape, 2, 3, generator=generator, dtype=torch.float64), 0.9)
+
+
+def test_constructors_are_what_they_say():
+    turned = torch.tensor(model.similarity(0.5, degrees=90, at=(0.1, 0.2)))
+    corner = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert torch.allclose(model.apply(turned, corner), torch.tensor([[0.1, 0.7], [-0.4, 0.2]]), atol=1e-6)
+    mirrored = torch.tensor(model.similarity(0.5, mirror=True))
+    assert torch.allclose(model.apply(mirrored, corner), torch.tensor([[0.5, 0.0], [0.0, -0.5]]), atol=1e-6)
+    assert model.determinants(mirrored) == -0.25
+
+
+def test_compose_is_one_map_after_the_other():
+    f, g = random_maps(2)
+    points = torch.randn(5, 2, dtype=torch.float64)
+    assert torch.allclose(model.apply(model.compose(f, g), points), model.apply(f, model.apply(g, points)))
+
+
+def test_singular_values_agree_with_the_library():
+    maps = random_maps(50)
+    assert torch.allclose(model.singular_values(maps), torch.linalg.svdvals(maps[..., :2]))
+
+
+def test_contract_is_the_nearest_contraction_and_leaves_contractions_alone():
+    maps = random_maps(200, scale=2.0)
+    wild = 5 * maps
+    u, s, vh = torch.linalg.svd(wild[..., :2])
+    nearest = u @ torch.diag_embed(s.clamp(max=0.97)) @ vh
+    tamed = model.contract(wild)
+    assert torch.allclose(tamed[..., :2], nearest)
+    assert torch.equal(tamed[..., 2], wild[..., 2])
+    tame = random_maps(200, scale=0.1)
+    assert torch.equal(model.contract(tame), tame)
+
+
+def test_fixed_points_and_centroid_are_fixed():
+    maps = random_maps(3, 7)
+    points = model.fixed_points(maps)
+    assert torch.allclose(model.apply(maps, points[..., None, :]).squeeze(-2), points)
+    weights = model.area_weights(maps)
+    middle = model.centroid(maps, weights)
+    images = model.apply(maps, middle[:, None, None, :]).squeeze(-2)
+    assert torch.allclose((weights[..., None] * images).sum(1), middle)
+
+
+def test_area_weights_follow_areas_but_never_forget_a_flat_map():
+    weights = model.area_weights(FERN)
+    areas = model.determinants(FERN).abs()
+    assert torch.allclose(weights[1:] / weights[1], areas[1:] / areas[1], rtol=1e-4)
+    assert 0 < weights[0] < 0.01
+    assert math.isclose(float(weights.sum()), 1, rel_tol=1e-6)
+
+
+def test_words_of_a_depth_are_all_of_them_in_order():
+    words = model.words_of_depth(3, 4)
+    assert words.tolist() == [list(word) for word in itertools.product(range(3), repeat=4)]
+    assert model.words_of_depth(3, 0).shape == (1, 0)
+
+
+@pytest.mark.parametrize(("n", "count"), [(1, 10), (2, 64), (4, 100), (7, 50), (30, 200), (30, 5)])
+def test_words_by_weight_stand_for_the_whole_measure(n, count):
+    maps = random_maps(3, n)
+    weights = model.area_weights(maps)
+    words = model.words_by_weight(weights, count)
+    heavy = model.word_weights(weights, words)
+    assert torch.allclose(heavy.sum(-1), torch.ones(3, dtype=torch.float64))
+    assert words.shape[1] <= max(count, n)
+    if n > 1:
+        assert words.shape[1] > count - n
+        # Greedy: no word that was split was lighter than one that was kept, so each is within min p of the heaviest.
+        assert (heavy.amin(-1) >= heavy.amax(-1) * weights.amin(-1) * (1 - 1e-9)).all()
+    for system in words.tolist():
+        spelled = sorted(tuple(letter for letter in word if letter < n) for word in system)
+        for first, second in itertools.pairwise(spelled):  # sorted: a prefix stands right before what it begins
+            assert second[: len(first)] != first
+
+
+def test_words_by_weight_finds_room_for_very_long_words():
+    weights = torch.tensor([[0.97, 0.03]], dtype=torch.float64)
+    words = model.words_by_weight(weights, 60)
+    assert int((words < 2).sum(-1).max()) > 20
+    assert torch.allclose(model.word_weights(weights, words).sum(-1), torch.ones(1, dtype=torch.float64))
+
+
+def test_word_maps_are_the_compositions_that_words_spell():
+    maps = random_maps(2, 3)
+    words = torch.tensor([[0, 1, 2, 1, 0], [2, 2, 3, 3, 3], [3, 3, 3, 3, 3]])
+    composed = model.word_maps(maps, words)
+    for system in range(2):
+        for word, found in zip(words.tolist(), composed[system], strict=True):
+            expected = torch.eye(2, 3, dtype=torch.float64)
+            for letter in word:
+                if letter < 3:
+                    expected = model.compose(expected, maps[system, letter])
+            assert torch.allclose(found, expected)
+
+
+def test_attractor_points_are_all_words_applied_to_the_centroid():
+    weights = model.area_weights(CARPET.double())
+    words = (model.words_of_depth(8, 2), model.words_of_depth(8, 1))
+    points, shares = model.attractor_points(CARPET.double(), weights, words, torch.eye(2, 3, dtype=torch.float64))
+    expected = model.centroid(CARPET.double(), weights)[None]
+    for _ in range(3):
+        expected = model.apply(CARPET.double(), expected).flatten(0, 1)
+    assert points.shape == (2, 512)
+    assert torch.allclose(torch.sort(points, 1).values, torch.sort(expected.T, 1).values, atol=1e-7)
+    assert torch.allclose(shares, torch.full((512,), 1 / 512, dtype=torch.float64))
+
+
+def test_frame_puts_pixel_centres_where_the_design_says():
+    to_pixels = torch.tensor(model.frame(model.WINDOW, 8))
+    row, column = 2, 5
+    centre = torch.tensor([[(2 * column + 1) / 8 - 1, 1 - (2 * row + 1) / 8]])
+    assert torch.allclose(model.apply(to_pixels, centre), torch.tensor([[float(column), float(row)]]))
+
+
+def brute_force_splat(points: torch.Tensor, weights: torch.Tensor, size: int) -> torch.Tensor:
+    """The same tent of one pixel, from every point to every pixel."""
+    pixels = torch.arange(size, dtype=points.dtype)
+    across = (1 - (points[:, 0, :, None] - pixels).abs()).clamp(min=0)
+    down = (1 - (points[:, 1, :, None] - pixels).abs()).clamp(min=0)
+    return torch.einsum("bp,bpr,bpc->brc", weights, down, across)
+
+
+def test_splat_agrees_with_brute_force_inside_and_outside():
+    generator = torch.Generator().manual_seed(1)
+    points = 30 * torch.rand(3, 2, 500, generator=generator, dtype=torch.float64) - 7
+    weights = torch.rand(3, 500, generator=generator, dtype=torch.float64)
+    expected = brute_force_splat(points, weights, 16)
+    assert torch.allclose(model.splat(points, weights, 16), expected)
+    assert torch.allclose(model.splat(points[0], weights[0], 16), expected[0])
+    assert points.amin() < -1, "the test must cover points far outside"
+    assert points.amax() > 17
+
+
+def test_splat_gradients_agree_with_brute_force():
+    generator = torch.Generator().manual_seed(2)
+    points = (22 * torch.rand(2, 2, 300, generator=generator, dtype=torch.float64) - 3).requires_grad_()
+    weights = torch.rand(2, 300, generator=generator, dtype=torch.float64).requires_grad_()
+    upstream = torch.randn(2, 16, 16, generator=generator, dtype=torch.float64)
+    fast = torch.autograd.grad((model.splat(points, weights, 16) * upstream).sum(), (points, weights))
+    slow = torch.autograd.grad((brute_force_splat(points, weights, 16) * upstream).sum(), (points, weights))
+    for ours, theirs in zip(fast, slow, strict=True):
+        assert torch.allclose(ours, theirs)
+
+
+def test_splat_gradients_agree_with_finite_differences():
+    generator = torch.Generator().manual_seed(3)
+    points = (10 * torch.rand(1, 2, 12, generator=generator, dtype=torch.float64) - 1).requires_grad_()
+    weights = torch.rand(1, 12, generator=generator, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda p, w: model.splat(p, w, 8), (points, weights), eps=1e-7, atol=1e-5)
+
+
+def test_blur_keeps_mass_away_from_the_border_and_agrees_with_a_direct_sum():
+    picture = torch.zeros(32, 32, dtype=torch.float64)
+    picture[14, 17] = 1
+    spread = model.blur_matrix(32, 1.5, picture)
+    blurred = spread @ picture @ spread
+    assert math.isclose(float(blurred.sum()), 1, rel_tol=1e-9)
+    at = torch.arange(32, dtype=torch.float64)
+    squared = (at[:, None] - 14) ** 2 + (at - 17) ** 2
+    direct = torch.exp(-squared / (2 * 1.5**2))
+    assert torch.allclose(blurred, direct / direct.sum(), atol=1e-9)
+
+
+def test_coverage_is_zero_without_density_and_half_at_log_two():
+    assert torch.allclose(model.coverage(torch.tensor([0.0, math.log(2), 50.0]), 1.0), torch.tensor([0.0, 0.5, 1.0]))
+
+
+@pytest.mark.parametrize("depth", [None, 3])
+def test_gradients_of_the_loss_agree_with_finite_differences(depth):
+    generator = torch.Generator().manual_seed(4)
+    target = (torch.rand(32, 32, generator=generator) > 0.5).double()
+    setup = Setup(maps=3, depth=depth, size=32, stroke=0.05)
+    stage = stages(setup)[-1]
+    objective = Objective(target, stage, setup)
+    maps = random_maps(2, 3, seed=5).requires_grad_()
+    stroke = torch.tensor([0.05, 0.1], dtype=torch.float64, requires_grad=True)
+    objective.refresh(maps, stroke, 1.0)
+    assert torch.autograd.gradcheck(lambda m, s: objective(m, s, 1.0), (maps, stroke), eps=1e-7, atol=1e-5)
+
+
+def test_koch_maps_leave_the_koch_curve_in_place():
+    ends = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    images = model.apply(KOCH, ends)
+    joints = images[:-1, 1], images[1:, 0]
+    assert torch.allclose(joints[0], joints[1], atol=1e-6)
+    assert torch.allclose(images[0, 0], ends[0], atol=1e-6)
+    assert torch.allclose(images[3, 1], ends[1], atol=1e-6)

@@ -1,0 +1,221 @@
+import math
+
+import pytest
+import torch
+from scipy.ndimage import distance_transform_edt
+from systems import CARPET, CORNER_GASKET, DUST, FERN, KOCH
+
+import ifs_raster as raster
+from ifs_model import WINDOW, affine, apply, contract, similarity, words_of_depth
+
+
+def pascal(size: int) -> torch.Tensor:
+    """Pascal's triangle modulo two, its right angle at the lower left: the gasket of three corners, pixel by pixel."""
+    index = torch.arange(size)
+    return ((index[:, None] & index) == 0).flip(0)
+
+
+def carpet(depth: int, block: list[list[int]]) -> torch.Tensor:
+    """The picture of `depth` substitutions of a pixel by a 3 × 3 block."""
+    picture = torch.ones(1, 1, dtype=torch.int64)
+    for _ in range(depth):
+        picture = torch.kron(picture, torch.tensor(block))
+    return picture.bool()
+
+
+def inside(picture: torch.Tensor) -> torch.Tensor:
+    """`picture` widened by one pixel: points on an edge between two pixels may fall into either."""
+    return torch.nn.functional.max_pool2d(picture[None].float(), 3, stride=1, padding=1)[0] > 0
+
+
+@pytest.mark.parametrize("size", [32, 128, 512])
+def test_gasket_is_pascals_triangle_modulo_two(size):
+    drawn, true = raster.hits(CORNER_GASKET.double(), WINDOW, size), pascal(size)
+    assert drawn[true].all(), "every pixel of the construction holds a point"
+    assert inside(true)[drawn].all(), "and nothing lies further than an edge away from it"
+
+
+@pytest.mark.parametrize(
+    ("maps", "block"), [(CARPET, [[1, 1, 1], [1, 0, 1], [1, 1, 1]]), (DUST, [[1, 0, 1], [0, 0, 0], [1, 0, 1]])]
+)
+@pytest.mark.parametrize("depth", [3, 4, 5])
+def test_carpet_and_cantor_dust_are_their_substitutions(maps, block, depth):
+    drawn, true = raster.hits(maps.double(), WINDOW, 3**depth), carpet(depth, block)
+    assert drawn[true].all()
+    assert inside(true)[drawn].all()
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_koch_curve_lies_on_its_construction(size):
+    points = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    for _ in range(8):
+        points = apply(KOCH.double(), points).flatten(0, 1)
+    pixels = ((points * torch.tensor([1.0, -1.0]) + 1) * size / 2).long().clamp(0, size - 1)
+    true = torch.zeros(size, size, dtype=torch.bool)
+    true[pixels[:, 1], pixels[:, 0]] = True
+    drawn = raster.hits(KOCH.double(), WINDOW, size)
+    assert inside(true)[drawn].all()
+    assert inside(drawn)[true].all()
+    assert abs(int(drawn.sum()) - int(true.sum())) < 0.05 * int(true.sum())
+
+
+@pytest.mark.parametrize(
+    ("maps", "size", "base", "dimension"),
+    [(CORNER_GASKET, 1024, 2, math.log(3, 2)), (CARPET, 729, 3, math.log(8, 3))],
+)
+def test_box_counting_dimension(maps, size, base, dimension):
+    drawn = raster.hits(maps.double(), (-1.02, 0.98, -1.02, 0.98), size).float()  # off the lattice of the fractal
+    sides = [base**k for k in range(1, 4 if base == 3 else 6)]
+    counts = [float(torch.nn.functional.max_pool2d(drawn[None], side).sum()) for side in sides]
+    slope = math.log(counts[0] / counts[-1]) / math.log(sides[-1] / sides[0])
+    assert slope == pytest.approx(dimension, abs=0.02)
+
+
+def test_recursion_counts_levels():
+    maps = CORNER_GASKET.double()
+    for recursion in range(1, 5):
+        drawn = raster.hits(maps, (-1.1, 1.1, -1.1, 1.1), 1000, recursion)
+        corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+        for _ in range(recursion):
+            corners = apply(maps, corners).flatten(0, 1)
+        assert int(drawn.sum()) == len((corners * 1e6).round().unique(dim=0))
+
+
+def test_deep_recursion_costs_what_the_converged_picture_costs():
+    points = {
+        recursion: sum(len(part) for part in raster.attractor(CARPET.double(), WINDOW, 243, recursion))
+        for recursion in (12, 1000)
+    }
+    assert points[1000] <= 1.01 * points[12] < 3 * 243**2
+
+
+@pytest.mark.parametrize("maps", [CORNER_GASKET, CARPET, KOCH, FERN])
+def test_bounds_hold_the_attractor_and_fit_it(maps):
+    box = raster.bounds(maps)
+    points = torch.cat([p for _, p in raster.grow(maps.double(), (-3, 3, -3, 3), 0.01, 1000)])
+    low, high = points.amin(0).tolist(), points.amax(0).tolist()
+    for k in range(2):
+        assert box[2 * k] <= low[k] + 1e-9
+        assert box[2 * k + 1] >= high[k] - 1e-9
+        assert box[2 * k + 1] - box[2 * k] < 1.15 * (high[k] - low[k]) + 0.05
+
+
+def test_grown_and_followed_pictures_agree(monkeypatch):
+    for maps in (CORNER_GASKET, KOCH):
+        grown = raster.hits(maps.double(), WINDOW, 300)
+        with monkeypatch.context() as patch:
+            patch.setattr(raster, "GROWN_CELLS", 1)
+            patch.setattr(raster, "CLOUD_SIDE", 64)
+            followed = raster.hits(maps.double(), WINDOW, 300)
+        assert inside(grown)[followed].all()
+        assert inside(followed)[grown].all()
+
+
+def test_a_zoomed_window_is_the_crop_of_a_larger_picture():
+    whole = raster.hits(KOCH.double(), WINDOW, 2048)
+    window = (-0.25, 0.25, 0.25, 0.75)
+    zoomed = raster.hits(KOCH.double(), window, 512)
+    crop = whole[256:768, 768:1280]
+    assert crop.any()
+    assert inside(crop)[zoomed].all()
+    assert inside(zoomed)[crop].all()
+
+
+def test_a_zoom_by_a_billion_shows_the_same_corner():
+    """The gasket is self-similar about its corner: zoomed in by a power of two, it looks the same."""
+    near = 2.0**-30
+    whole = raster.hits(CORNER_GASKET.double(), (-1, 0, -1, 0), 256)
+    zoomed = raster.hits(CORNER_GASKET.double(), (-1, -1 + near, -1, -1 + near), 256)
+    assert inside(whole)[zoomed].all()
+    assert inside(zoomed)[whole].all()
+
+
+def test_a_sprawling_system_is_drawn_in_time():
+    maps = torch.tensor([similarity(0.97, degrees=7, at=(1, 0)), similarity(0.97, degrees=-9, at=(0, 1))])
+    picture = raster.occupancy(maps, WINDOW, 64)
+    assert picture.isfinite().all()
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.0, 2.3, 7.0])
+def test_dilation_agrees_with_the_distance_transform(radius):
+    taken = torch.rand(60, 60, generator=torch.Generator().manual_seed(1)) > 0.99
+    taken[20:40, 20:30] = True
+    near = torch.from_numpy(distance_transform_edt(~taken.numpy()))
+    assert torch.equal(raster.dilate(taken, radius), near <= radius)
+
+
+def test_stroke_of_a_point_is_a_disc():
+    point = torch.tensor([similarity(0.1), similarity(0.2)])  # both shrink towards (0, 0)
+    picture = raster.occupancy(point, WINDOW, 200, stroke=0.5, supersample=4)
+    assert float(picture.sum()) / 200**2 * 4 == pytest.approx(math.pi / 4, rel=0.01)
+    assert picture[100, 100 + 49] == 1
+    assert picture[100, 100 + 51] == 0
+
+
+def test_distance_is_exact_for_a_point():
+    point = torch.tensor([similarity(0.1, at=(0.9 * 0.5, 0))])
+    near = raster.distance(point, WINDOW, 101, margin=0)
+    row, column = 20, 30
+    x, y = (2 * column + 1) / 101 - 1, 1 - (2 * row + 1) / 101
+    assert float(near[row, column]) == pytest.approx(math.hypot(x - 0.5, y), abs=2 / 101)
+
+
+def test_distance_counts_what_lies_outside_the_window():
+    point = torch.tensor([similarity(0.5, at=(0.75, 0))])  # at (1.5, 0)
+    near = raster.distance(point, WINDOW, 64)
+    assert float(near[32, 63]) == pytest.approx(0.5, abs=0.05)
+    assert raster.distance(point, WINDOW, 64, margin=0.1).isinf().all()
+
+
+def test_density_gives_each_address_its_product_of_probabilities():
+    maps = torch.tensor(
+        [similarity(0.5, at=(-0.5, -0.5)), affine(0.5, 0, 0, 0.25, 0.5, -0.75), similarity(0.25, at=(-0.75, 0.75))]
+    )
+    areas = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
+    chances = areas / areas.sum()
+    mass = raster.density(maps, WINDOW, 256)
+    assert float(mass.sum()) == pytest.approx(1)
+    for first in range(3):
+        for second in range(3):
+            word = torch.tensor([[first, second]])
+            box = apply(
+                maps[first].double(), apply(maps[second].double(), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).double())
+            )
+            low, high = ((box + 1) * 128).round().long().tolist()
+            part = mass.flip(0)[low[1] : high[1], low[0] : high[0]].sum()
+            assert float(part) == pytest.approx(float(chances[word].prod()), rel=1e-6)
+
+
+def test_density_of_few_levels_is_exact():
+    mass = raster.density(CARPET, WINDOW, 27, recursion=2)
+    assert int((mass > 0).sum()) == 64
+    assert torch.allclose(mass[mass > 0], torch.full((64,), 1 / 64, dtype=torch.float64))
+
+
+def test_density_of_a_window_is_the_crop_of_the_whole():
+    whole = raster.density(CARPET, WINDOW, 486)
+    part = raster.density(CARPET, (-1, -1 / 3, -1 / 3, 1 / 3), 162)
+    assert float(part.sum()) == pytest.approx(1 / 8, rel=1e-3)
+    assert torch.allclose(part, whole[162:324, :162], atol=1e-6)
+
+
+def test_degenerate_systems_are_drawn():
+    same = torch.tensor([similarity(0.5)] * 3)
+    flat = torch.tensor([affine(0.5, 0, 0, 0, -0.5), affine(0.5, 0, 0, 0, 0.5)])
+    for maps in (same, flat, contract(torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0)))):
+        picture = raster.occupancy(maps, WINDOW, 64)
+        assert picture.isfinite().all()
+        assert (picture > 0).any()
+    assert int(raster.hits(flat.double(), WINDOW, 64).sum()) == 64, "a line across the picture"
+
+
+def test_all_words_lie_in_the_picture():
+    maps = FERN.double()
+    points = torch.zeros(1, 2, dtype=torch.float64)
+    for _ in range(8):
+        points = apply(maps, points).flatten(0, 1)
+    assert len(points) == len(words_of_depth(4, 8))
+    drawn = raster.hits(maps, (-1.5, 1.5, -1.5, 1.5), 400)
+    pixels = ((points * torch.tensor([1.0, -1.0]) + 1.5) * 400 / 3).long()
+    missed = ~inside(drawn)[pixels[:, 1], pixels[:, 0]]
+    assert missed.double().mean() < 0.001
