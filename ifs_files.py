@@ -150,7 +150,7 @@ def load_setup(name: str, overrides: dict) -> tuple["Setup", Path | None]:
     path = find(f"{name}_setup.py")
     setup = Setup()
     if path is not None:
-        spec = importlib.util.spec_from_file_location(path.stem, path)
+        spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
@@ -168,7 +168,9 @@ def load_setup(name: str, overrides: dict) -> tuple["Setup", Path | None]:
 def _failing_line(error: Exception, path: Path) -> str:
     if isinstance(error, SyntaxError):
         return f", line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())
+    ]
     return f", line {lines[-1]}" if lines else ""
 
 

@@ -306,7 +306,7 @@ def descend(objective: Objective, run: dict) -> Tensor:
             first.lerp_(gradient, 0.1)
             second.lerp_(gradient.square(), 0.01)
             update = first / (1 - 0.9**k) / ((second / (1 - 0.99**k)).sqrt() + 1e-8)
-            run[name] = run[name].detach() - (rate if name == "maps" else 0.03 * rate) * update
+            run[name] = run[name].detach() - (rate if name == "maps" else 0.1 * rate) * update
         run["maps"] = contract(run["maps"], setup.bound)
         if run["stroke"] is not None:
             run["stroke"] = run["stroke"].clamp(min=0)
@@ -327,14 +327,13 @@ def judge(
     maps, size = maps.detach().double(), len(target)
     if search_stroke:
         near = ifs_raster.distance(maps, WINDOW, size * 3, margin=0.125)[1::3, 1::3]
-        stroke = best_radius(near, ifs_metrics.on(target), finest=2 / size)
+        radius = best_radius(near, ifs_metrics.on(target), finest=2 / size)
+        nearby = [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)] if radius > 0 else []
+        bare, *drawn = (judge(maps, target, radius) for radius in (0.0, *nearby))
+        best = max(drawn, key=lambda found: found[0], default=bare)
+        return best if best[0] > bare[0] + 0.002 else bare
     picture = ifs_raster.occupancy(maps, WINDOW, size, stroke=stroke, supersample=6 if stroke > 0 else 3)
-    score = ifs_metrics.iou(picture, target)
-    if search_stroke and stroke > 0:
-        bare = judge(maps, target)
-        if bare[0] > score - 0.002:
-            return bare
-    return score, stroke, picture
+    return ifs_metrics.iou(picture, target), stroke, picture
 
 
 def best_radius(near: Tensor, wanted: Tensor, finest: float) -> float:
@@ -397,7 +396,7 @@ def fit(
         if len(run["maps"]) > stage.systems:
             _select(run, target, stage)
         objective = Objective(target, stage, setup)
-        if run["step"] == 0:
+        if not run["trace"]:
             objective.refresh(run["maps"], run["stroke"], stage.blurs[0])
             with torch.no_grad():
                 loss = objective(run["maps"], run["stroke"], stage.blurs[0])

@@ -1,0 +1,173 @@
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from systems import KOCH
+
+import ifs_fit
+from ifs_fit import Setup, best_radius, fit, initial_systems, judge, pen_radius, stages
+from ifs_model import MAX_SINGULAR, WINDOW, affine, similarity, singular_values
+from ifs_raster import occupancy
+
+QUICK = Setup(maps=4, size=64, points=4000, steps=60, starts=4)
+
+
+def blob(size: int = 64) -> torch.Tensor:
+    at = torch.linspace(-1, 1, size)
+    return ((at**2 + (at[:, None] / 0.6) ** 2) < 0.5).float()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("steps", 0, "Setup.steps must be a whole number from 1 to"),
+        ("steps", 2.5, "Setup.steps must be a whole number"),
+        ("rate", -1.0, "Setup.rate must be a number from"),
+        ("stroke", float("nan"), "Setup.stroke must be a number from"),
+        ("size", "big", "Setup.size must be a whole number"),
+        ("seed", True, "Setup.seed must be a whole number"),
+        ("maps", 0, "Setup.maps must be from 1 to 1000 maps"),
+        ("maps", [[1, 2, 3]], "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
+        ("maps", "three", "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
+        ("maps", [affine(2.0, 0, 0, 0.5)], "Setup.maps[0] must shrink the world; it stretches by 2.000"),
+        ("maps", [affine(0.5, 0, 0, 0.5, float("inf"))], "Setup.maps must hold finite numbers"),
+        ("depth", 40, "Setup.depth 40 would draw 12^40 points"),
+    ],
+)
+def test_a_setup_out_of_range_says_what_is_wrong(field, value, message):
+    with pytest.raises(ValueError, match="Setup") as caught:
+        Setup(**{field: value})
+    assert str(caught.value).startswith(message)
+
+
+def test_a_setup_keeps_its_maps_as_plain_numbers():
+    setup = Setup(maps=[similarity(0.5), similarity(0.25, at=(0.5, 0))])
+    assert setup.n == 2
+    assert setup == Setup(maps=dataclasses.asdict(setup)["maps"])
+
+
+def test_stages_go_from_coarse_to_fine_and_spend_all_steps():
+    plan = stages(Setup(steps=1000))
+    assert [stage.size for stage in plan] == [64, 128, 256]
+    assert [stage.systems for stage in plan] == sorted((stage.systems for stage in plan), reverse=True)
+    assert plan[-1].systems == 1
+    assert sum(stage.steps for stage in plan) == 1000
+
+
+def test_random_systems_cover_the_picture_with_contractions():
+    target = blob()
+    systems = initial_systems(target, Setup(maps=6, starts=8, size=64))
+    assert systems.shape == (8, 6, 2, 3)
+    assert singular_values(systems).max() <= 0.9 + 1e-6
+    assert not torch.equal(systems[0], systems[1])
+    middle = torch.zeros(2)  # of the blob; its images must lie in the blob
+    images = systems[..., :2] @ middle + systems[..., 2]
+    assert ((images[..., 0] ** 2 + (images[..., 1] / 0.6) ** 2) < 0.55).all()
+
+
+def test_given_maps_are_the_first_start_and_the_others_are_near():
+    setup = Setup(maps=KOCH.tolist(), starts=5, jitter=0.02)
+    systems = initial_systems(blob(), setup)
+    assert torch.allclose(systems[0], KOCH)
+    apart = (systems[1:] - KOCH).abs()
+    assert 0 < apart.mean() < 0.04
+
+
+def test_pen_radius_of_thin_and_solid_pictures():
+    assert pen_radius(blob(256)) == 0
+    line = torch.zeros(256, 256)
+    line[100:102, 20:200] = 1
+    assert pen_radius(line) == pytest.approx(2 / 256, rel=0.3)
+
+
+def test_best_radius_is_where_the_iou_is_best():
+    near = torch.tensor([[0.0, 0.01, 0.02, 0.03, 0.04]])
+    wanted = torch.tensor([[True, True, True, False, False]])
+    assert best_radius(near, wanted, finest=0.01) == pytest.approx(0.02)
+    assert best_radius(near, torch.tensor([[True, False, False, False, False]]), finest=0.01) == 0
+
+
+def test_judge_finds_the_pen_that_drew_the_picture():
+    target = occupancy(0.9 * KOCH, WINDOW, 128, stroke=3 / 128, supersample=6)
+    maps = 0.9 * KOCH
+    iou, stroke, picture = judge(maps, target, search_stroke=True)
+    assert iou > 0.95
+    assert stroke == pytest.approx(3 / 128, rel=0.15)
+    assert picture.shape == (128, 128)
+    assert judge(maps, target)[0] < 0.6
+
+
+@pytest.fixture(scope="module")
+def states():
+    return list(fit(blob(), QUICK, every=10))
+
+
+def test_a_fit_gets_better_and_keeps_the_best_by_the_converged_attractor(states):
+    assert states[0].step == 0
+    assert states[-1].step == states[-1].steps == 60
+    assert states[-1].best_iou == max(state.iou for state in states) > 0.85
+    best = states[-1]
+    assert judge(best.best_maps, blob(), best.best_stroke)[0] == best.best_iou
+    assert best.best_maps.dtype == torch.float64
+
+
+def test_maps_stay_contractions(states):
+    for state in states:
+        for systems in state.resume["path_maps"]:
+            assert singular_values(systems).max() <= MAX_SINGULAR + 1e-5
+
+
+def test_the_path_leads_to_the_last_state(states):
+    path = states[-1].path
+    assert [step for step, _, _ in path] == [state.step for state in states]
+    assert torch.equal(path[-1][1], states[-1].maps)
+    moves = [float((after[1] - before[1]).abs().max()) for before, after in itertools.pairwise(path)]
+    assert max(moves) < 0.5, "one system all along, not a jump to another one"
+
+
+def test_the_same_seed_gives_the_same_maps_and_another_seed_other_ones(states):
+    again = list(fit(blob(), QUICK, every=10))[-1]
+    assert torch.equal(again.best_maps, states[-1].best_maps)
+    other = list(fit(blob(), dataclasses.replace(QUICK, seed=1), every=10))[-1]
+    assert not torch.equal(other.best_maps, states[-1].best_maps)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 5])
+def test_a_fit_that_is_resumed_goes_on_as_if_it_had_not_stopped(states, stop):
+    resumed = list(fit(blob(), QUICK, every=10, resume=states[stop].resume))
+    assert resumed[-1].step == 60
+    assert torch.equal(resumed[-1].maps, states[-1].maps)
+    assert torch.equal(resumed[-1].best_maps, states[-1].best_maps)
+    assert resumed[-1].trace == states[-1].trace
+
+
+def test_a_complete_fit_that_is_resumed_polishes_and_never_gets_worse(states):
+    more = list(fit(blob(), QUICK, every=10, resume=states[-1].resume))
+    assert more[-1].step == more[-1].steps > 60
+    assert more[-1].best_iou >= states[-1].best_iou
+
+
+def test_a_learned_stroke_moves_with_the_picture():
+    target = occupancy(0.9 * KOCH, WINDOW, 64, stroke=4 / 64, supersample=6)
+    setup = Setup(maps=(0.9 * KOCH).tolist(), size=64, points=10_000, steps=200, starts=1, stroke=0.02, rate=0.05)
+    last = list(fit(target, setup, every=10))[-1]
+    learned = float(last.resume["stroke"][0])
+    assert learned > 0.03, "it started at 0.02 and the pen that drew the picture is 0.0625"
+    assert last.best_iou > 0.9
+
+
+def test_fixed_depth_fits_too():
+    last = list(fit(blob(), dataclasses.replace(QUICK, depth=4), every=10))[-1]
+    assert last.best_iou > 0.8
+
+
+def test_a_broken_gradient_never_reaches_the_maps(monkeypatch):
+    healthy = ifs_fit.Objective.__call__
+
+    def poisoned(self, maps, stroke, blur):
+        return healthy(self, maps, stroke, blur) + (maps.sum((1, 2, 3)) - maps.detach().sum((1, 2, 3))).sqrt()
+
+    monkeypatch.setattr(ifs_fit.Objective, "__call__", poisoned)  # sqrt(0): an infinite gradient at every step
+    for state in fit(blob(), QUICK, every=10):
+        assert state.maps.isfinite().all()
