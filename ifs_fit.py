@@ -26,6 +26,7 @@ from ifs_model import (
     blur_matrix,
     contract,
     coverage,
+    draw_with_pen,
     frame,
     singular_values,
     splat,
@@ -246,10 +247,17 @@ class Objective:
 
         Alpha is the one with which points spread evenly over the target would look most like it, at this blur.
         """
-        spread = self._spread(stroke if stroke is None else stroke.detach().mean(), blur)
-        even = spread @ self.target @ spread
-        trials = torch.logspace(-0.5, 1.0, 16, device=even.device)
-        misfit = (coverage(even, trials[:, None, None]) - self.target).square().mean((1, 2))
+        even = self.target[None]
+        if stroke is not None:
+            radius = stroke.detach().mean()[None] * (self.stage.size / 2)
+            self.reach = int(radius + 2)
+            inside = torch.from_numpy(distance_transform_edt(ifs_metrics.on(self.target).cpu().numpy())).to(even)
+            ridge = (inside > min(float(radius) - 0.25, float(inside.max()) - 0.5)).to(even)  # where the pen's tip went
+            even = draw_with_pen(ridge[None] * self.target.sum() / ridge.sum(), radius, self.reach)
+            blur = _beyond_pen(blur, radius)
+        spread = blur_matrix(self.stage.size, blur, even)
+        trials = torch.logspace(-0.5, 1.0, 16, device=even.device, dtype=even.dtype)
+        misfit = (coverage(spread @ even @ spread, trials[:, None, None]) - self.target).square().mean((1, 2))
         self.alpha = self.setup.solidity * float(trials[misfit.argmin()] * self.target.sum())
         n, depth = maps.shape[-3], self.setup.depth
         if depth is None:
@@ -258,17 +266,15 @@ class Objective:
         elif self.words is None:
             self.words = tuple(words_of_depth(n, part, maps.device) for part in (depth - depth // 2, depth // 2))
 
-    def _spread(self, stroke: Tensor | None, blur: float) -> Tensor:
-        """The blur of the splat and the pen, as a matrix. A disc of radius r has the variance r²/4 along each axis."""
-        if stroke is not None:
-            blur = (blur**2 + (stroke * self.stage.size / 4) ** 2).sqrt()
-        return blur_matrix(self.stage.size, blur, self.target)
-
     def __call__(self, maps: Tensor, stroke: Tensor | None, blur: float) -> Tensor:
         """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
         points, weights = attractor_points(maps, area_weights(maps), self.words, self.frame)
         density = splat(points, weights, self.stage.size)
-        spread = self._spread(stroke, blur)
+        if stroke is not None:
+            radius = stroke * (self.stage.size / 2)
+            density = draw_with_pen(density, radius, self.reach)
+            blur = _beyond_pen(blur, radius)
+        spread = blur_matrix(self.stage.size, blur, density)
         error = coverage(spread @ density @ spread, self.alpha) - self.target
         beyond = (points - points.detach().clamp(0, self.stage.size - 1)).abs().sum(1) / self.stage.size
         stray = (density * self.away).sum((1, 2)) + (weights * beyond).sum(1)
@@ -279,6 +285,11 @@ class Objective:
             error = F.avg_pool2d(error, 2)
             loss = loss + error.square().mean((1, 2))
         return loss
+
+
+def _beyond_pen(blur: float, radius: Tensor) -> Tensor:
+    """What a Gaussian must add to a pen's disc, of variance r²/4 along each axis, to blur as `blur` alone would."""
+    return (blur**2 - radius.detach().square() / 4).clamp(min=0.3**2).sqrt()
 
 
 def descend(objective: Objective, run: dict) -> Tensor:

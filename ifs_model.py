@@ -256,6 +256,17 @@ def blur_matrix(size: int, sigma: Tensor | float, like: Tensor) -> Tensor:
     return kernel / torch.exp(-(reach**2) / (2 * sigma[..., 0] ** 2)).sum(-1)[..., None, None]
 
 
+def draw_with_pen(density: Tensor, radius: Tensor, reach: int) -> Tensor:
+    """Spread densities (B, S, S) evenly over a disc about each point; radius (B,) in pixels, mass is kept.
+
+    The disc is K(d) = clamp(r + 1/2 − d, 0, 1), which is differentiable in r; it is cut off after `reach` pixels.
+    """
+    at = torch.arange(-reach, reach + 1, dtype=density.dtype, device=density.device)
+    disc = (radius[:, None, None] + 0.5 - torch.hypot(at[:, None], at)).clamp(0, 1)
+    disc = disc / disc.sum((1, 2), keepdim=True)
+    return torch.nn.functional.conv2d(density[None], disc[:, None], padding=reach, groups=len(density))[0]
+
+
 def coverage(density: Tensor, alpha: Tensor | float) -> Tensor:
     """C = 1 − exp(−α ρ), in [0, 1): a pixel is on where C ≥ 1/2."""
     return -torch.expm1(-alpha * density)

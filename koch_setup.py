@@ -11,6 +11,7 @@ SETUP = Setup(
         similarity(0.40, at=(0.6, -0.1)),
     ],
     stroke=0.01,
+    blur=1.0,
     starts=4,
     steps=400,
 )

@@ -10,6 +10,7 @@ SETUP = Setup(
         similarity(0.4, at=(0.0, 0.4)),
     ],
     stroke=0.01,
+    blur=1.0,
     starts=4,
     steps=400,
 )
