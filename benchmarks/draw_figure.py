@@ -41,7 +41,13 @@ def main() -> None:
     panels[2].imshow(density.sqrt(), cmap="magma")
     panels[3].imshow(soft, cmap="gray", vmin=0, vmax=1)
     panels[4].imshow(soft - small, cmap="RdBu_r", vmin=-1, vmax=1)
-    titles = ("maps f₁ … fₙ", "points f_w(m) of words w", "splat: density ρ", "coverage 1 − exp(−α ρ)", "minus the target")
+    titles = (
+        "maps f₁ … fₙ",
+        "points f_w(m) of words w",
+        "splat: density ρ",
+        "coverage 1 − exp(−α ρ)",
+        "minus the target",
+    )
     for axes, title in zip(panels, titles, strict=True):
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.set_title(title, fontsize=11)

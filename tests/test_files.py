@@ -231,3 +231,9 @@ def test_setups_are_short_and_start_visibly_wrong(name):
     assert path == ROOT / f"{name}_setup.py"
     first = next(fit(ifs_files.load_target(ROOT / f"{name}.png", setup.size), setup))
     assert first.iou < 0.5
+
+
+def test_readme_quotes_the_committed_output_and_the_real_setup():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (ROOT / "benchmarks" / "four_targets.txt").read_text(encoding="utf-8") in readme
+    assert (ROOT / "koch_setup.py").read_text(encoding="utf-8").split('"""\n\n', 1)[1] in readme
