@@ -254,7 +254,8 @@ class Objective:
             inside = torch.from_numpy(distance_transform_edt(ifs_metrics.on(self.target).cpu().numpy())).to(even)
             ridge = (inside > min(float(radius) - 0.25, float(inside.max()) - 0.5)).to(even)  # where the pen's tip went
             even = draw_with_pen(ridge[None] * self.target.sum() / ridge.sum(), radius, self.reach)
-            blur = _beyond_pen(blur, radius)
+            self.pen_variance = float(radius) ** 2 / 4  # of a disc, along each axis
+            blur = self.beyond_pen(blur)
         spread = blur_matrix(self.stage.size, blur, even)
         trials = torch.logspace(-0.5, 1.0, 16, device=even.device, dtype=even.dtype)
         misfit = (coverage(spread @ even @ spread, trials[:, None, None]) - self.target).square().mean((1, 2))
@@ -266,6 +267,10 @@ class Objective:
         elif self.words is None:
             self.words = tuple(words_of_depth(n, part, maps.device) for part in (depth - depth // 2, depth // 2))
 
+    def beyond_pen(self, blur: float) -> float:
+        """What a Gaussian must add to the pen's disc so that both together blur as `blur` alone would."""
+        return max(blur**2 - self.pen_variance, 0.3**2) ** 0.5
+
     def __call__(self, maps: Tensor, stroke: Tensor | None, blur: float) -> Tensor:
         """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
         points, weights = attractor_points(maps, area_weights(maps), self.words, self.frame)
@@ -273,7 +278,7 @@ class Objective:
         if stroke is not None:
             radius = stroke * (self.stage.size / 2)
             density = draw_with_pen(density, radius, self.reach)
-            blur = _beyond_pen(blur, radius)
+            blur = self.beyond_pen(blur)
         spread = blur_matrix(self.stage.size, blur, density)
         error = coverage(spread @ density @ spread, self.alpha) - self.target
         beyond = (points - points.detach().clamp(0, self.stage.size - 1)).abs().sum(1) / self.stage.size
@@ -285,11 +290,6 @@ class Objective:
             error = F.avg_pool2d(error, 2)
             loss = loss + error.square().mean((1, 2))
         return loss
-
-
-def _beyond_pen(blur: float, radius: Tensor) -> Tensor:
-    """What a Gaussian must add to a pen's disc, of variance r²/4 along each axis, to blur as `blur` alone would."""
-    return (blur**2 - radius.detach().square() / 4).clamp(min=0.3**2).sqrt()
 
 
 def descend(objective: Objective, run: dict) -> Tensor:
