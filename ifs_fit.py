@@ -24,8 +24,10 @@ from ifs_model import (
     area_weights,
     attractor_points,
     blur_matrix,
+    centroid,
     contract,
     coverage,
+    determinants,
     draw_with_pen,
     frame,
     singular_values,
@@ -63,7 +65,7 @@ class Setup:
             "depth": (1, 64),
             "points": (100, MAX_POINTS),
             "size": (8, 4096),
-            "steps": (1, 1_000_000),
+            "steps": (10, 1_000_000),
             "starts": (1, 100_000),
             "jitter": (0.0, 1.0),
             "stroke": (0.0, 1.0),
@@ -119,29 +121,44 @@ class Stage:
 
     size: int  # side of the picture in pixels
     points: int  # points drawn of each system
-    systems: int  # how many go on into this stage
+    systems: int  # how many of the stage before go on into this one
+    copies: int  # how many of each go on: one as it is, the others with a map or two placed anew
     steps: int
     rates: tuple[float, float]  # learning rate, first and last
     blurs: tuple[float, float]  # sigma of the splat in pixels, first and last
+    solidity: float  # alpha, as a multiple of what suits points spread evenly over the target
+    levels: int  # of the pyramid above the picture itself
 
 
 def stages(setup: Setup) -> list[Stage]:
-    """The plan of a fit: a quarter of the size with all starts, then half of it with a few, then the winner alone."""
-    plan = []
-    for scale, systems, share, rates, blurs in (
-        (4, setup.starts, 0.4, (1.0, 0.17), (1.0, 0.35)),
-        (2, min(2, setup.starts), 0.3, (0.33, 0.067), (0.5, 0.3)),
-        (1, 1, 0.3, (0.13, 0.01), (0.5, 0.3)),
+    """The plan of a fit.
+
+    All starts at a quarter of the size; there the best four are bred three times; they go on at half the size, and
+    the best two at full size. Fine pictures weigh more in the end: no pyramid, and more points, that count for more,
+    so that pinholes show.
+    """
+    few = min(4, setup.starts)
+    plan, done = [], 0.0
+    for scale, systems, copies, share, rates, blurs, solidity, levels in (
+        (4, setup.starts, 1, 0.27, (1.0, 0.3), (1.0, 0.4), 1, 4),
+        *[(4, few, setup.starts // few, 0.11, (0.7, 0.2), (0.75, 0.4), 1, 4)] * 3,
+        (2, few, 1, 0.18, (0.33, 0.067), (0.5, 0.3), 1, 4),
+        (1, min(2, setup.starts), 1, 0.22, (0.13, 0.01), (0.5, 0.3), 2, 0),
     ):
         size = max(setup.size // scale, min(setup.size, 32))
+        points = setup.points * (size / setup.size) ** 2 * (1.5 if scale == 1 else 1)
+        begin, done = round(setup.steps * done), done + share
         plan.append(
             Stage(
                 size=size,
-                points=max(400, round(setup.points * (size / setup.size) ** 2)),
+                points=max(400, round(points)),
                 systems=systems,
-                steps=max(1, round(setup.steps * share)),
+                copies=copies,
+                steps=max(1, round(setup.steps * done) - begin),
                 rates=(setup.rate * rates[0], setup.rate * rates[1]),
                 blurs=(setup.blur * blurs[0], setup.blur * blurs[1]),
+                solidity=setup.solidity * solidity,
+                levels=levels,
             )
         )
     return plan
@@ -154,7 +171,7 @@ class State:
     step: int
     steps: int
     size: int  # side of the picture of this stage, in pixels
-    loss: float  # of the leader, the system with the least loss
+    loss: float  # of the leader: the system with the least loss, in the last stage the one with the best IoU
     iou: float  # of the leader's converged attractor with the target, at full size
     maps: Tensor  # of the leader
     stroke: float
@@ -216,6 +233,40 @@ def pen_radius(target: Tensor) -> float:
     return max(half_width, 0.5) * 2 / len(target) if half_width <= THIN else 0.0
 
 
+def placed_anew(systems: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
+    """Copies of one system, (B, n, 2, 3), in each of which one or two maps are placed or turned anew at random.
+
+    A map, small ones first, is moved to a pixel of the target (S, S) that the attractor misses; or one keeps its
+    place but is turned or reflected about it. Descent alone does neither: it follows the nearest slope.
+    """
+    systems, maps, side = systems.clone(), systems[0].double(), len(target)
+    missed = (target.cpu() - ifs_raster.occupancy(maps, WINDOW, side)).clamp(min=0).flatten() + 1e-6
+    middle = centroid(maps, area_weights(maps)).float()
+    area = determinants(systems[0]).abs()
+
+    def chance() -> float:
+        return float(torch.rand((), generator=generator))
+
+    for system in systems:
+        for _ in range(1 if chance() < 0.6 else 2):
+            linear = _rotations(2 * math.pi * torch.rand((), generator=generator))
+            if chance() < 0.5:
+                linear = linear @ torch.diag(torch.tensor([1.0, -1.0]))
+            if chance() < 0.5:
+                k = int(torch.multinomial(1 / (area + 0.2 * area.mean() + 1e-9), 1, generator=generator))
+                pixel = int(torch.multinomial(missed, 1, generator=generator))
+                place = torch.tensor([2 * (pixel % side) + 1 - side, side - 1 - 2 * (pixel // side)]) / side
+                linear = (
+                    linear * area.median().sqrt() * 0.7 * math.exp(0.4 * float(torch.randn((), generator=generator)))
+                )
+            else:
+                k = int(torch.randint(len(area), (), generator=generator))
+                place = system[k, :, :2] @ middle + system[k, :, 2]
+                linear = system[k, :, :2] @ linear
+            system[k] = torch.cat([linear, (place - linear @ middle)[:, None]], dim=1)
+    return systems + 0.01 * torch.randn(systems.shape, generator=generator)
+
+
 def initial_systems(target: Tensor, setup: Setup) -> Tensor:
     """The systems (B, n, 2, 3) that a fit starts from: the setup's maps and jittered copies, or random ones."""
     generator = torch.Generator().manual_seed(setup.seed)
@@ -259,7 +310,8 @@ class Objective:
         spread = blur_matrix(self.stage.size, blur, even)
         trials = torch.logspace(-0.5, 1.0, 16, device=even.device, dtype=even.dtype)
         misfit = (coverage(spread @ even @ spread, trials[:, None, None]) - self.target).square().mean((1, 2))
-        self.alpha = self.setup.solidity * float(trials[misfit.argmin()] * self.target.sum())
+        solidity = self.setup.solidity if stroke is not None else self.stage.solidity
+        self.alpha = solidity * float(trials[misfit.argmin()] * self.target.sum())
         n, depth = maps.shape[-3], self.setup.depth
         if depth is None:
             words = words_by_weight(area_weights(maps), round(self.stage.points**0.5))
@@ -284,7 +336,7 @@ class Objective:
         beyond = (points - points.detach().clamp(0, self.stage.size - 1)).abs().sum(1) / self.stage.size
         stray = (density * self.away).sum((1, 2)) + (weights * beyond).sum(1)
         loss = error.square().mean((1, 2)) + self.setup.pull * stray
-        for _ in range(4):
+        for _ in range(self.stage.levels):
             if error.shape[-1] < 8:
                 break
             error = F.avg_pool2d(error, 2)
@@ -404,14 +456,14 @@ def fit(
     steps = run["step"] - run["stage_step"] + sum(stage.steps for stage in plan[run["stage"] :])
     while run["stage"] < len(plan):
         stage = plan[run["stage"]]
-        if len(run["maps"]) > stage.systems:
-            _select(run, target, stage)
+        if run["stage_step"] == 0 and (len(run["maps"]) > stage.systems or stage.copies > 1):
+            _select(run, target, stage, setup)
         objective = Objective(target, stage, setup)
         if not run["trace"]:
             objective.refresh(run["maps"], run["stroke"], stage.blurs[0])
             with torch.no_grad():
                 loss = objective(run["maps"], run["stroke"], stage.blurs[0])
-            yield _report(run, target, stage.size, steps, loss, search_stroke=False)
+            yield _report(run, target, stage.size, steps, loss)
         for k in range(run["stage_step"], stage.steps):
             loss = descend(objective, run)
             run["step"] += 1
@@ -419,34 +471,48 @@ def fit(
             if run["stage_step"] == stage.steps:
                 run.update(stage=run["stage"] + 1, stage_step=0, **_still(run["maps"], run["stroke"]))
             if run["stage_step"] % every == 0:
-                last = run["stage"] == len(plan)
-                yield _report(run, target, stage.size, steps, loss, search_stroke=last and setup.stroke != 0)
+                search_stroke = run["stage"] == len(plan) and setup.stroke != 0
+                yield _report(run, target, stage.size, steps, loss, stage is plan[-1], search_stroke)
 
 
-def _select(run: dict, target: Tensor, stage: Stage) -> None:
-    """Keep the systems whose converged attractors are most like the target, at the size of the stage."""
-    coarse = F.adaptive_avg_pool2d(target[None, None], stage.size)[0, 0]
+def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
+    """Let those systems go on whose converged attractors are most like the target, and breed them.
+
+    They are judged at twice the size of the next stage, because a coarse picture flatters.
+    """
+    size = min(2 * stage.size, len(target))
+    finer = F.adaptive_avg_pool2d(target[None, None], size)[0, 0]
     strokes = [0.0] * len(run["maps"]) if run["stroke"] is None else run["stroke"].tolist()
-    scores = [judge(maps, coarse, stroke)[0] for maps, stroke in zip(run["maps"], strokes, strict=True)]
-    kept = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.systems].to(target.device)
-    run["maps"] = run["maps"][kept]
-    run["path_maps"] = [maps[kept.cpu()] for maps in run["path_maps"]]
-    if run["stroke"] is not None:
-        run["stroke"] = run["stroke"][kept]
-        run["path_stroke"] = [stroke[kept.cpu()] for stroke in run["path_stroke"]]
+    scores = [judge(maps, finer, stroke)[0] for maps, stroke in zip(run["maps"], strokes, strict=True)]
+    best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.systems]
+    kept = best.repeat_interleave(stage.copies)
+    run["path_maps"] = [maps[kept] for maps in run["path_maps"]]
+    run["path_stroke"] = [strokes[kept] for strokes in run["path_stroke"]]
+    kept = kept.to(target.device)
+    maps = run["maps"][kept].detach()
+    if stage.copies > 1:
+        generator = torch.Generator().manual_seed(setup.seed + run["stage"])
+        elite = maps.cpu().unflatten(0, (-1, stage.copies))
+        bred = [torch.cat([m[:1], placed_anew(m[1:], finer, generator)]) for m in elite]
+        maps = contract(torch.cat(bred).to(maps.device), setup.bound)
+    run.update(maps=maps, stroke=None if run["stroke"] is None else run["stroke"][kept].detach())
     run.update(_still(run["maps"], run["stroke"]))
 
 
-def _report(run: dict, target: Tensor, size: int, steps: int, loss: Tensor, search_stroke: bool) -> State:
+def _report(
+    run: dict, target: Tensor, size: int, steps: int, loss: Tensor, final: bool = False, search_stroke: bool = False
+) -> State:
     """Judge the leader, remember the best, and record the path of every system."""
     systems = len(run["maps"])
     stroke = torch.zeros(systems) if run["stroke"] is None else run["stroke"].detach().cpu()
     run["path_steps"].append(run["step"])
     run["path_maps"].append(run["maps"].detach().cpu())
     run["path_stroke"].append(stroke.clone())
-    leader = int(loss.nan_to_num(nan=torch.inf).argmin())
+    order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
+    judged = {k: judge(run["maps"][k], target, float(stroke[k]), search_stroke) for k in order[: 2 if final else 1]}
+    leader = max(judged, key=lambda k: judged[k][0])
+    iou, radius, picture = judged[leader]
     maps = run["maps"][leader].detach()
-    iou, radius, picture = judge(maps, target, float(stroke[leader]), search_stroke)
     run["path_stroke"][-1][leader] = radius
     if iou > run["best_iou"]:
         run.update(best_iou=iou, best_maps=maps, best_stroke=radius)

@@ -6,8 +6,8 @@ import torch
 from systems import KOCH
 
 import ifs_fit
-from ifs_fit import Setup, best_radius, fit, initial_systems, judge, pen_radius, stages
-from ifs_model import MAX_SINGULAR, WINDOW, affine, similarity, singular_values
+from ifs_fit import Setup, best_radius, fit, initial_systems, judge, pen_radius, placed_anew, stages
+from ifs_model import MAX_SINGULAR, WINDOW, affine, area_weights, centroid, similarity, singular_values
 from ifs_raster import occupancy
 
 QUICK = Setup(maps=4, size=64, points=4000, steps=60, starts=4)
@@ -21,7 +21,7 @@ def blob(size: int = 64) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("steps", 0, "Setup.steps must be a whole number from 1 to"),
+        ("steps", 0, "Setup.steps must be a whole number from 10 to"),
         ("steps", 2.5, "Setup.steps must be a whole number"),
         ("rate", -1.0, "Setup.rate must be a number from"),
         ("stroke", float("nan"), "Setup.stroke must be a number from"),
@@ -49,9 +49,9 @@ def test_a_setup_keeps_its_maps_as_plain_numbers():
 
 def test_stages_go_from_coarse_to_fine_and_spend_all_steps():
     plan = stages(Setup(steps=1000))
-    assert [stage.size for stage in plan] == [64, 128, 256]
+    assert [stage.size for stage in plan] == sorted(stage.size for stage in plan)
+    assert (plan[0].size, plan[-1].size) == (64, 256)
     assert [stage.systems for stage in plan] == sorted((stage.systems for stage in plan), reverse=True)
-    assert plan[-1].systems == 1
     assert sum(stage.steps for stage in plan) == 1000
 
 
@@ -72,6 +72,19 @@ def test_given_maps_are_the_first_start_and_the_others_are_near():
     assert torch.allclose(systems[0], KOCH)
     apart = (systems[1:] - KOCH).abs()
     assert 0 < apart.mean() < 0.04
+
+
+def test_maps_are_placed_anew_where_the_picture_is_missed():
+    target = blob()
+    target[:, :8] = 1  # a bar at the left edge that nothing covers
+    system = torch.tensor([similarity(0.5, at=(x, 0)) for x in (-0.2, 0.0, 0.2)])
+    bred = placed_anew(system.expand(40, -1, -1, -1), target, torch.Generator().manual_seed(0))
+    changed = ((bred - system).abs().amax((2, 3)) > 0.1).sum(1)
+    assert set(changed.tolist()) <= {0, 1, 2}
+    assert changed.float().mean() > 0.8
+    middle = centroid(system, area_weights(system))
+    places = bred[..., :2] @ middle + bred[..., 2]
+    assert (places[..., 0] < -0.75).any(), "some map went to the bar"
 
 
 def test_pen_radius_of_thin_and_solid_pictures():
