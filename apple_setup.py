@@ -17,6 +17,5 @@ SETUP = Setup(
         similarity(0.15, degrees=-30, at=(0.35, 0.8)),
     ],
     stroke=0.0,
-    solidity=1.5,
-    steps=1200,
+    steps=900,
 )

@@ -47,7 +47,7 @@ class Setup:
 
     maps: int | Sequence[Map] = 12  # the initial maps, or how many to start from at random
     depth: int | None = None  # letters in a word: all n^depth words are drawn; None: words of about equal weight
-    points: int = 40_000  # points drawn at full size when depth is None
+    points: int = 40_000  # points drawn of a full-size picture when depth is None; half as many again in the end
     size: int = 256  # side of the picture that is fitted, in pixels
     steps: int = 500  # steps of the optimiser, all stages together
     starts: int = 32  # systems that start, as one batch
@@ -289,7 +289,7 @@ class Objective:
         self.target = F.adaptive_avg_pool2d(target[None, None], stage.size)[0, 0]
         outside = ifs_metrics.on(self.target).logical_not().cpu().numpy()
         away = distance_transform_edt(outside) / stage.size if not outside.all() else 0 * outside
-        self.away = torch.from_numpy(away).to(self.target)
+        self.away = torch.from_numpy(away).to(self.target.dtype).to(target.device)
         self.frame = torch.tensor(frame(WINDOW, stage.size), dtype=target.dtype, device=target.device)
         self.words: tuple[Tensor, Tensor] | None = None
 
@@ -302,7 +302,11 @@ class Objective:
         if stroke is not None:
             radius = stroke.detach().mean()[None] * (self.stage.size / 2)
             self.reach = int(radius + 2)
-            inside = torch.from_numpy(distance_transform_edt(ifs_metrics.on(self.target).cpu().numpy())).to(even)
+            inside = (
+                torch.from_numpy(distance_transform_edt(ifs_metrics.on(self.target).cpu().numpy()))
+                .to(even.dtype)
+                .to(even.device)
+            )
             ridge = (inside > min(float(radius) - 0.25, float(inside.max()) - 0.5)).to(even)  # where the pen's tip went
             even = draw_with_pen(ridge[None] * self.target.sum() / ridge.sum(), radius, self.reach)
             self.pen_variance = float(radius) ** 2 / 4  # of a disc, along each axis
@@ -380,13 +384,15 @@ def descend(objective: Objective, run: dict) -> Tensor:
 
 
 def judge(
-    maps: Tensor, target: Tensor, stroke: float = 0.0, search_stroke: bool = False
+    maps: Tensor, target: Tensor, stroke: float = 0.0, search_stroke: bool = False, supersample: int = 3
 ) -> tuple[float, float, Tensor]:
     """IoU of the converged attractor with the target (S, S), the stroke it was drawn with, and its coverage (S, S).
 
     With `search_stroke`, the stroke is the one of all radii up to a sixteenth of the picture that gives the best IoU;
     it must beat no stroke at all by 0.002.
     """
+    if maps.device.type == "mps":  # which has no float64
+        maps, target = maps.cpu(), target.cpu()
     maps, size = maps.detach().double(), len(target)
     if search_stroke:
         near = ifs_raster.distance(maps, WINDOW, size * 3, margin=0.125)[1::3, 1::3]
@@ -395,7 +401,9 @@ def judge(
         bare, *drawn = (judge(maps, target, radius) for radius in (0.0, *nearby))
         best = max(drawn, key=lambda found: found[0], default=bare)
         return best if best[0] > bare[0] + 0.002 else bare
-    picture = ifs_raster.occupancy(maps, WINDOW, size, stroke=stroke, supersample=6 if stroke > 0 else 3)
+    picture = ifs_raster.occupancy(
+        maps, WINDOW, size, stroke=stroke, supersample=2 * supersample if stroke > 0 else supersample
+    )
     return ifs_metrics.iou(picture, target), stroke, picture
 
 
@@ -483,7 +491,7 @@ def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
     size = min(2 * stage.size, len(target))
     finer = F.adaptive_avg_pool2d(target[None, None], size)[0, 0]
     strokes = [0.0] * len(run["maps"]) if run["stroke"] is None else run["stroke"].tolist()
-    scores = [judge(maps, finer, stroke)[0] for maps, stroke in zip(run["maps"], strokes, strict=True)]
+    scores = [judge(maps, finer, stroke, supersample=2)[0] for maps, stroke in zip(run["maps"], strokes, strict=True)]
     best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.systems]
     kept = best.repeat_interleave(stage.copies)
     run["path_maps"] = [maps[kept] for maps in run["path_maps"]]

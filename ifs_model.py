@@ -82,9 +82,10 @@ def _turn_and_flip(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fixed_points(maps: Tensor) -> Tensor:
-    """The fixed point of each map: (..., 2) for maps (..., 2, 3)."""
-    eye = torch.eye(2, dtype=maps.dtype, device=maps.device)
-    return torch.linalg.solve(eye - maps[..., :2], maps[..., 2])
+    """The fixed point of each map, (..., 2) for maps (..., 2, 3): the solution of x = A x + t, by Cramer's rule."""
+    (a, b, x), (c, d, y) = (row.unbind(-1) for row in maps.unbind(-2))
+    determinant = (1 - a) * (1 - d) - b * c
+    return torch.stack([((1 - d) * x + b * y) / determinant, ((1 - a) * y + c * x) / determinant], dim=-1)
 
 
 def area_weights(maps: Tensor, floor: float = 0.02) -> Tensor:
@@ -100,9 +101,7 @@ def area_weights(maps: Tensor, floor: float = 0.02) -> Tensor:
 
 def centroid(maps: Tensor, weights: Tensor) -> Tensor:
     """Centre of mass (B, 2) of the invariant measure: the solution of m = Σ p_i f_i(m)."""
-    mean = (weights[..., None, None] * maps).sum(-3)
-    eye = torch.eye(2, dtype=maps.dtype, device=maps.device)
-    return torch.linalg.solve(eye - mean[..., :2], mean[..., 2])
+    return fixed_points((weights[..., None, None] * maps).sum(-3))
 
 
 # --- Words: (B, K, L) letters 0 … n-1; the letter n is the identity and pads shorter words ---

@@ -65,18 +65,19 @@ def grow(maps: Tensor, box: Window, cell: float, recursion: int) -> Iterator[tup
     rows = math.ceil((box[3] - box[2]) / cell - 1e-9) + 1
     free = torch.iinfo(torch.int32).max
     owner = torch.full((rows * columns,), free, dtype=torch.int32, device=maps.device)
-    corner = torch.tensor([box[0], box[2]], dtype=torch.float64, device=maps.device)
-    last = torch.tensor([columns - 1, rows - 1], dtype=torch.float64, device=maps.device)
+    corner, last = maps.new_tensor([box[0], box[2]]), maps.new_tensor([columns - 1, rows - 1])
+    zero = torch.zeros_like(last)
 
     def claim(points: Tensor) -> Tensor:
         """Those of `points` that are the first ones in a cell that was free until now."""
-        column, row = ((points - corner) / cell).clamp(min=0).minimum(last).long().unbind(-1)
-        index = row * columns + column
-        fresh = (owner[index] == free).nonzero().squeeze(1)
-        points, index = points[fresh], index[fresh]
+        place = points - corner if cell == 1 else (points - corner) / cell
+        column, row = place.clamp_(zero, last).long().unbind(-1)
+        index = torch.add(column, row, alpha=columns)
+        fresh = (owner.index_select(0, index) == free).nonzero().squeeze(1)
+        points, index = points.index_select(0, fresh), index.index_select(0, fresh)
         order = torch.arange(len(index), dtype=torch.int32, device=maps.device)
         owner.scatter_reduce_(0, index, order, "amin")
-        return points[owner[index] == order]
+        return points.index_select(0, (owner.index_select(0, index) == order).nonzero().squeeze(1))
 
     points = claim(fixed_points(maps))
     yield 0, points

@@ -97,10 +97,13 @@ def train(arguments: argparse.Namespace) -> int:
     for step, maps, stroke in state.path:  # the leader may have been another system then: show the winner's own path
         if step not in frames or not frames[step][0].equal(maps):
             frames[step] = maps, draw_frame(folder, target, step, judge(maps, target, stroke)[2])
-    ifs_files.save_film(folder / f"{name}.gif", [frames[step][1] for step, _, _ in state.path])
+    best = judge(state.best_maps, target, state.best_stroke)[2]
+    ends = ifs_files.difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")
+    ifs_files.save_picture(folder / f"{name}_difference.png", ends)
+    ifs_files.save_film(folder / f"{name}.gif", [*(frames[step][1] for step, _, _ in state.path), ends])
     ifs_files.save_trace(folder / "trace.csv", state.trace)
     ifs_files.save_plot(folder / f"{name}_plot.png", name, state.trace)
-    hd95 = ifs_metrics.hd95(judge(state.best_maps, target, state.best_stroke)[2], target)
+    hd95 = ifs_metrics.hd95(best, target)
     numbers = 6 * setup.n + (state.best_stroke > 0)
     print(
         f"{name}: IoU {state.best_iou:.4f}, HD95 {hd95:.2f} px, {setup.n} maps, {numbers} numbers, "

@@ -47,6 +47,7 @@ def test_a_fit_leaves_everything_it_promises(fitted):
     assert sorted(path.name for path in results.iterdir()) == [
         *[f"frame_{step:06d}.png" for step in (0, 10, 12, 21, 30)],
         "koch.gif",
+        "koch_difference.png",
         "koch_plot.png",
         "trace.csv",
     ]
