@@ -125,6 +125,21 @@ def test_a_fit_gets_better_and_keeps_the_best_by_the_converged_attractor(states)
     assert best.best_maps.dtype == torch.float64
 
 
+def test_the_best_state_is_kept_when_later_ones_are_worse(monkeypatch):
+    honest, judged = ifs_fit.judge, []
+
+    def stricter_each_time(*arguments, **options):
+        judged.append(1)
+        _, stroke, picture = honest(*arguments, **options)
+        return 1 - len(judged) / 1000, stroke, picture
+
+    monkeypatch.setattr(ifs_fit, "judge", stricter_each_time)
+    states = list(fit(blob(), QUICK, every=10))
+    assert states[-1].iou < states[0].iou
+    assert states[-1].best_iou == states[0].iou
+    assert torch.equal(states[-1].best_maps, states[0].maps)
+
+
 def test_maps_stay_contractions(states):
     for state in states:
         for systems in state.resume["path_maps"]:

@@ -1,8 +1,10 @@
 """The scripts as a user runs them."""
 
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,22 @@ def test_a_fit_can_be_resumed(fitted, monkeypatch, capsys):
     after = torch.load("koch.pt", weights_only=True)
     assert after["step"] > before["step"]
     assert after["iou"] >= before["iou"]
+
+
+def test_an_interrupted_fit_writes_what_it_has_and_can_go_on():
+    command = [sys.executable, ROOT / "train_ifs.py", "koch", *TINY, "--steps", "4000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as fitting:
+        for _ in range(600):
+            if Path("koch.pt").exists():
+                break
+            time.sleep(0.1)
+        fitting.send_signal(signal.SIGINT)
+        out, err = fitting.communicate(timeout=60)
+    assert fitting.returncode == 130
+    assert out.startswith("koch: IoU 0.")
+    assert "go on with: python train_ifs.py koch --resume" in err
+    assert Path("results/koch/koch.gif").stat().st_size > 0
+    assert torch.load("koch.pt", weights_only=True)["step"] < 4000
 
 
 def test_the_progress_bar_shows_loss_iou_and_time_left():
