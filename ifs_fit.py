@@ -147,14 +147,14 @@ def stages(setup: Setup) -> list[Stage]:
     ):
         size = max(setup.size // scale, min(setup.size, 32))
         points = setup.points * (size / setup.size) ** 2 * (1.5 if scale == 1 else 1)
-        begin, done = round(setup.steps * done), done + share
+        before, done = round(setup.steps * done), done + share
         plan.append(
             Stage(
                 size=size,
                 points=max(400, round(points)),
                 systems=systems,
                 copies=copies,
-                steps=max(1, round(setup.steps * done) - begin),
+                steps=max(1, round(setup.steps * done) - before),
                 rates=(setup.rate * rates[0], setup.rate * rates[1]),
                 blurs=(setup.blur * blurs[0], setup.blur * blurs[1]),
                 solidity=setup.solidity * solidity,
@@ -287,9 +287,12 @@ class Objective:
     def __init__(self, target: Tensor, stage: Stage, setup: Setup):
         self.stage, self.setup = stage, setup
         self.target = F.adaptive_avg_pool2d(target[None, None], stage.size)[0, 0]
-        outside = ifs_metrics.on(self.target).logical_not().cpu().numpy()
-        away = distance_transform_edt(outside) / stage.size if not outside.all() else 0 * outside
-        self.away = torch.from_numpy(away).to(self.target.dtype).to(target.device)
+        pixels = ifs_metrics.on(self.target).cpu().numpy()
+        away = distance_transform_edt(~pixels) / stage.size if pixels.any() else 0 * pixels
+        self.away, self.inside = (
+            torch.from_numpy(field).to(target.dtype).to(target.device)
+            for field in (away, distance_transform_edt(pixels))
+        )
         self.frame = torch.tensor(frame(WINDOW, stage.size), dtype=target.dtype, device=target.device)
         self.words: tuple[Tensor, Tensor] | None = None
 
@@ -302,12 +305,8 @@ class Objective:
         if stroke is not None:
             radius = stroke.detach().mean()[None] * (self.stage.size / 2)
             self.reach = int(radius + 2)
-            inside = (
-                torch.from_numpy(distance_transform_edt(ifs_metrics.on(self.target).cpu().numpy()))
-                .to(even.dtype)
-                .to(even.device)
-            )
-            ridge = (inside > min(float(radius) - 0.25, float(inside.max()) - 0.5)).to(even)  # where the pen's tip went
+            tip = min(float(radius) - 0.25, float(self.inside.max()) - 0.5)
+            ridge = (self.inside > tip).to(even)  # where the pen's tip went
             even = draw_with_pen(ridge[None] * self.target.sum() / ridge.sum(), radius, self.reach)
             self.pen_variance = float(radius) ** 2 / 4  # of a disc, along each axis
             blur = self.beyond_pen(blur)

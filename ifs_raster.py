@@ -32,12 +32,12 @@ def bounds(maps: Tensor, directions: int = 64) -> Window:
     bounded by their linear combination, because h is sublinear, so each iterate bounds F.
     """
     maps = maps.double()
-    angles = torch.arange(directions, dtype=torch.float64, device=maps.device) * (2 * math.pi / directions)
+    step = 2 * math.pi / directions
+    angles = torch.arange(directions, dtype=torch.float64, device=maps.device) * step
     ring = torch.stack([angles.cos(), angles.sin()], dim=1)
     pulled = ring @ maps[..., :2]  # A_i^T d for each map and direction: (n, directions, 2)
-    turn = torch.atan2(pulled[..., 1], pulled[..., 0]) / (2 * math.pi / directions)
+    turn = torch.atan2(pulled[..., 1], pulled[..., 0]) / step
     first = turn.floor()
-    step = 2 * math.pi / directions
     length = pulled.norm(dim=-1) / math.sin(step)
     low, high = length * ((1 - (turn - first)) * step).sin(), length * ((turn - first) * step).sin()
     left = first.long() % directions
