@@ -22,7 +22,6 @@ from ifs_model import (
     WINDOW,
     Map,
     area_weights,
-    attractor_points,
     blur_matrix,
     centroid,
     contract,
@@ -30,8 +29,9 @@ from ifs_model import (
     determinants,
     draw_with_pen,
     frame,
+    picture_loss,
     singular_values,
-    splat,
+    splat_words,
     words_by_weight,
     words_of_depth,
 )
@@ -328,23 +328,15 @@ class Objective:
 
     def __call__(self, maps: Tensor, stroke: Tensor | None, blur: float) -> Tensor:
         """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
-        points, weights = attractor_points(maps, area_weights(maps), self.words, self.frame)
-        density = splat(points, weights, self.stage.size)
+        density, excess = splat_words(maps, area_weights(maps), self.words, self.frame, self.stage.size)
         if stroke is not None:
             radius = stroke * (self.stage.size / 2)
             density = draw_with_pen(density, radius, self.reach)
             blur = self.beyond_pen(blur)
         spread = blur_matrix(self.stage.size, blur, density)
-        error = coverage(spread @ density @ spread, self.alpha) - self.target
-        beyond = (points - points.detach().clamp(0, self.stage.size - 1)).abs().sum(1) / self.stage.size
-        stray = (density * self.away).sum((1, 2)) + (weights * beyond).sum(1)
-        loss = error.square().mean((1, 2)) + self.setup.pull * stray
-        for _ in range(self.stage.levels):
-            if error.shape[-1] < 8:
-                break
-            error = F.avg_pool2d(error, 2)
-            loss = loss + error.square().mean((1, 2))
-        return loss
+        stray = (density * self.away).sum((1, 2)) + excess / self.stage.size
+        loss = picture_loss(density, spread, self.alpha, self.target, self.stage.levels)
+        return loss + self.setup.pull * stray
 
 
 def descend(objective: Objective, run: dict) -> Tensor:

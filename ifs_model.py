@@ -8,7 +8,9 @@ Letters in shapes: B any batch dimensions, n maps, K words, L letters of a word,
 World: x right, y up; a window is (xmin, xmax, ymin, ymax). Pixels: u right, v down, pixel centres at integers.
 """
 
+import functools
 import math
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -184,12 +186,18 @@ def attractor_points(maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor]
     The points are f_v(f_w(m)) for every v of words[0] and w of words[1], with m the centroid of the measure: all
     pairs at the cost of a matrix product with an inner dimension of three. Words are (K, L) or (B, K, L).
     """
-    outer = compose(to, word_maps(maps, words[0]))
-    inner = apply(word_maps(maps, words[1]), centroid(maps, weights)[..., None, None, :]).squeeze(-2)
+    outer, inner = _halves(maps, weights, words, to)
     homogeneous = torch.cat([inner, torch.ones_like(inner[..., :1])], dim=-1)
     points = outer.transpose(-3, -2) @ homogeneous.mT[..., None, :, :]  # (B, 2, K, 3) @ (B, 1, 3, M)
     shares = word_weights(weights, words[0])[..., :, None] * word_weights(weights, words[1])[..., None, :]
     return points.flatten(-2), shares.flatten(-2)
+
+
+def _halves(maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor], to: Tensor) -> tuple[Tensor, Tensor]:
+    """The outer words as maps (B, K, 2, 3) into the frame `to`, and the inner words as points (B, M, 2)."""
+    first = word_maps(maps, words[0])
+    second = first if words[1] is words[0] else word_maps(maps, words[1])
+    return compose(to, first), apply(second, centroid(maps, weights)[..., None, None, :]).squeeze(-2)
 
 
 class _Splat(torch.autograd.Function):
@@ -245,6 +253,57 @@ def splat(points: Tensor, weights: Tensor, size: int) -> Tensor:
     return density.reshape(*batch, size, size)
 
 
+class _SplatWords(torch.autograd.Function):
+    """`splat_words` by compiled loops that never hold all points at once."""
+
+    @staticmethod
+    def forward(ctx, outer, inner, outer_shares, inner_shares, size: int):
+        tensors = (outer, inner, outer_shares, inner_shares)
+        ctx.save_for_backward(*tensors)
+        arrays = (tensor.detach().contiguous().numpy() for tensor in tensors)
+        density, excess = kernels(outer).splat(*arrays, size, torch.get_num_threads())
+        return torch.from_numpy(density)[:, 2:-2, 2:-2], torch.from_numpy(excess)
+
+    @staticmethod
+    def backward(ctx, density_gradient: Tensor, excess_gradient: Tensor):
+        padded = torch.nn.functional.pad(density_gradient, (2, 2, 2, 2))
+        tensors = (*ctx.saved_tensors, padded, excess_gradient)
+        arrays = (tensor.detach().contiguous().numpy() for tensor in tensors)
+        gradients = kernels(padded).splat_gradient(*arrays, torch.get_num_threads())
+        return *(torch.from_numpy(gradient) for gradient in gradients), None
+
+
+def splat_words(
+    maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """The density (B, S, S) of `attractor_points` under the frame `to`, S = `size`, and their excess (B,).
+
+    The excess is the mean distance, in pixels along the axes, of the points from the picture: 0 if all are inside.
+    Maps are (B, n, 2, 3) with exactly one batch dimension, words (B, K, L).
+    """
+    if kernels(maps) is None:
+        points, shares = attractor_points(maps, weights, words, to)
+        excess = ((points - points.detach().clamp(0, size - 1)).abs().sum(1) * shares).sum(-1)
+        return splat(points, shares, size), excess
+    outer, inner = _halves(maps, weights, words, to)
+    shares = (word_weights(weights, half) for half in words)
+    return _SplatWords.apply(outer, inner.mT, *shares, size)
+
+
+@functools.cache
+def _load_kernels() -> ModuleType | None:
+    try:
+        import ifs_kernels
+    except ImportError:  # numba is missing: everything works without it, but takes several times as long
+        return None
+    return ifs_kernels
+
+
+def kernels(like: Tensor) -> ModuleType | None:
+    """The loops compiled for the CPU, if the tensor lies there and numba is installed."""
+    return _load_kernels() if like.device.type == "cpu" else None
+
+
 def blur_matrix(size: int, sigma: Tensor | float, like: Tensor) -> Tensor:
     """The banded matrix G (..., S, S) of a Gaussian of `sigma` pixels; G @ picture @ G blurs a picture with it."""
     at = torch.arange(size, dtype=like.dtype, device=like.device)
@@ -269,3 +328,39 @@ def draw_with_pen(density: Tensor, radius: Tensor, reach: int) -> Tensor:
 def coverage(density: Tensor, alpha: Tensor | float) -> Tensor:
     """C = 1 − exp(−α ρ), in [0, 1): a pixel is on where C ≥ 1/2."""
     return -torch.expm1(-alpha * density)
+
+
+class _PictureLoss(torch.autograd.Function):
+    """`picture_loss` with its gradient, found on the way: a few passes over the pictures instead of a graph of them."""
+
+    @staticmethod
+    def forward(ctx, density: Tensor, spread: Tensor, alpha: float, target: Tensor, levels: int) -> Tensor:
+        soft = coverage(spread @ density @ spread, alpha)
+        errors, loss = [soft - target], 0.0
+        while len(errors) <= levels and errors[-1].shape[-1] >= 8:
+            errors.append(torch.nn.functional.avg_pool2d(errors[-1], 2))
+        gradient = None
+        for error in reversed(errors):
+            pixels = error.shape[-1] ** 2
+            loss = loss + error.square().sum((1, 2)) / pixels
+            here = error * (2 / pixels)
+            if gradient is not None:
+                here.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).add_(gradient[:, :, None, :, None], alpha=0.25)
+            gradient = here
+        gradient.mul_((1 - soft).mul_(alpha))
+        ctx.save_for_backward(spread @ gradient @ spread)
+        return loss
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor):
+        return upstream[:, None, None] * ctx.saved_tensors[0], None, None, None, None
+
+
+def picture_loss(density: Tensor, spread: Tensor, alpha: float, target: Tensor, levels: int) -> Tensor:
+    """Losses (B,) of densities (B, S, S): squared error of coverage, summed over a pyramid.
+
+    The densities are blurred by the symmetric matrix `spread` (S, S) of `blur_matrix`, and their coverage is compared
+    with the target (S, S) and, averaged over 2 × 2 pixels again and again, at up to `levels` coarser sizes. The
+    gradient is for the densities alone.
+    """
+    return _PictureLoss.apply(density, spread, alpha, target, levels)

@@ -14,7 +14,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from ifs_model import apply, area_weights, centroid, compose, fixed_points, frame, singular_values
+from ifs_model import apply, area_weights, centroid, compose, fixed_points, frame, kernels, singular_values
 
 Window = tuple[float, float, float, float]
 Progress = Callable[[int], object]  # is told how many points were drawn just now
@@ -81,6 +81,14 @@ class Cells:
         self.free.index_fill_(0, index, False)
         return points.index_select(1, fresh[self.owner.index_select(0, index) == order])
 
+    def spread(self, maps: Tensor, points: Tensor) -> Tensor:
+        """The images (2, Q) of points (2, P) under maps (n, 2, 3), as far as they claim a cell."""
+        if (loops := kernels(points)) is not None:
+            arrays = (tensor.contiguous().numpy() for tensor in (maps, points, self.free))
+            return torch.from_numpy(loops.spread(*arrays, self.columns))
+        chunks = points.split(max(1, CHUNK // len(maps)), dim=1)
+        return torch.cat([self.claim(images(maps, chunk)) for chunk in chunks], dim=1)
+
 
 def images(maps: Tensor, points: Tensor) -> Tensor:
     """The images (2, n P) of points (2, P) under maps (n, 2, 3), by one product of small matrices."""
@@ -101,8 +109,7 @@ def grow(maps: Tensor, box: Window, cell: float, recursion: int) -> Iterator[tup
         yield level, images(cells.back[None], points)
         if level == recursion:
             return
-        chunks = points.split(max(1, CHUNK // len(maps)), dim=1)
-        points = torch.cat([cells.claim(images(letters, chunk)) for chunk in chunks], dim=1)
+        points = cells.spread(letters, points)
         if not points.shape[1]:
             return
 

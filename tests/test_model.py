@@ -180,12 +180,35 @@ def test_coverage_is_zero_without_density_and_half_at_log_two():
     assert torch.allclose(model.coverage(torch.tensor([0.0, math.log(2), 50.0]), 1.0), torch.tensor([0.0, 0.5, 1.0]))
 
 
+def test_compiled_loops_and_plain_pytorch_splat_alike(monkeypatch):
+    generator = torch.Generator().manual_seed(6)
+    maps = (1.5 * random_maps(3, 4, seed=7)).requires_grad_()  # reach far out of the picture
+    to = torch.tensor(model.frame((-0.5, 0.5, -0.5, 0.5), 16), dtype=torch.float64)
+    upstream = torch.randn(3, 16, 16, generator=generator, dtype=torch.float64)
+
+    def density_excess_and_gradients():
+        weights = model.area_weights(maps)
+        words = (model.words_by_weight(weights, 40), model.words_by_weight(weights, 20))
+        density, excess = model.splat_words(maps, weights, words, to, 16)
+        return density, excess, *torch.autograd.grad((density * upstream).sum() + excess.square().sum(), maps)
+
+    assert model.kernels(maps) is not None
+    compiled = density_excess_and_gradients()
+    monkeypatch.setattr(model, "_load_kernels", lambda: None)
+    plain = density_excess_and_gradients()
+    for ours, theirs in zip(compiled, plain, strict=True):
+        assert torch.allclose(ours, theirs)
+    assert (compiled[1] > 1).all(), "points must lie outside"
+    assert (compiled[0].sum((1, 2)) > 0.05).all(), "and inside"
+
+
+@pytest.mark.parametrize("level", [0, -1])
 @pytest.mark.parametrize("depth", [None, 3])
-def test_gradients_of_the_loss_agree_with_finite_differences(depth):
+def test_gradients_of_the_loss_agree_with_finite_differences(depth, level):
     generator = torch.Generator().manual_seed(4)
     target = (torch.rand(32, 32, generator=generator) > 0.5).double()
     setup = Setup(maps=3, depth=depth, size=32, stroke=0.05)
-    stage = stages(setup)[-1]
+    stage = stages(setup)[level]
     objective = Objective(target, stage, setup)
     maps = random_maps(2, 3, seed=5).requires_grad_()
     stroke = torch.tensor([0.05, 0.1], dtype=torch.float64, requires_grad=True)

@@ -219,3 +219,12 @@ def test_all_words_lie_in_the_picture():
     pixels = ((points * torch.tensor([1.0, -1.0]) + 1.5) * 400 / 3).long()
     missed = ~inside(drawn)[pixels[:, 1], pixels[:, 0]]
     assert missed.double().mean() < 0.001
+
+
+def test_compiled_loops_and_plain_pytorch_grow_the_same_cells(monkeypatch):
+    maps = FERN.double()
+    compiled = [len(points[0]) for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
+    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    plain = [len(points[0]) for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
+    assert compiled == plain
+    assert sum(plain) > 1000
