@@ -20,6 +20,7 @@ import ifs_metrics
 import ifs_raster
 from ifs_model import (
     WINDOW,
+    Ancestry,
     Map,
     area_weights,
     blur_matrix,
@@ -31,6 +32,7 @@ from ifs_model import (
     frame,
     picture_loss,
     singular_values,
+    splat_descendants,
     splat_words,
     words_by_weight,
     words_of_depth,
@@ -38,6 +40,7 @@ from ifs_model import (
 
 REFRESH = 10  # steps between two choices of the words
 MAX_POINTS = 16_000_000
+GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
 THIN = 2.5  # half thickness in pixels up to which a picture counts as drawn with a pen
 
 
@@ -128,6 +131,7 @@ class Stage:
     blurs: tuple[float, float]  # sigma of the splat in pixels, first and last
     solidity: float  # alpha, as a multiple of what suits points spread evenly over the target
     levels: int  # of the pyramid above the picture itself
+    grown: bool  # points as the attractor grows, one a cell, instead of words of about equal weight; unless under a pen
 
 
 def stages(setup: Setup) -> list[Stage]:
@@ -139,11 +143,12 @@ def stages(setup: Setup) -> list[Stage]:
     """
     few = min(4, setup.starts)
     plan, done = [], 0.0
-    for scale, systems, copies, share, rates, blurs, solidity, levels in (
-        (4, setup.starts, 1, 0.27, (1.0, 0.3), (1.0, 0.4), 1, 4),
-        *[(4, few, setup.starts // few, 0.11, (0.7, 0.2), (0.75, 0.4), 1, 4)] * 3,
-        (2, few, 1, 0.18, (0.33, 0.067), (0.5, 0.3), 1, 4),
-        (1, min(2, setup.starts), 1, 0.22, (0.13, 0.01), (0.5, 0.3), 2, 0),
+    for scale, systems, copies, share, rates, blurs, solidity, levels, grown in (
+        (4, setup.starts, 1, 0.25, (1.0, 0.3), (1.0, 0.4), 1, 4, False),
+        *[(4, few, setup.starts // few, 0.10, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * 3,
+        (2, few, 1, 0.16, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
+        (1, min(2, setup.starts), 1, 0.14, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
+        (1, min(2, setup.starts), 1, 0.15, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
     ):
         size = max(setup.size // scale, min(setup.size, 32))
         points = setup.points * (size / setup.size) ** 2 * (1.5 if scale == 1 else 1)
@@ -159,6 +164,7 @@ def stages(setup: Setup) -> list[Stage]:
                 blurs=(setup.blur * blurs[0], setup.blur * blurs[1]),
                 solidity=setup.solidity * solidity,
                 levels=levels,
+                grown=grown,
             )
         )
     return plan
@@ -295,12 +301,16 @@ class Objective:
         )
         self.frame = torch.tensor(frame(WINDOW, stage.size), dtype=target.dtype, device=target.device)
         self.words: tuple[Tensor, Tensor] | None = None
+        self.ancestries: list[Ancestry] = []
 
     def refresh(self, maps: Tensor, stroke: Tensor | None, blur: float) -> None:
         """Fix what holds until the next call: the words that are drawn, and alpha.
 
         Alpha is the one with which points spread evenly over the target would look most like it, at this blur.
         """
+        if self.stage.grown and stroke is None:
+            self.ancestries = [ifs_raster.ancestry(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
+            return
         even = self.target[None]
         if stroke is not None:
             radius = stroke.detach().mean()[None] * (self.stage.size / 2)
@@ -328,6 +338,15 @@ class Objective:
 
     def __call__(self, maps: Tensor, stroke: Tensor | None, blur: float) -> Tensor:
         """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
+        if self.ancestries:
+            density = torch.stack(
+                [
+                    splat_descendants(system, ancestry, self.frame, 1 / GROWN**2, self.stage.size)
+                    for system, ancestry in zip(maps, self.ancestries, strict=True)
+                ]
+            )
+            spread = blur_matrix(self.stage.size, blur, density)
+            return picture_loss(density, spread, self.stage.solidity, self.target, self.stage.levels)
         density, excess = splat_words(maps, area_weights(maps), self.words, self.frame, self.stage.size)
         if stroke is not None:
             radius = stroke * (self.stage.size / 2)

@@ -122,10 +122,10 @@ def _splat_gradient(
 
 
 def spread(maps, points, free, columns: int):
-    """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first ones in a free cell.
+    """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first in free cells, and origins (Q,).
 
     Coordinates are in units of cells; `free` (C,) holds rows of `columns` cells, and is updated. Points outside share
-    the cells of the border.
+    the cells of the border. The origin of the image of point p under map k is k P + p.
     """
     return _spread(maps, points, free, columns)
 
@@ -134,22 +134,63 @@ def spread(maps, points, free, columns: int):
 def _spread(maps, points, free, columns):
     last_column, last_row = columns - 1.0, len(free) // columns - 1.0
     found, room = 0, max(256, 2 * points.shape[1])
-    new = np.empty((2, room))
+    new, origins = np.empty((2, room)), np.empty(room, np.int64)
     for k in range(maps.shape[0]):
         a, b, e = maps[k, 0, 0], maps[k, 0, 1], maps[k, 0, 2]
         c, d, f = maps[k, 1, 0], maps[k, 1, 1], maps[k, 1, 2]
         for p in range(points.shape[1]):
             x = a * points[0, p] + b * points[1, p] + e
             y = c * points[0, p] + d * points[1, p] + f
-            column, row = int(min(max(x, 0.0), last_column)), int(min(max(y, 0.0), last_row))
+            column = int(min(x, last_column)) if x > 0 else 0  # written so that not even NaN leaves the grid
+            row = int(min(y, last_row)) if y > 0 else 0
             cell = row * columns + column
             if free[cell]:
                 free[cell] = False
                 if found == room:
                     room *= 2
-                    wider = np.empty((2, room))
-                    wider[:, :found] = new
-                    new = wider
+                    wider, longer = np.empty((2, room)), np.empty(room, np.int64)
+                    wider[:, :found], longer[:found] = new, origins
+                    new, origins = wider, longer
                 new[0, found], new[1, found] = x, y
+                origins[found] = k * points.shape[1] + p
                 found += 1
-    return new[:, :found].copy()
+    return new[:, :found].copy(), origins[:found].copy()
+
+
+def descendants(maps, roots, letters, parents):
+    """Points (2, P), each the image of its parent under the map of its letter; the first ones are the roots (2, R)."""
+    points = np.empty((2, len(letters)), maps.dtype)
+    points[:, : roots.shape[1]] = roots
+    _descend(maps, letters, parents, roots.shape[1], points)
+    return points
+
+
+def descendants_gradient(maps, points, letters, parents, gradient, roots: int):
+    """Gradients of `descendants` for the maps (n, 2, 3) and the roots (2, R), from that of its points (2, P)."""
+    gradient, by_maps = gradient.copy(), np.zeros(maps.shape)
+    _ascend(maps, points, letters, parents, roots, gradient, by_maps)
+    return by_maps.astype(maps.dtype), gradient[:, :roots]
+
+
+@_compiled
+def _descend(maps, letters, parents, roots, points):
+    for p in range(roots, len(letters)):
+        k, parent = letters[p], parents[p]
+        x, y = points[0, parent], points[1, parent]
+        points[0, p] = maps[k, 0, 0] * x + maps[k, 0, 1] * y + maps[k, 0, 2]
+        points[1, p] = maps[k, 1, 0] * x + maps[k, 1, 1] * y + maps[k, 1, 2]
+
+
+@_compiled
+def _ascend(maps, points, letters, parents, roots, gradient, by_maps):
+    for p in range(len(letters) - 1, roots - 1, -1):
+        k, parent = letters[p], parents[p]
+        x, y, by_x, by_y = points[0, parent], points[1, parent], gradient[0, p], gradient[1, p]
+        by_maps[k, 0, 0] += by_x * x
+        by_maps[k, 0, 1] += by_x * y
+        by_maps[k, 0, 2] += by_x
+        by_maps[k, 1, 0] += by_y * x
+        by_maps[k, 1, 1] += by_y * y
+        by_maps[k, 1, 2] += by_y
+        gradient[0, parent] += maps[k, 0, 0] * by_x + maps[k, 1, 0] * by_y
+        gradient[1, parent] += maps[k, 0, 1] * by_x + maps[k, 1, 1] * by_y

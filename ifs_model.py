@@ -11,6 +11,7 @@ World: x right, y up; a window is (xmin, xmax, ymin, ymax). Pixels: u right, v d
 import functools
 import math
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -302,6 +303,73 @@ def _load_kernels() -> ModuleType | None:
 def kernels(like: Tensor) -> ModuleType | None:
     """The loops compiled for the CPU, if the tensor lies there and numba is installed."""
     return _load_kernels() if like.device.type == "cpu" else None
+
+
+class Ancestry(NamedTuple):
+    """How points come from each other: point p is the image of point parents[p] under map letters[p].
+
+    Parents come before their children, generation by generation. The first generation are fixed points, whose parents
+    mean nothing.
+    """
+
+    letters: Tensor  # (P,)
+    parents: Tensor  # (P,)
+    sizes: list[int]  # points in each generation
+
+
+class _Descendants(torch.autograd.Function):
+    """The points of an ancestry; the backward pass hands gradients up from children to parents."""
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, roots: Tensor, ancestry: Ancestry) -> Tensor:
+        if (loops := kernels(maps)) is not None:
+            arrays = (tensor.detach().numpy() for tensor in (maps, roots, ancestry.letters, ancestry.parents))
+            points = torch.from_numpy(loops.descendants(*arrays))
+        else:
+            generations, first = [roots], ancestry.sizes[0]
+            for size in ancestry.sizes[1:]:
+                letters, parents = (part[first : first + size] for part in ancestry[:2])
+                born = parents - (first - generations[-1].shape[1])
+                generations.append(apply(maps[letters], generations[-1].T[born][:, None]).squeeze(1).T)
+                first += size
+            points = torch.cat(generations, dim=1)
+        ctx.save_for_backward(maps, points)
+        ctx.ancestry = ancestry
+        return points
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (maps, points), (letters, parents, sizes) = ctx.saved_tensors, ctx.ancestry
+        if (loops := kernels(maps)) is not None:
+            arrays = (tensor.detach().contiguous().numpy() for tensor in (maps, points, letters, parents, gradient))
+            by_maps, by_roots = loops.descendants_gradient(*arrays, sizes[0])
+            return torch.from_numpy(by_maps), torch.from_numpy(by_roots), None
+        gradient, by_maps, first = gradient.clone(), torch.zeros_like(maps), len(letters)
+        for size in reversed(sizes[1:]):
+            first -= size
+            letter, parent, moved = (part[..., first : first + size] for part in (letters, parents, gradient))
+            place = torch.cat([points[:, parent], torch.ones_like(moved[:1])])
+            by_maps.index_add_(0, letter, (moved[:, None] * place).permute(2, 0, 1))
+            gradient.index_add_(1, parent, (maps[letter, :, :2].mT @ moved.T[..., None]).squeeze(-1).T)
+        return by_maps, gradient[:, : sizes[0]], None
+
+
+def descendants(maps: Tensor, ancestry: Ancestry) -> Tensor:
+    """The points (2, P) of an ancestry under maps (n, 2, 3); differentiable in the maps, through all generations.
+
+    They move as points of the attractor do: the implicit function theorem for x_w = f_w(x_w), one letter at a time.
+    """
+    roots = fixed_points(maps)[ancestry.letters[: ancestry.sizes[0]]].T
+    return _Descendants.apply(maps, roots, ancestry)
+
+
+def splat_descendants(maps: Tensor, ancestry: Ancestry, to: Tensor, weight: float, size: int) -> Tensor:
+    """The density (S, S), S = `size`, of an ancestry's points, each of weight `weight`, seen through `to` (2, 3)."""
+    points = descendants(maps, ancestry)
+    if kernels(maps) is None:
+        return splat(to[:, :2] @ points + to[:, 2:], points.new_full((points.shape[1],), weight), size)
+    shares = points.new_full((1, 1), weight), points.new_ones(1, points.shape[1])
+    return _SplatWords.apply(to[None, None], points[None], *shares, size)[0][0]
 
 
 def blur_matrix(size: int, sigma: Tensor | float, like: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from ifs_model import apply, area_weights, centroid, compose, fixed_points, frame, kernels, singular_values
+from ifs_model import Ancestry, apply, area_weights, centroid, compose, fixed_points, frame, kernels, singular_values
 
 Window = tuple[float, float, float, float]
 Progress = Callable[[int], object]  # is told how many points were drawn just now
@@ -71,7 +71,7 @@ class Cells:
         self.owner = torch.full_like(self.free, torch.iinfo(torch.int32).max, dtype=torch.int32)
 
     def claim(self, points: Tensor) -> Tensor:
-        """Those of the points (2, P) that are the first ones in a cell that was free until now."""
+        """Which of the points (2, P) are the first ones in a cell that was free until now: their indices (Q,)."""
         across, up = points[0].clamp(0, self.columns - 1), points[1].clamp(0, self.rows - 1)
         index = across.add_(up.floor_(), alpha=self.columns).int()
         fresh = self.free.index_select(0, index).nonzero().squeeze(1)
@@ -79,15 +79,25 @@ class Cells:
         order = torch.arange(len(fresh), dtype=torch.int32, device=fresh.device)
         self.owner.scatter_reduce_(0, index, order, "amin")
         self.free.index_fill_(0, index, False)
-        return points.index_select(1, fresh[self.owner.index_select(0, index) == order])
+        return fresh[self.owner.index_select(0, index) == order]
 
-    def spread(self, maps: Tensor, points: Tensor) -> Tensor:
-        """The images (2, Q) of points (2, P) under maps (n, 2, 3), as far as they claim a cell."""
+    def spread(self, maps: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """The images (2, Q) of points (2, P) under maps (n, 2, 3), as far as they claim a cell, and their origins (Q,).
+
+        The origin of the image of point p under map k is k P + p.
+        """
         if (loops := kernels(points)) is not None:
             arrays = (tensor.contiguous().numpy() for tensor in (maps, points, self.free))
-            return torch.from_numpy(loops.spread(*arrays, self.columns))
-        chunks = points.split(max(1, CHUNK // len(maps)), dim=1)
-        return torch.cat([self.claim(images(maps, chunk)) for chunk in chunks], dim=1)
+            new, origins = loops.spread(*arrays, self.columns)
+            return torch.from_numpy(new), torch.from_numpy(origins)
+        found, done = [], 0
+        for chunk in points.split(max(1, CHUNK // len(maps)), dim=1):
+            moved, width = images(maps, chunk), chunk.shape[1]
+            kept = self.claim(moved)
+            found.append((moved.index_select(1, kept), kept // width * points.shape[1] + kept % width + done))
+            done += width
+        moved, origins = zip(*found, strict=True)
+        return torch.cat(moved, dim=1), torch.cat(origins)
 
 
 def images(maps: Tensor, points: Tensor) -> Tensor:
@@ -104,14 +114,33 @@ def grow(maps: Tensor, box: Window, cell: float, recursion: int) -> Iterator[tup
     """
     cells = Cells(box, cell, maps.device)
     letters = compose(compose(cells.there, maps), cells.back)
-    points = cells.claim(fixed_points(letters).T.contiguous())
+    points = fixed_points(letters).T
+    points = points[:, cells.claim(points)]
     for level in range(recursion + 1):
         yield level, images(cells.back[None], points)
         if level == recursion:
             return
-        points = cells.spread(letters, points)
+        points, _ = cells.spread(letters, points)
         if not points.shape[1]:
             return
+
+
+def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
+    """Of which points the points are images that `grow` finds in a picture of side × side pixels of the window."""
+    maps = in_pixels(maps, window, side)
+    cells = Cells(_reach(maps, side), 1.0, maps.device)
+    maps = compose(compose(cells.there, maps), cells.back)
+    points = fixed_points(maps).T
+    letters, parents, sizes = [cells.claim(points)], [], []
+    points, first = points[:, letters[0]], 0
+    parents.append(torch.zeros_like(letters[0]))
+    while points.shape[1]:
+        sizes.append(points.shape[1])
+        moved, origins = cells.spread(maps, points)
+        letters.append(origins // points.shape[1])
+        parents.append(origins % points.shape[1] + first)
+        points, first = moved, first + points.shape[1]
+    return Ancestry(torch.cat(letters), torch.cat(parents), sizes)
 
 
 def attractor(maps: Tensor, window: Window, side: int, recursion: int) -> Iterator[Tensor]:

@@ -6,6 +6,7 @@ import torch
 from systems import CARPET, FERN, KOCH
 
 import ifs_model as model
+import ifs_raster
 from ifs_fit import Objective, Setup, stages
 
 
@@ -202,6 +203,34 @@ def test_compiled_loops_and_plain_pytorch_splat_alike(monkeypatch):
     assert (compiled[0].sum((1, 2)) > 0.05).all(), "and inside"
 
 
+def test_descendants_are_points_of_the_attractor_and_their_gradients_agree_with_finite_differences():
+    maps = (0.8 * random_maps(1, 3, seed=8)[0]).requires_grad_()
+    ancestry = ifs_raster.ancestry(maps.detach(), model.WINDOW, 8)
+    assert len(ancestry.sizes) > 3
+    assert sum(ancestry.sizes) == len(ancestry.letters)
+    points = model.descendants(maps, ancestry)
+    grown = torch.cat(list(ifs_raster.attractor(maps.detach(), model.WINDOW, 8, 99)), dim=1)
+    to = torch.tensor(model.frame(model.WINDOW, 8), dtype=torch.float64)
+    assert torch.allclose(to[:, :2] @ points + to[:, 2:], grown)
+    assert torch.autograd.gradcheck(lambda m: model.descendants(m, ancestry), maps, eps=1e-7, atol=1e-5)
+
+
+def test_compiled_loops_and_plain_pytorch_draw_the_same_descendants(monkeypatch):
+    maps = (0.8 * random_maps(1, 3, seed=9)[0]).requires_grad_()
+    to = torch.tensor(model.frame(model.WINDOW, 16), dtype=torch.float64)
+    upstream = torch.randn(16, 16, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+
+    def density_and_gradient():
+        ancestry = ifs_raster.ancestry(maps.detach(), model.WINDOW, 32)
+        density = model.splat_descendants(maps, ancestry, to, 0.25, 16)
+        return density, torch.autograd.grad((density * upstream).sum(), maps)[0]
+
+    compiled = density_and_gradient()
+    monkeypatch.setattr(model, "_load_kernels", lambda: None)
+    for ours, theirs in zip(compiled, density_and_gradient(), strict=True):
+        assert torch.allclose(ours, theirs)
+
+
 @pytest.mark.parametrize("level", [0, -1])
 @pytest.mark.parametrize("depth", [None, 3])
 def test_gradients_of_the_loss_agree_with_finite_differences(depth, level):
@@ -214,6 +243,16 @@ def test_gradients_of_the_loss_agree_with_finite_differences(depth, level):
     stroke = torch.tensor([0.05, 0.1], dtype=torch.float64, requires_grad=True)
     objective.refresh(maps, stroke, 1.0)
     assert torch.autograd.gradcheck(lambda m, s: objective(m, s, 1.0), (maps, stroke), eps=1e-7, atol=1e-5)
+
+
+def test_gradients_of_the_loss_of_a_grown_stage_agree_with_finite_differences():
+    target = (torch.rand(32, 32, generator=torch.Generator().manual_seed(4)) > 0.5).double()
+    setup = Setup(maps=3, size=32)
+    objective = Objective(target, stages(setup)[-1], setup)
+    maps = random_maps(2, 3, seed=5).requires_grad_()
+    objective.refresh(maps, None, 1.0)
+    assert objective.ancestries
+    assert torch.autograd.gradcheck(lambda m: objective(m, None, 1.0), maps, eps=1e-7, atol=1e-5)
 
 
 def test_koch_maps_leave_the_koch_curve_in_place():
