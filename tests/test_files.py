@@ -1,4 +1,7 @@
+import errno
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import draw_targets
@@ -110,10 +113,12 @@ def test_options_override_the_setup_and_defaults_serve_where_there_is_none():
         ifs_files.load_setup("disc", {"starts": -1})
 
 
+DISC = (torch.linspace(-1, 1, 32) ** 2 + torch.linspace(-1, 1, 32)[:, None] ** 2 < 0.4).float()
+
+
 @pytest.fixture(scope="module")
 def state():
-    y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
-    *_, last = fit(((x**2 + y**2) < 0.4).float(), SMALL)
+    *_, last = fit(DISC, SMALL)
     return last
 
 
@@ -121,7 +126,7 @@ SMALL = Setup(maps=3, size=32, points=500, steps=20, starts=2)
 
 
 def test_a_checkpoint_reads_back_and_holds_the_contract(state):
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state)
+    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     plain = torch.load("disc.pt", weights_only=True)
     assert (plain["format"], plain["version"], plain["name"], plain["size"]) == ("diff_ifs", 1, "disc", 32)
     assert plain["maps"].shape == (3, 2, 3)
@@ -130,23 +135,25 @@ def test_a_checkpoint_reads_back_and_holds_the_contract(state):
     assert plain["step"] == 20
     assert plain["setup"]["starts"] == 2
     assert torch.equal(ifs_files.load_checkpoint(Path("disc.pt"))["maps"], state.best_maps)
-    *_, more = fit(torch.ones(32, 32), SMALL, resume=ifs_files.load_resume(Path("disc.pt"), "disc", SMALL))
+    *_, more = fit(DISC, SMALL, resume=ifs_files.load_resume(Path("disc.pt"), "disc", SMALL, DISC))
     assert more.step > 20
 
 
 def test_a_checkpoint_of_another_target_or_setup_is_not_resumed(state):
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state)
+    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     with pytest.raises(InputError, match="a fit of 'disc', not of 'star'"):
-        ifs_files.load_resume(Path("disc.pt"), "star", SMALL)
+        ifs_files.load_resume(Path("disc.pt"), "star", SMALL, DISC)
     with pytest.raises(InputError, match="another maps and seed"):
-        ifs_files.load_resume(Path("disc.pt"), "disc", Setup(maps=4, size=32, points=500, steps=20, starts=2, seed=9))
+        ifs_files.load_resume(Path("disc.pt"), "disc", replace(SMALL, maps=4, seed=9), DISC)
+    with pytest.raises(InputError, match=r"another disc\.png"):
+        ifs_files.load_resume(Path("disc.pt"), "disc", SMALL, 1 - DISC)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"format": "other"}, "not a checkpoint"),
-        ({"version": 2}, "version 2"),
+        ({"version": 2}, "another version than 1"),
         ({"maps": torch.zeros(3, 3)}, "maps of shape"),
         ({"maps": torch.full((3, 2, 3), float("nan"))}, "not contractions"),
         ({"maps": torch.ones(3, 2, 3)}, "not contractions"),
@@ -156,7 +163,7 @@ def test_a_checkpoint_of_another_target_or_setup_is_not_resumed(state):
     ],
 )
 def test_a_checkpoint_from_a_stranger_is_checked(state, change, message):
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state)
+    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     torch.save({**torch.load("disc.pt", weights_only=True), **change}, "disc.pt")
     with pytest.raises(InputError, match=message):
         ifs_files.load_checkpoint(Path("disc.pt"))
@@ -176,9 +183,9 @@ def test_a_write_that_fails_leaves_what_was_there():
     def write_half():
         with ifs_files.whole_file(path) as file:
             file.write(b"half")
-            raise OSError
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OSError):
+    with pytest.raises(InputError, match=r"cannot write result\.txt \(No space left on device\); make room"):
         write_half()
     assert path.read_text() == "before"
     assert [entry.name for entry in Path().iterdir()] == ["result.txt"]

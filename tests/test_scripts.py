@@ -91,7 +91,9 @@ def test_an_interrupted_fit_writes_what_it_has_and_can_go_on():
         out, err = fitting.communicate(timeout=60)
     assert fitting.returncode == 130
     assert out.startswith("koch: IoU 0.")
-    assert "go on with: python train_ifs.py koch --resume" in err
+    assert (
+        "go on with: python train_ifs.py koch --points 2000 --steps 4000 --starts 2 --size 64 --quiet --resume" in err
+    )
     assert Path("results/koch/koch.gif").stat().st_size > 0
     assert torch.load("koch.pt", weights_only=True)["step"] < 4000
 
@@ -135,8 +137,8 @@ BAD = [
     ("train_ifs.py", ["../koch"], "is not a plain name"),
     ("train_ifs.py", [""], "is not a plain name"),
     ("train_ifs.py", ["koch", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
-    ("train_ifs.py", ["koch", "--steps", "0"], "Setup.steps must be a whole number from 1"),
-    ("train_ifs.py", ["koch", "--device", "tpu"], "there is no device 'tpu' here; --device takes"),
+    ("train_ifs.py", ["koch", "--steps", "0"], "--steps must be a whole number from 10 to 1000000, not 0"),
+    ("train_ifs.py", ["koch", "--device", "tpu"], "there is no device 'tpu'; --device takes cuda, mps or cpu"),
     ("train_ifs.py", ["koch", "--resume"], "there is no koch.pt yet; make it with: python train_ifs.py koch"),
     ("train_ifs.py", ["black"], "is all black"),
     ("train_ifs.py", ["white"], "is all white"),
