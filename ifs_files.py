@@ -274,6 +274,9 @@ def read_picture(path: Path, invert: bool = False) -> "Image":
         )
         tip = tip or f"paint some of it {wanted}"
         shown = f"{'inverted, ' if invert else ''}{path} is all {colour}"
+        brightest = max(level for level, count in enumerate(counts) if count)
+        if 0 < brightest < 128:
+            shown += f", at most {brightest} of 255"
         raise InputError(f"{shown}: the fractal must be white on black, so {tip}")
     if bright > dark:
         tip = "leave out --invert" if invert else "add --invert"
@@ -289,7 +292,8 @@ def _white_level(picture: "Image") -> float:
         return 0.0
     rows = range(0, picture.height, 256)
     strips = (picture.crop((0, top, picture.width, min(top + 256, picture.height))) for top in rows)
-    most = max(float(np.nan_to_num(np.asarray(strip, dtype=np.float64)).max()) for strip in strips)
+    grey = (np.asarray(strip, dtype=np.float64) for strip in strips)
+    most = max(float(values[np.isfinite(values)].max(initial=0)) for values in grey)
     levels = (1.0, 255.0, 65535.0, 2.0**31) if picture.mode == "F" else (255.0, 65535.0, 2.0**31)
     return next((level for level in levels if most <= level), most)
 
@@ -387,7 +391,9 @@ def _failing_line(error: BaseException, path: Path) -> str:
 
 def _one_line(words: object) -> str:
     """Words as one printable line of bounded length; for an error without words, its kind."""
-    text = " ".join(str(words).split()) or type(words).__name__ * isinstance(words, BaseException)
+    text = " ".join(str(words.msg if isinstance(words, SyntaxError) else words).split()) or type(
+        words
+    ).__name__ * isinstance(words, BaseException)
     if isinstance(words, KeyError | SystemExit):
         text = f"{type(words).__name__}: {text}"
     text = "".join(c if c.isprintable() else "?" for c in text)
