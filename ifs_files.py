@@ -450,8 +450,10 @@ def load_checkpoint(path: Path) -> dict:
 
     if maps.dtype not in (torch.float32, torch.float64) or maps.requires_grad:
         raise InputError(f"{path} does not hold maps of real numbers; make it again")
-    if not maps.isfinite().all() or singular_values(maps.double()).max() >= 1 or maps.abs().max() > 1e3:
-        raise InputError(f"{path} holds maps that are not contractions; make it again")
+    if not maps.isfinite().all() or singular_values(maps.double()).max() > ifs_ranges.MAX_SINGULAR:
+        raise InputError(f"{path} holds maps that are not contractions by at least 0.99; make it again")
+    if maps.abs().max() > 1e3:
+        raise InputError(f"{path} holds maps that lead far away; make it again")
     numbers = type(window) in (tuple, list) and len(window) == 4 and all(type(x) in (int, float) for x in window)
     if not numbers or not all(abs(x) <= 1e6 for x in window):
         raise InputError(f"{path} does not hold a window (xmin, xmax, ymin, ymax)")

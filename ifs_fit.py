@@ -35,7 +35,7 @@ from ifs_model import (
     words_by_weight,
     words_of_depth,
 )
-from ifs_ranges import MAX_MAPS, MAX_POINTS, check_field
+from ifs_ranges import MAX_MAPS, MAX_POINTS, MAX_SINGULAR, check_field
 
 REFRESH = 10  # steps between two choices of the words
 THIN = 2.5  # half thickness in pixels up to which a picture counts as drawn with a pen
@@ -533,21 +533,28 @@ def _resumed(resume: dict, stage_count: int, device: torch.device | str) -> dict
     return run
 
 
+MOMENTS = ("first", "second")
+
+
 def check_resume(resume: object, setup: Setup) -> None:
     """Raise ValueError unless `resume` is what `fit` can go on from with this setup: for a dict that was in a file.
 
     Types and shapes are looked at first, so that nothing is computed of what claims to be too large.
     """
-    if not isinstance(resume, dict):
-        raise ValueError("no dict")
+    names = {"stage", "stage_step", "step", "maps", "stroke", "adam_step", "first", "second", "trace"}
+    names |= {"path_steps", "path_maps", "path_stroke", "best_iou", "best_maps", "best_stroke"}
+    if not isinstance(resume, dict) or resume.keys() != names:
+        raise ValueError("its fields are not those of a run")
+    if not all(isinstance(resume[name], dict) and resume[name].keys() == {"maps", "stroke"} for name in MOMENTS):
+        raise ValueError("it does not hold the moments of maps and stroke")
     n, most, stage_count = setup.n, setup.starts, len(stages(setup))
     for name, high in (("stage", stage_count), ("stage_step", 10**9), ("step", 10**9), ("adam_step", 10**9)):
-        if type(resume.get(name)) is not int or not 0 <= resume[name] <= high:
+        if type(resume[name]) is not int or not 0 <= resume[name] <= high:
             raise ValueError(f"{name} is no whole number from 0 to {high}")
     for name, low in (("best_iou", -1), ("best_stroke", 0)):
-        if type(resume.get(name)) not in (int, float) or not low <= resume[name] <= 1:
+        if type(resume[name]) not in (int, float) or not low <= resume[name] <= 1:
             raise ValueError(f"{name} is no number from {low} to 1")
-    history = [resume.get(name) for name in ("trace", "path_steps", "path_maps", "path_stroke")]
+    history = [resume[name] for name in ("trace", "path_steps", "path_maps", "path_stroke")]
     if any(type(part) is not list or len(part) != len(history[0]) or len(part) > 10**6 for part in history):
         raise ValueError("trace and path are not lists of one length")
     trace, path_steps, path_maps, path_stroke = history
@@ -556,18 +563,14 @@ def check_resume(resume: object, setup: Setup) -> None:
         if not all(type(x) in (int, float) and math.isfinite(x) for x in [*numbers, step]):
             raise ValueError("trace or path_steps holds what is no finite number")
 
-    pen = resume.get("stroke") is not None
-    systems = _count(resume.get("maps"))
-    wanted = {"maps": (resume.get("maps"), (systems, n, 2, 3)), "best_maps": (resume.get("best_maps"), (n, 2, 3))}
-    if pen:
-        wanted["stroke"] = resume["stroke"], (systems,)
-    for moment in ("first", "second"):
-        moments = resume.get(moment)
-        if not isinstance(moments, dict) or (moments.get("stroke") is not None) != pen:
-            raise ValueError(f"{moment} does not hold the moments of maps and stroke")
-        wanted[f"{moment}.maps"] = moments.get("maps"), (systems, n, 2, 3)
-        if pen:
-            wanted[f"{moment}.stroke"] = moments["stroke"], (systems,)
+    systems = _count(resume["maps"])
+    wanted = {"best_maps": (resume["best_maps"], (n, 2, 3))}
+    for prefix, part in (("", resume), *((f"{moment}.", resume[moment]) for moment in MOMENTS)):
+        wanted[f"{prefix}maps"] = part["maps"], (systems, n, 2, 3)
+        if resume["stroke"] is not None:
+            wanted[f"{prefix}stroke"] = part["stroke"], (systems,)
+        elif part["stroke"] is not None:
+            raise ValueError(f"{prefix}stroke is there, but there is no pen")
     for k, (maps, strokes) in enumerate(zip(path_maps, path_stroke, strict=True)):
         wanted[f"path_maps[{k}]"] = maps, (_count(maps), n, 2, 3)
         wanted[f"path_stroke[{k}]"] = strokes, (_count(maps),)
@@ -577,7 +580,7 @@ def check_resume(resume: object, setup: Setup) -> None:
         if value.dtype not in (torch.float32, torch.float64) or value.requires_grad or not value.isfinite().all():
             raise ValueError(f"{name} does not hold finite numbers")
     for name in ("maps", "best_maps", *(f"path_maps[{k}]" for k in range(len(path_maps)))):
-        if singular_values(wanted[name][0]).max() >= 1:
+        if singular_values(wanted[name][0]).max() > MAX_SINGULAR:
             raise ValueError(f"{name} holds maps that do not shrink the world")
 
 

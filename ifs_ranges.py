@@ -7,6 +7,7 @@ import difflib
 
 MAX_MAPS = 1000
 MAX_POINTS = 16_000_000
+MAX_SINGULAR = 0.9901  # of a map in a checkpoint: the largest `bound` of a fit, and some room for rounding
 
 RANGES = {  # least and most; whole numbers where they are
     "maps": (1, MAX_MAPS),
@@ -41,7 +42,7 @@ def check_field(field: str, value: object, label: str = "") -> int | float | Non
 
 def unknown_field(field: str) -> str:
     """The words for a field that Setup does not have."""
-    near = difflib.get_close_matches(field, RANGES, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(field, RANGES, n=1, cutoff=0.65)
     known = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(RANGES)}"
     return f"Setup has no field {field!r}; {known}"
 

@@ -26,7 +26,6 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ["OMP_NUM_THREADS"] = "1"  # a process with threads of its own cannot be forked
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -650,7 +649,7 @@ def main() -> int:
     parse.add_argument("--seed", type=int, default=0)
     arguments = parse.parse_args()
     share, chance = arguments.share, random.Random(arguments.seed)
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # a process with threads of its own cannot be forked
     matplotlib.figure.Figure().savefig(io.BytesIO())  # loads its fonts
     print("| what was tried | how often | what happened | lost or damaged |")
     print("|---|---|---|---|")
