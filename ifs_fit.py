@@ -547,10 +547,17 @@ def check_resume(resume: object, setup: Setup) -> None:
         raise ValueError("its fields are not those of a run")
     if not all(isinstance(resume[name], dict) and resume[name].keys() == {"maps", "stroke"} for name in MOMENTS):
         raise ValueError("it does not hold the moments of maps and stroke")
-    n, most, stage_count = setup.n, setup.starts, len(stages(setup))
-    for name, high in (("stage", stage_count), ("stage_step", 10**9), ("step", 10**9), ("adam_step", 10**9)):
+    n, most = setup.n, setup.starts
+    ends = [stage.steps - 1 for stage in stages(setup)] + [0]  # the last is that of a complete fit
+
+    def whole(name: str, high: int) -> None:
         if type(resume[name]) is not int or not 0 <= resume[name] <= high:
             raise ValueError(f"{name} is no whole number from 0 to {high}")
+
+    whole("stage", len(ends) - 1)
+    whole("stage_step", ends[resume["stage"]])
+    whole("step", 10**9)
+    whole("adam_step", 10**9)
     for name, low in (("best_iou", -1), ("best_stroke", 0)):
         if type(resume[name]) not in (int, float) or not low <= resume[name] <= 1:
             raise ValueError(f"{name} is no number from {low} to 1")
@@ -560,7 +567,7 @@ def check_resume(resume: object, setup: Setup) -> None:
     trace, path_steps, path_maps, path_stroke = history
     for row, step in zip(trace, path_steps, strict=True):
         numbers = [row.get(key) for key in ("step", "size", "loss", "iou")] if type(row) is dict else [None]
-        if not all(type(x) in (int, float) and math.isfinite(x) for x in [*numbers, step]):
+        if not all(type(x) in (int, float) and abs(x) <= 1e30 for x in [*numbers, step]):
             raise ValueError("trace or path_steps holds what is no finite number")
 
     systems = _count(resume["maps"])

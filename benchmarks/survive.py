@@ -465,6 +465,8 @@ def crafted(good: dict) -> dict[str, bytes]:
         "resume_setup_tensor": {"setup": {**good["setup"], "steps": torch.ones(2)}},
         "resume_target": {"target": "0" * 64},
         "resume_laughs": {"resume": laughs},
+        "resume_endless": {"resume": {**resume, "stage": 0, "stage_step": 10**8}},
+        "resume_trace": {"resume": {**resume, "trace": [{**row, "loss": 10**400} for row in resume["trace"]]}},
     }
     for field, value in resume.items():
         changes[f"resume_without_{field}"] = {"resume": {k: v for k, v in resume.items() if k != field}}

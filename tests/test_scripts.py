@@ -1,5 +1,6 @@
 """The scripts as a user runs them."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ifs_fit
 import render_ifs
 import train_ifs
 
@@ -177,11 +179,157 @@ def test_bad_input_is_one_clear_line_and_loses_nothing(script, arguments, messag
     assert {path: path.read_bytes() for path in Path().rglob("*")} == before
 
 
-def test_a_refusal_does_not_load_torch():
-    code = "import sys, train_ifs; train_ifs.main(['nowhere']); sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert "there is no nowhere.png" in done.stderr
+REFUSED = [
+    *(
+        ["nowhere"],
+        ["../koch"],
+        ["torch"],
+        ["noise"],
+        ["field"],
+        ["syntax"],
+        ["koch", "--resume"],
+        ["koch", "--steps", "3"],
+    ),
+    *(
+        ["koch", "--steps", "x"],
+        ["koch", "--device", "tpu"],
+        ["koch", "--device", "cuda:x"],
+        ["--help"],
+        ["noise", "--invert"],
+    ),
+]
+
+
+def test_help_and_refusals_do_not_wait_for_torch():
+    Path("noise.png").write_bytes(bytes(range(256)))
+    Path("koch.pt").write_bytes(b"not a checkpoint")
+    for name, text in (("field", "SETUP = Setup(stepps=3)"), ("syntax", "SETUP = (")):
+        shutil.copy(ROOT / "koch.png", f"{name}.png")
+        Path(f"{name}_setup.py").write_text(text)
+    code = f"import contextlib, sys\nsys.path.insert(0, {str(ROOT)!r})\nimport train_ifs\n"
+    code += (
+        f"for argv in {REFUSED}:\n    with contextlib.suppress(SystemExit):\n        assert train_ifs.main(argv) == 2\n"
+    )
+    code += "    assert not {'torch', 'scipy', 'matplotlib', 'tqdm'} & set(sys.modules), argv\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == len(REFUSED) - 1
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_place_and_whoever_listens():
+    places = [Path("here"), Path("Bilder & Äpfel")]
+    plain = {**os.environ, "OMP_NUM_THREADS": "1"}
+    bare = {**plain, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TERM": "dumb"}
+    fits = []
+    for place, environment in zip(places, (plain, bare), strict=True):
+        place.mkdir()
+        shutil.copy(ROOT / "koch.png", place / "my koch.png")
+        shutil.copy(ROOT / "koch_setup.py", place / "my koch_setup.py")
+        command = [sys.executable, ROOT / "train_ifs.py", "my koch", *TINY[:-1]]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        fits.append(subprocess.Popen(command, cwd=place, env=environment, **pipes))
+    fits[1].stdout.close()  # as `| head` does when it has seen enough
+    fits[1].stderr.close()
+    assert fits[0].communicate()[0].startswith(b"my koch: IoU 0.")
+    assert [fit.wait() for fit in fits] == [0, 0]
+    ours, theirs = ({p.relative_to(place): p.read_bytes() for p in place.rglob("*") if p.is_file()} for place in places)
+    assert ours == theirs
+    assert len(ours) >= 14
+
+
+def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
+    shutil.copytree(fitted / "results", "results")
+    honest, states = ifs_fit.fit, 0
+
+    def stopped(*arguments, **options):
+        nonlocal states
+        for state in honest(*arguments, **options):
+            yield state
+            states += 1
+            if states == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ifs_fit, "fit", stopped)
+        assert train_ifs.main(["koch", *TINY]) == 143
+    half = torch.load("koch.pt", weights_only=True)
+    assert half["step"] < 30
+    assert (Path("results/koch/koch.gif")).read_bytes() != (fitted / "results/koch/koch.gif").read_bytes()
+    assert train_ifs.main(["koch", *TINY, "--resume"]) == 0
+    ours, theirs = (torch.load(folder / "koch.pt", weights_only=True) for folder in (Path(), fitted))
+    assert ours["maps"].numpy().tobytes() == theirs["maps"].numpy().tobytes()
+    assert ours["resume"]["trace"] == theirs["resume"]["trace"]
+    names = [path.name for path in (fitted / "results/koch").iterdir()]
+    for name in names:
+        assert Path("results/koch", name).read_bytes() == (fitted / "results/koch" / name).read_bytes(), name
+
+
+def test_an_earlier_checkpoint_is_kept_when_a_fit_starts_afresh(fitted, capsys):
+    shutil.copy(fitted / "koch.pt", "koch.pt")
+    before = Path("koch.pt").read_bytes()
+    assert train_ifs.main(["koch", *TINY, "--seed", "5"]) == 0
+    assert Path("koch_previous.pt").read_bytes() == before
+    assert "the checkpoint of an earlier fit is kept as koch_previous.pt" in capsys.readouterr().err
+    assert torch.load("koch.pt", weights_only=True)["setup"]["seed"] == 5
+
+
+@pytest.mark.parametrize("where", ["maps", "best_maps", "loss"])
+def test_numbers_that_are_not_finite_never_reach_a_checkpoint(where, monkeypatch, capsys):
+    honest = ifs_fit.fit
+
+    def astray(*arguments, **options):
+        for state in honest(*arguments, **options):
+            if state.step >= 15:
+                if where == "loss":
+                    state.resume["trace"][-1]["loss"] = float("inf")
+                else:
+                    state.resume[where][..., 0, 0] = float("nan")
+            yield state
+
+    monkeypatch.setattr(ifs_fit, "fit", astray)
+    assert train_ifs.main(["koch", *TINY]) == 2
+    assert "the fit went astray at step 15" in capsys.readouterr().err
+    left = torch.load("koch.pt", weights_only=True)
+    assert left["step"] == 11
+    assert left["maps"].isfinite().all()
+    assert Path("results/koch/koch.gif").is_file(), "the best until then is drawn"
+
+
+def test_a_full_disk_is_said_in_one_line_and_what_was_there_is_whole(fitted, monkeypatch, capsys):
+    shutil.copytree(fitted, "copy")
+    monkeypatch.chdir("copy")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    honest = os.fsync
+
+    def full(descriptor):
+        if os.fstat(descriptor).st_size > 8000:  # the GIF and the plot are larger
+            raise OSError(28, os.strerror(28))
+        honest(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert train_ifs.main(["koch", *TINY, "--resume"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "No space left on device); make room, and run again" in said
+    assert Path("koch.pt").read_bytes() == before[Path("koch.pt")]
+    assert Path("results/koch/koch.gif").read_bytes() == before[Path("results/koch/koch.gif")]
+    assert not list(Path().rglob("*.part"))
+
+
+def test_a_second_run_of_the_same_name_is_refused(capsys):
+    import ifs_files
+
+    with ifs_files.claim("koch", Path("results/koch")):
+        assert train_ifs.main(["koch", *TINY]) == 2
+        assert "another run of koch is at work in this folder" in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
+def test_nothing_is_lost_when_fits_are_killed_starved_and_fed_nonsense():
+    command = [sys.executable, ROOT / "benchmarks" / "survive.py", "--share", "0.03"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n0 failures\n" in done.stdout
 
 
 def test_the_koch_curve_comes_out_as_readme_says():
