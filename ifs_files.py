@@ -695,7 +695,7 @@ def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: fl
                 [np.asarray(frame) for frame in frames],
                 extension=".gif",
                 plugin="pillow",
-                duration=durations,
+                duration=durations if len(frames) > 1 else durations[0],  # Pillow takes no list for one
                 loop=0,
                 optimize=True,
             )

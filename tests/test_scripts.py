@@ -63,13 +63,13 @@ def test_a_fit_leaves_everything_it_promises(fitted):
 
 def test_a_picture_without_a_setup_is_fitted_from_random_starts():
     disc = np.hypot(*np.mgrid[-1:1:64j, -1:1:64j]) < 0.6
-    Image.fromarray(disc).save("coin.png")
-    done = run("train_ifs.py", "coin", "--maps", "4", "--stroke", "0", *TINY)
+    Image.fromarray(disc).save("gold coin.png")
+    done = run("train_ifs.py", "gold coin", "--maps", "4", "--stroke", "0", *TINY)
     assert done.returncode == 0
-    assert "no coin_setup.py: 2 random starts of 4 maps" in done.stderr
-    assert done.stdout.startswith("coin: IoU 0.")
+    assert "no gold coin_setup.py: 2 random starts of 4 maps" in done.stderr
+    assert done.stdout.startswith("gold coin: IoU 0.")
     assert "4 maps, 24 numbers" in done.stdout
-    assert torch.load("coin.pt", weights_only=True)["maps"].shape == (4, 2, 3)
+    assert torch.load("gold coin.pt", weights_only=True)["maps"].shape == (4, 2, 3)
 
 
 def test_a_fit_can_be_resumed(fitted, monkeypatch, capsys):
@@ -216,25 +216,21 @@ def test_help_and_refusals_do_not_wait_for_torch():
     assert done.stderr.count("\n") == len(REFUSED) - 1
 
 
-def test_the_same_seed_gives_the_same_bytes_whatever_the_place_and_whoever_listens():
-    places = [Path("here"), Path("Bilder & Äpfel")]
-    plain = {**os.environ, "OMP_NUM_THREADS": "1"}
-    bare = {**plain, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TERM": "dumb"}
-    fits = []
-    for place, environment in zip(places, (plain, bare), strict=True):
-        place.mkdir()
-        shutil.copy(ROOT / "koch.png", place / "my koch.png")
-        shutil.copy(ROOT / "koch_setup.py", place / "my koch_setup.py")
-        command = [sys.executable, ROOT / "train_ifs.py", "my koch", *TINY[:-1]]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        fits.append(subprocess.Popen(command, cwd=place, env=environment, **pipes))
-    fits[1].stdout.close()  # as `| head` does when it has seen enough
-    fits[1].stderr.close()
-    assert fits[0].communicate()[0].startswith(b"my koch: IoU 0.")
-    assert [fit.wait() for fit in fits] == [0, 0]
-    ours, theirs = ({p.relative_to(place): p.read_bytes() for p in place.rglob("*") if p.is_file()} for place in places)
-    assert ours == theirs
-    assert len(ours) >= 14
+def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens(fitted):
+    place = Path("Bilder & Äpfel")
+    place.mkdir()
+    bare = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TERM": "dumb"}
+    command = [sys.executable, ROOT / "train_ifs.py", "koch", *TINY[:-1]]
+    with subprocess.Popen(command, cwd=place, env=bare, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as fit:
+        fit.stdout.close()  # as `| head` does when it has seen enough
+        fit.stderr.close()
+    assert fit.returncode == 0
+    ours, theirs = (
+        {p.relative_to(top): p.read_bytes() for p in top.rglob("*") if p.is_file()} for top in (place, fitted)
+    )
+    assert ours.keys() == theirs.keys()
+    for path, content in ours.items():
+        assert content == theirs[path], path
 
 
 def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
@@ -326,7 +322,7 @@ def test_a_second_run_of_the_same_name_is_refused(capsys):
 
 
 def test_nothing_is_lost_when_fits_are_killed_starved_and_fed_nonsense():
-    command = [sys.executable, ROOT / "benchmarks" / "survive.py", "--share", "0.03"]
+    command = [sys.executable, ROOT / "benchmarks" / "survive.py", "--share", "0.025"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n0 failures\n" in done.stdout
