@@ -559,9 +559,13 @@ def claim(name: str, folder: Path) -> Iterator[None]:
             ) from error
         with _lock(name, folder) as mine:
             if mine:
-                ours = [left for kind in ("", "_previous") for left in Path().glob(f".{name}{kind}.pt.*.part")]
-                for left in (*ours, *folder.glob(".*.part")):
-                    if not left.name.startswith(f".{name}_render"):  # that may be another process at work
+                files = {
+                    Path(): (f"{name}.pt", f"{name}_previous.pt"),
+                    folder: ("frame_*.png", "trace.csv", f"{name}.gif"),
+                }
+                files[folder] += (f"{name}_difference.png", f"{name}_plot.png")  # others may be another program's
+                for place, kinds in files.items():
+                    for left in (left for kind in kinds for left in place.glob(f".{kind}.*.part")):
                         left.unlink(missing_ok=True)
             yield
     finally:
