@@ -151,7 +151,7 @@ def check_name(name: str) -> None:
         raise InputError(f"{_one_line(name)!r} is not a plain name: {words}")
     if len(os.fsencode(name)) > 150:
         raise InputError(f"a name of {len(name)} letters is too long for the names of files; rename the picture")
-    if _is_module(name):
+    if _is_module(name) and not (HERE / f"{name}.png").is_file():  # some package may be called flower
         raise InputError(f"{name!r} is the name of a Python module; rename the picture, as in my_{name}.png")
 
 
@@ -403,8 +403,8 @@ def _one_line(words: object) -> str:
 def check_archive(path: Path) -> None:
     """Raise InputError for a checkpoint that train_ifs.py cannot have written, without unpacking it or loading torch.
 
-    Such a file is a zip archive without compression, so that what is unpacked cannot be larger than the file, and its
-    pickle names no types but those of tensors.
+    Such a file is a zip archive that unpacks to no more than its own size, and its pickle names no types but those of
+    tensors.
     """
     foreign = InputError(f"{path} is not a checkpoint of train_ifs.py, or it is damaged; make it again")
     try:
@@ -413,8 +413,7 @@ def check_archive(path: Path) -> None:
                 raise foreign
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
-            whole = all(record.compress_type == zipfile.ZIP_STORED for record in records)
-            if not whole or sum(record.file_size for record in records) > path.stat().st_size:
+            if sum(record.file_size for record in records) > path.stat().st_size:
                 raise foreign
             (pickled,) = (record for record in records if record.filename.endswith("data.pkl"))
             for code, argument, _ in pickletools.genops(archive.read(pickled)):

@@ -1,7 +1,6 @@
 import errno
 import os
 import re
-import resource
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -398,10 +397,15 @@ def test_names_that_are_not_plain_are_refused_and_nothing_is_imported(name):
     assert "antigravity" not in set(sys.modules) - loaded
 
 
-def test_a_folder_is_not_a_module(monkeypatch):
+def test_a_folder_is_not_a_module_and_no_package_takes_the_name_of_an_example(monkeypatch):
     Path("horse").mkdir()
+    Path("flower.py").touch()
+    Path("tree.py").touch()
     monkeypatch.syspath_prepend(".")
-    ifs_files.check_name("horse")
+    for name in ("horse", "flower"):
+        ifs_files.check_name(name)
+    with pytest.raises(InputError, match="'tree' is the name of a Python module; rename the picture"):
+        ifs_files.check_name("tree")
 
 
 def test_of_many_pictures_the_nearest_are_named(monkeypatch, tmp_path):
@@ -473,6 +477,7 @@ def test_numbers_of_numpy_in_a_setup_are_plain_in_its_checkpoint(state):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_checkpoints_that_strangers_craft_are_refused_before_they_take_memory(state, seed):
+    resource = pytest.importorskip("resource")
     import survive  # its imports are slow
 
     ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
@@ -484,7 +489,8 @@ def test_checkpoints_that_strangers_craft_are_refused_before_they_take_memory(st
             pytest.fail(f"{name} was taken for {ifs_files.load_resume(Path(f'{name}.pt'), name, SMALL, DISC)}")
         assert str(caught.value).isprintable(), name
         assert len(str(caught.value)) < 400, name
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert taken * (1 if sys.platform == "darwin" else 1024) < 3e8
 
 
 # --- Writing ---
@@ -498,6 +504,10 @@ def test_what_is_written_is_beside_its_place_until_it_is_whole():
         assert re.fullmatch(r"\.new\.txt\.[0-9a-f]+\.part", beside.name)
     assert [path.name for path in Path().iterdir()] == ["new.txt"]
     assert Path("new.txt").read_bytes() == b"all of it"
+    with open("new.txt", "rb") as reader:
+        with ifs_files.whole_file(Path("new.txt")) as file:
+            file.write(b"another")
+        assert reader.read() == b"all of it", "it was replaced, not overwritten"
 
 
 def test_a_folder_that_cannot_be_made_or_written_to_is_said_in_one_line():
@@ -511,6 +521,7 @@ def test_a_folder_that_cannot_be_made_or_written_to_is_said_in_one_line():
         pass
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs flock")
 def test_two_runs_of_one_name_are_not_at_work_at_once_and_a_dead_one_does_not_count():
     folder = Path("results/koch")
     holder = "import sys, time, ifs_files\nfrom pathlib import Path\n"

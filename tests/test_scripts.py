@@ -21,6 +21,9 @@ ROOT = Path(__file__).parent.parent
 TINY = ["--steps", "30", "--starts", "2", "--size", "64", "--points", "2000", "--quiet"]
 
 
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, shells and forks")
+
+
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, ROOT / script, *arguments], capture_output=True, text=True, check=False)
 
@@ -82,6 +85,7 @@ def test_a_fit_can_be_resumed(fitted, monkeypatch, capsys):
     assert after["iou"] >= before["iou"]
 
 
+@posix
 def test_an_interrupted_fit_writes_what_it_has_and_can_go_on():
     command = [sys.executable, ROOT / "train_ifs.py", "koch", *TINY, "--steps", "4000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as fitting:
@@ -89,6 +93,7 @@ def test_an_interrupted_fit_writes_what_it_has_and_can_go_on():
             if Path("koch.pt").exists():
                 break
             time.sleep(0.1)
+        assert Path("koch.pt").exists(), "the first checkpoint comes with the first step"
         fitting.send_signal(signal.SIGINT)
         out, err = fitting.communicate(timeout=60)
     assert fitting.returncode == 130
@@ -216,6 +221,21 @@ def test_help_and_refusals_do_not_wait_for_torch():
     assert done.stderr.count("\n") == len(REFUSED) - 1
 
 
+@posix
+@pytest.mark.parametrize("output", ["| head -c 0", "> /dev/full", ">&-", ">&- 2>&- <&-", "2>&-", "| cat"])
+def test_standard_output_may_be_anything(output):
+    if "/dev/full" in output and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    command = f"'{sys.executable}' '{ROOT / 'train_ifs.py'}' --help {output}; echo ${{PIPESTATUS[0]}} >&3"
+    bare = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}  # which has no ×
+    with open("code", "w") as code:
+        shell = ["bash", "-c", f"exec 3>&{code.fileno()}; {command}"]
+        done = subprocess.run(shell, env=bare, capture_output=True, text=True, check=False, pass_fds=[code.fileno()])
+    assert Path("code").read_text() == "0\n", done.stderr
+    assert done.stderr == ""
+    assert output != "| cat" or "fit at S \\xd7 S pixels" in done.stdout
+
+
 def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens(fitted):
     place = Path("Bilder & Äpfel")
     place.mkdir()
@@ -233,6 +253,7 @@ def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens
         assert content == theirs[path], path
 
 
+@posix
 def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
     shutil.copytree(fitted / "results", "results")
     honest, states = ifs_fit.fit, 0
@@ -312,6 +333,7 @@ def test_a_full_disk_is_said_in_one_line_and_what_was_there_is_whole(fitted, mon
     assert not list(Path().rglob("*.part"))
 
 
+@posix
 def test_a_second_run_of_the_same_name_is_refused(capsys):
     import ifs_files
 
@@ -321,6 +343,7 @@ def test_a_second_run_of_the_same_name_is_refused(capsys):
     assert not Path("results").exists()
 
 
+@posix
 def test_nothing_is_lost_when_fits_are_killed_starved_and_fed_nonsense():
     command = [sys.executable, ROOT / "benchmarks" / "survive.py", "--share", "0.025"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
