@@ -423,6 +423,8 @@ def check_archive(path: Path) -> None:
                     raise foreign
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror or _one_line(error)})") from error
     except Exception as error:  # zipfile and pickletools raise many kinds for a damaged file
         raise foreign from error
 
@@ -558,14 +560,11 @@ def claim(name: str, folder: Path) -> Iterator[None]:
             ) from error
         with _lock(name, folder) as mine:
             if mine:
-                files = {
-                    Path(): (f"{name}.pt", f"{name}_previous.pt"),
-                    folder: ("frame_*.png", "trace.csv", f"{name}.gif"),
-                }
-                files[folder] += (f"{name}_difference.png", f"{name}_plot.png")  # others may be another program's
-                for place, kinds in files.items():
-                    for left in (left for kind in kinds for left in place.glob(f".{kind}.*.part")):
-                        left.unlink(missing_ok=True)
+                kinds = ("frame_*.png", "trace.csv", f"{name}.gif", f"{name}_difference.png", f"{name}_plot.png")
+                ours = [Path(f"{name}.pt"), Path(f"{name}_previous.pt"), *(folder / kind for kind in kinds)]
+                for left in (left for path in ours for left in path.parent.glob(f".{path.name}.*.part")):
+                    with suppress(OSError):
+                        left.unlink()
             yield
     finally:
         for path in made:
@@ -581,19 +580,21 @@ def _lock(name: str, folder: Path) -> Iterator[bool]:
     except ImportError:  # Windows
         yield False
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = None
     try:
         try:
+            handle = os.open(folder, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             advice = "wait for it, or work in another folder"
             raise InputError(f"another run of {name} is at work in this folder; {advice}") from error
-        except OSError:  # a file system without locks
+        except OSError:  # a file system without locks, or a folder that may not be read
             yield False
             return
         yield True
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
 def keep_previous(path: Path) -> Path | None:
@@ -658,9 +659,12 @@ def save_picture(path: Path, picture: "np.ndarray | Image") -> None:
 
 
 def clear_frames(folder: Path) -> None:
-    """Remove the frames of an earlier run."""
+    """Remove the frames of an earlier run. Raises InputError where that is not allowed."""
     for path in folder.glob("frame_*.png"):
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot remove {path} of an earlier run ({error.strerror}); move it away") from error
 
 
 def difference_frame(picture: "Tensor", target: "Tensor", caption: str) -> "Image":
