@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from ifs_fit import State
+
 FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed")  # of a Setup, that are options
 
 
@@ -111,7 +113,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         from tqdm import tqdm
 
         import ifs_metrics
-        from ifs_fit import check_resume, fit, judge
+        from ifs_fit import check_resume, fit
 
         device = ifs_files.pick_device(arguments.device)
         setup, setup_file = ifs_files.load_setup(name, overrides)
@@ -153,19 +155,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
 
         if stop.code:
             print("stopping: writing what there is; Ctrl-C again stops at once", file=sys.stderr)
-        for (
-            step,
-            maps,
-            stroke,
-        ) in state.path:  # the leader may have been another system then: show the winner's own path
-            if step not in frames or not frames[step][0].equal(maps):
-                frames[step] = maps, draw_frame(folder, target, step, judge(maps, target, stroke)[2])
-        best = judge(state.best_maps, target, state.best_stroke)[2]
-        ends = ifs_files.difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")
-        ifs_files.save_picture(folder / f"{name}_difference.png", ends)
-        ifs_files.save_film(folder / f"{name}.gif", [*(frames[step][1] for step, _, _ in state.path), ends])
-        ifs_files.save_trace(folder / "trace.csv", state.trace)
-        ifs_files.save_plot(folder / f"{name}_plot.png", name, state.trace)
+        best = write_results(folder, name, target, state, frames)
         ifs_files.save_checkpoint(checkpoint, name, setup, state, target)
 
     hd95 = ifs_metrics.hd95(best, target)
@@ -179,6 +169,23 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     if stop.code:
         print(f"stopped at step {state.step}; go on with: {again(arguments, overrides)}", file=sys.stderr)
     return stop.code
+
+
+def write_results(folder: Path, name: str, target: "Tensor", state: "State", frames: dict) -> "Tensor":
+    """Write the pictures, film, trace and plot of a fit; the coverage of its best system. `frames` are those drawn."""
+    from ifs_fit import judge
+
+    # The leader may have been another system then: show the winner's own path.
+    for step, maps, stroke in state.path:
+        if step not in frames or not frames[step][0].equal(maps):
+            frames[step] = maps, draw_frame(folder, target, step, judge(maps, target, stroke)[2])
+    best = judge(state.best_maps, target, state.best_stroke)[2]
+    ends = ifs_files.difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")
+    ifs_files.save_picture(folder / f"{name}_difference.png", ends)
+    ifs_files.save_film(folder / f"{name}.gif", [*(frames[step][1] for step, _, _ in state.path), ends])
+    ifs_files.save_trace(folder / "trace.csv", state.trace)
+    ifs_files.save_plot(folder / f"{name}_plot.png", name, state.trace)
+    return best
 
 
 def again(arguments: argparse.Namespace, overrides: dict) -> str:
