@@ -1,8 +1,11 @@
+import copy
 import errno
 import os
+import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -132,6 +135,8 @@ def test_a_checkpoint_reads_back_and_holds_the_contract(state):
     assert plain["step"] == 20
     assert plain["setup"]["starts"] == 2
     assert torch.equal(ifs_files.load_checkpoint(Path("disc.pt"))["maps"], state.best_maps)
+    for value in (plain["resume"]["maps"], plain["resume"]["best_maps"], *plain["resume"]["path_maps"]):
+        assert value.untyped_storage().nbytes() == value.nbytes, "no more is written than what counts"
     *_, more = fit(DISC, SMALL, resume=ifs_files.load_resume(Path("disc.pt"), "disc", SMALL, DISC))
     assert more.step > 20
 
@@ -491,6 +496,18 @@ def test_checkpoints_that_strangers_craft_are_refused_before_they_take_memory(st
         assert len(str(caught.value)) < 400, name
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert taken * (1 if sys.platform == "darwin" else 1024) < 3e8
+
+
+def test_an_archive_whose_records_share_their_bytes_is_refused():
+    with zipfile.ZipFile("bomb.pt", "w") as archive:
+        archive.writestr("bomb/data.pkl", pickle.dumps({}, 2))
+        archive.writestr("bomb/data/0", bytes(1000))
+        for k in range(1, 50):
+            again = copy.copy(archive.filelist[1])
+            again.filename = f"bomb/data/{k}"
+            archive.filelist.append(again)
+    with pytest.raises(InputError, match="not a checkpoint"):
+        ifs_files.check_archive(Path("bomb.pt"))
 
 
 # --- Writing ---
