@@ -118,6 +118,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         device = ifs_files.pick_device(arguments.device)
         setup, setup_file = ifs_files.load_setup(name, overrides)
         target = ifs_files.as_target(picture, source, setup.size)
+        del picture  # it may be large
         resume = ifs_files.load_resume(checkpoint, name, setup, target) if arguments.resume else None
         if setup_file is None:
             print(f"no {name}_setup.py: {setup.starts} random starts of {setup.n} maps", file=sys.stderr)

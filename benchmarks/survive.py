@@ -48,12 +48,13 @@ failures: list[str] = []
 
 
 class Done(NamedTuple):
-    """How a forked command ended: its exit code or minus its signal, what it said, and how long it ran."""
+    """How a forked command ended: its exit code or minus its signal, what it said, and what it took."""
 
     code: int
     out: str
     err: str
     seconds: float
+    memory: int  # the most it had, in bytes
 
 
 def fork(folder: Path, script: str, argv: list[str], signals: tuple = (), limits: dict | None = None) -> Done:
@@ -82,7 +83,7 @@ def fork(folder: Path, script: str, argv: list[str], signals: tuple = (), limits
                 os._exit(code)
         waiting, status = list(signals), None
         while status is None:
-            ended, code = os.waitpid(pid, os.WNOHANG)
+            ended, code, usage = os.wait4(pid, os.WNOHANG)
             if ended:
                 status = os.waitstatus_to_exitcode(code)
             elif waiting and time.perf_counter() - began >= waiting[0][0]:
@@ -95,7 +96,8 @@ def fork(folder: Path, script: str, argv: list[str], signals: tuple = (), limits
         seconds = time.perf_counter() - began
         out.seek(0)
         err.seek(0)
-        return Done(status, out.read(), err.read(), seconds)
+        memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return Done(status, out.read(), err.read(), seconds, memory)
 
 
 def expect(truth: object, words: str) -> bool:
@@ -282,6 +284,27 @@ def little_memory(share: float, base: Path) -> None:
         said = done.code == 2 and done.err.count("\n") == 1 and "lower --starts, --points or --size" in done.err
         refused += expect(said, f"little memory, {case}: {done.code} {done.err[-300:]}")
     row("memory exhausted", len(cases), f"{refused} refused in one line", damaged(folder))
+
+
+def large_pictures(base: Path) -> None:
+    """The largest pictures that are read."""
+    folder = base / "large"
+    folder.mkdir()
+
+    def draw(argv: list[str]) -> int:
+        Image.MAX_IMAGE_PIXELS = None
+        picture = Image.new(argv[0], (ifs_files.LARGEST, ifs_files.LARGEST))
+        picture.paste("white", (2_000, 4_000, 12_000, 18_000))
+        picture.save(f"large_{argv[0]}.png", compress_level=1)
+        return 0
+
+    MAIN["draw"] = draw
+    for mode in ("1", "L", "RGBA"):
+        expect(fork(folder, "draw", [mode]).code == 0, f"a large picture of mode {mode}")
+        done = fork(folder, "train", [f"large_{mode}", "--maps", "4", *TINY])
+        expect(done.code == 0, f"a large picture of mode {mode}: {done.err}")
+        words = f"fitted, {done.memory / 1e9:.1f} GB of memory in all, {done.seconds:.0f} s"
+        row(f"{ifs_files.LARGEST} × {ifs_files.LARGEST} PNG of mode {mode}", 1, words, damaged(folder / "results"))
 
 
 # --- Bad input ---
@@ -667,7 +690,8 @@ def main() -> int:
             little_memory(share, base)
         bad_inputs(share, chance, base)
         fuzz(max(1, round(1000 * share)), chance, base)
-        if share >= 1:  # this one measures time
+        if share >= 1:  # these take and measure time
+            large_pictures(base)
             starts(base)
     print(f"\n{len(failures)} failures")
     for failure in failures[:50]:
