@@ -4,19 +4,32 @@ Heavy packages are imported inside the functions that need them, so that a misty
 """
 
 import argparse
+import ast
 import csv
+import ctypes
+import difflib
+import errno
+import hashlib
 import importlib.util
 import io
 import itertools
 import os
+import pickletools
 import re
-import tempfile
+import runpy
+import secrets
+import sys
 import traceback
+import unicodedata
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
+
+import ifs_ranges
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +41,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 MISSING, EXTRA, BOTH, NEITHER = (56, 132, 255), (255, 122, 26), (244, 244, 240), (10, 12, 20)  # colours of a difference
 STRIP = 26  # height in pixels of the caption under a frame
+LARGEST = 20_000  # pixels along the longer side of a target
+FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM")  # Pillow knows others, some of which start programs
+OUR_TYPES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")  # in a checkpoint
 
 
 class InputError(Exception):
@@ -38,19 +54,80 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line."""
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
+
+
+class _Deaf(io.FileIO):
+    """A standard stream that somebody may have stopped reading: what cannot be written is dropped."""
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Call a script's `main` and exit with its code, whatever becomes of standard output and standard error.
+
+    A closed pipe, a full disk behind `>`, a missing stream or an ASCII terminal cost words, never a fit.
+    """
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open as long as the program)
+        elif stream.isatty():
+            stream.reconfigure(errors="backslashreplace")
+        else:
+            raw = io.BufferedWriter(_Deaf(number, "w", closefd=False))
+            words = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
+            setattr(sys, name, words)
+    sys.exit(main())
+
+
+def check_device(wanted: str | None) -> None:
+    """Raise InputError for a device that cannot be there, as far as that can be told without loading torch."""
+    if wanted is None or wanted == "cpu":
+        return
+    if wanted == "mps":
+        there = sys.platform == "darwin"
+    elif re.fullmatch(r"cuda(:\d{1,3})?", wanted):
+        there = Path("/dev/kfd").exists()  # AMD's driver, which PyTorch calls cuda too
+        with suppress(OSError):
+            there = there or bool(ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"))
+    else:
+        raise InputError(f"there is no device {_one_line(wanted)!r}; --device takes cuda, mps or cpu")
+    if not there:
+        raise InputError(f"there is no device {wanted!r} here: its driver is missing; --device cpu works everywhere")
 
 
 def pick_device(wanted: str | None) -> str:
     """The device to compute on: the one asked for, else the best that is there. Raises InputError if it is not."""
     import torch
 
+    check_device(wanted)
     there = [name for name, module in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if module.is_available()]
     if wanted is None:
         return [*there, "cpu"][0]
-    if wanted.split(":")[0] not in [*there, "cpu"]:
+    kind, _, number = wanted.partition(":")
+    if kind not in [*there, "cpu"]:
         raise InputError(f"there is no device {wanted!r} here; --device takes {' or '.join([*there, 'cpu'])}")
+    if number and int(number) >= torch.cuda.device_count():
+        raise InputError(f"there is no device {wanted!r} here; the last is cuda:{torch.cuda.device_count() - 1}")
     return wanted
+
+
+@contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Turn an exhausted memory, of the machine or of a GPU, into an InputError that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch says it with a RuntimeError
+        text = "out of memory" if isinstance(error, MemoryError) else str(error)
+        if not re.search("out of memory|can't allocate memory|not enough memory", text, re.IGNORECASE):
+            raise
+        where = "the GPU's" if re.search("cuda|hip|mps", text, re.IGNORECASE) else "the"
+        raise InputError(f"{where} memory is too small for this; {advice}") from error
 
 
 @contextmanager
@@ -66,11 +143,30 @@ def point_bar(name: str, quiet: bool) -> Iterator[Callable[[int], object]]:
 
 
 def check_name(name: str) -> None:
-    """Raise InputError unless `name` is the plain name of a target."""
-    if name.endswith((".png", ".pt")):
+    """Raise InputError unless `name` is the plain name of a target: it becomes part of the names of files."""
+    if name.endswith((".png", ".pt")) and _plain(Path(name).stem):
         raise InputError(f"give the name alone, without its ending: {Path(name).stem}")
-    if not re.fullmatch(r"\w[\w-]*", name):
-        raise InputError(f"{name!r} is not a plain name: use letters, digits, '_' and '-', as in apple for apple.png")
+    if not _plain(name):
+        words = "use letters, digits, spaces, '_' and '-', as in apple for apple.png"
+        raise InputError(f"{_one_line(name)!r} is not a plain name: {words}")
+    if len(os.fsencode(name)) > 150:
+        raise InputError(f"a name of {len(name)} letters is too long for the names of files; rename the picture")
+    if _is_module(name) and not (HERE / f"{name}.png").is_file():  # some package may be called flower
+        raise InputError(f"{name!r} is the name of a Python module; rename the picture, as in my_{name}.png")
+
+
+def _plain(name: str) -> bool:
+    """Letters of any script with their marks, digits, '_', and, inside the name, '-' and spaces."""
+    marked = all(c.isalnum() or c in "_- " or unicodedata.category(c)[0] == "M" for c in name)
+    return marked and name[:1] not in ("", "-", " ") and name[-1] != " "
+
+
+def _is_module(name: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return True
+    return spec is not None and spec.origin is not None  # a plain folder passes for a package, but has no origin
 
 
 def find(filename: str) -> Path | None:
@@ -83,8 +179,8 @@ def find_picture(name: str) -> Path:
     check_name(name)
     path = find(f"{name}.png")
     if path is None:
-        known = sorted({path.stem for folder in (Path(), HERE) for path in folder.glob("*.png")})
-        raise InputError(f"there is no {name}.png here; {_there_are(known, 'pictures')}")
+        known = {path.stem for folder in (Path(), HERE) for path in folder.glob("*.png")}
+        raise InputError(f"there is no {name}.png here; {_there_are(known, name, 'pictures')}")
     return path
 
 
@@ -95,49 +191,169 @@ def find_checkpoint(name: str) -> Path:
     if path.is_file():
         return path
     if find(f"{name}.png"):
-        raise InputError(f"there is no {name}.pt yet; make it with: python train_ifs.py {name}")
-    known = sorted(path.stem for path in Path().glob("*.pt"))
-    raise InputError(f"there is no {name}.pt here, nor a {name}.png to fit; {_there_are(known, 'checkpoints')}")
+        raise InputError(f"there is no {path} yet; make it with: python train_ifs.py {_quoted(name)}")
+    known = {path.stem for path in Path().glob("*.pt")}
+    raise InputError(f"there is no {path} here, nor a {name}.png to fit; {_there_are(known, name, 'checkpoints')}")
 
 
-def _there_are(names: list[str], what: str) -> str:
-    return f"the {what} that exist: {', '.join(names)}" if names else f"there are no {what} at all"
+def _there_are(names: set[str], wanted: str, what: str) -> str:
+    names = sorted(filter(_plain, names))
+    if not names:
+        return f"there are no {what} at all"
+    if len(names) <= 12:
+        return f"the {what} that exist: {', '.join(names)}"
+    near = difflib.get_close_matches(wanted, names, n=3) or names[:3]
+    return f"of the {len(names)} {what} that exist, did you mean {' or '.join(near)}?"
 
 
-def load_target(path: Path, size: int) -> "Tensor":
+def _quoted(name: str) -> str:
+    """A name as a shell takes it."""
+    return f"'{name}'" if " " in name else name
+
+
+def load_target(path: Path, size: int, invert: bool = False) -> "Tensor":
     """A picture as coverage (size, size) in [0, 1]: its brightness on black, centred on a black square.
 
     Raises InputError for a file that is no picture, or a picture without both black and white.
     """
+    return as_target(read_picture(path, invert), path, size)
+
+
+def as_target(picture: "Image", path: Path, size: int) -> "Tensor":
+    """A square grey picture, read from `path`, as coverage (size, size) in [0, 1]. Raises InputError if it is empty."""
     import numpy as np
     import torch
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            deep = picture.mode.startswith("I") or picture.mode == "F"
-            if deep:  # 16 and 32 bits a pixel: Pillow would clip them instead of scaling
-                grey = np.asarray(picture, dtype=np.float32)
-                scale = 65535.0 if grey.max() > 255 else 255.0
-                picture = Image.fromarray((grey / scale).clip(0, 1) * 255).convert("L")
-            elif picture.has_transparency_data:
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
-            picture = picture.convert("L")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as a picture ({_one_line(error)}); save it again as a PNG") from error
-    darkest, brightest = picture.getextrema()
-    if brightest < 128 or darkest >= 128:
-        colour, wanted = ("black", "white") if brightest < 128 else ("white", "black")
-        raise InputError(f"{path} is all {colour}: the fractal must be white on black, so paint some of it {wanted}")
-    side = max(picture.size)
-    square = Image.new("L", (side, side), 0)
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    square = square.resize((size, size), Image.Resampling.BOX)
-    target = torch.from_numpy(np.asarray(square, dtype=np.float32) / 255)
+    small = picture.resize((size, size), Image.Resampling.BOX)
+    target = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
     if not (target >= 0.5).any():
         raise InputError(f"at {size} pixels nothing is left of {path}: draw it bolder, or give a larger --size")
     return target
+
+
+def read_picture(path: Path, invert: bool = False) -> "Image":
+    """A picture's brightness, 8 bits a pixel, centred on a black square of its longer side.
+
+    Transparent parts are background: black, or with `invert`, where dark and bright change places, white. Of an
+    animation it is the first frame; colour profiles are ignored. Raises InputError for a file that is no picture,
+    for one that is too large, and for one without both black and white. Says so if most of it is white.
+    """
+    from PIL import Image, ImageOps
+
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours is LARGEST
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as opened:
+            if max(opened.size) > LARGEST:
+                size = f"{opened.width} × {opened.height}"
+                raise InputError(f"{path} has {size} pixels; make it smaller: at most {LARGEST} a side")
+            ImageOps.exif_transpose(opened, in_place=True)
+            opened.load()
+            see_through = opened.has_transparency_data
+            width, side = opened.width, max(opened.size)
+            square = Image.new("L", (side, side), 0)
+            white, counts, rows = _white_level(opened), [0] * 256, max(1, (1 << 24) // width)
+            for top in range(0, opened.height, rows):  # in strips, so that a large picture is in memory only once
+                strip = _brightness(opened.crop((0, top, width, min(top + rows, opened.height))), white, invert)
+                counts = [a + b for a, b in zip(counts, strip.histogram(), strict=True)]
+                square.paste(strip, ((side - width) // 2, (side - opened.height) // 2 + top))
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        words = "its format is not one of " + ", ".join(FORMATS) if "cannot identify" in str(error) else error
+        raise InputError(f"{path} cannot be read as a picture ({_one_line(words)}); save it again as a PNG") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    dark, bright = sum(counts[:128]), sum(counts[128:])
+    if not (dark and bright):
+        colour, wanted = ("white", "black") if bright else ("black", "white")
+        tip = (
+            "leave out --invert"
+            if invert
+            else "add --invert if the fractal is dark on transparent" * (see_through and not bright)
+        )
+        tip = tip or f"paint some of it {wanted}"
+        shown = f"{'inverted, ' if invert else ''}{path} is all {colour}"
+        brightest = max(level for level, count in enumerate(counts) if count)
+        if 0 < brightest < 128:
+            shown += f", at most {brightest} of 255"
+        raise InputError(f"{shown}: the fractal must be white on black, so {tip}")
+    if bright > dark:
+        tip = "leave out --invert" if invert else "add --invert"
+        print(f"{path} is mostly white; if the fractal is the other part, {tip}", file=sys.stderr)
+    return square
+
+
+def _white_level(picture: "Image") -> float:
+    """What counts as white in a picture of 16 or 32 bits a pixel, which Pillow would clip; 0 for all others."""
+    import numpy as np
+
+    if not (picture.mode.startswith("I") or picture.mode == "F"):
+        return 0.0
+    rows = range(0, picture.height, 256)
+    strips = (picture.crop((0, top, picture.width, min(top + 256, picture.height))) for top in rows)
+    grey = (np.asarray(strip, dtype=np.float64) for strip in strips)
+    most = max(float(values[np.isfinite(values)].max(initial=0)) for values in grey)
+    levels = (1.0, 255.0, 65535.0, 2.0**31) if picture.mode == "F" else (255.0, 65535.0, 2.0**31)
+    return next((level for level in levels if most <= level), most)
+
+
+def _brightness(picture: "Image", white: float, invert: bool) -> "Image":
+    """A picture's brightness, mode L, on its background; `white` is its white level if that is not 255."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    if white:
+        grey = np.nan_to_num(np.asarray(picture, dtype=np.float32) / white).clip(0, 1) * 255
+        picture = Image.fromarray(grey.round().astype(np.uint8))
+    elif picture.has_transparency_data:
+        background = Image.new("RGBA", picture.size, "white" if invert else "black")
+        picture = Image.alpha_composite(background, picture.convert("RGBA"))
+    grey = picture.convert("L")
+    return ImageOps.invert(grey) if invert else grey
+
+
+def check_options(overrides: dict) -> None:
+    """Raise InputError for a command-line option out of its range."""
+    for field, value in overrides.items():
+        try:
+            ifs_ranges.check_field(field, value, f"--{field}")
+        except ValueError as error:
+            raise InputError(_one_line(error)) from error
+
+
+def check_setup(name: str) -> None:
+    """Raise InputError for a NAME_setup.py that cannot work, as far as that can be told without running it.
+
+    That is one whose syntax is wrong, or whose `Setup(...)` names an unknown field or gives a number out of range.
+    """
+    path = find(f"{name}_setup.py")
+    if path is None:
+        return
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
+        raise InputError(f"{path}{_failing_line(error, path)}: {_one_line(error)}") from error
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Setup":
+            for field in call.keywords:
+                try:
+                    _check_setup_field(field)
+                except ValueError as error:
+                    raise InputError(f"{path}, line {field.value.lineno}: {_one_line(error)}") from error
+
+
+def _check_setup_field(field: ast.keyword) -> None:
+    if field.arg is None:  # Setup(**something)
+        return
+    if field.arg not in ifs_ranges.RANGES:
+        raise ValueError(ifs_ranges.unknown_field(field.arg))
+    try:
+        value = ast.literal_eval(field.value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return  # it must be run to be known
+    if isinstance(value, int | float | str | None):
+        ifs_ranges.check_field(field.arg, value)
 
 
 def load_setup(name: str, overrides: dict) -> tuple["Setup", Path | None]:
@@ -147,16 +363,17 @@ def load_setup(name: str, overrides: dict) -> tuple["Setup", Path | None]:
     """
     from ifs_fit import Setup
 
+    check_setup(name)
     path = find(f"{name}_setup.py")
     setup = Setup()
     if path is not None:
-        spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
-        module = importlib.util.module_from_spec(spec)
         try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            raise InputError(f"{path}{_failing_line(error, path)}: {_one_line(error)}") from error
-        setup = getattr(module, "SETUP", None)
+            setup = runpy.run_path(str(path), run_name=path.stem).get("SETUP")
+        except (Exception, SystemExit) as error:
+            words = _one_line(error)
+            unknown = re.search(r"Setup.__init__\(\) got an unexpected keyword argument '(\w+)'", words)
+            words = ifs_ranges.unknown_field(unknown[1]) if unknown else words
+            raise InputError(f"{path}{_failing_line(error, path)}: {words}") from error
         if not isinstance(setup, Setup):
             raise InputError(f"{path} must define SETUP = Setup(...), with Setup from ifs_fit")
     try:
@@ -165,60 +382,137 @@ def load_setup(name: str, overrides: dict) -> tuple["Setup", Path | None]:
         raise InputError(_one_line(error)) from error
 
 
-def _failing_line(error: Exception, path: Path) -> str:
+def _failing_line(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError):
-        return f", line {error.lineno}"
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())
-    ]
+        return f", line {error.lineno}" if error.lineno else ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f", line {lines[-1]}" if lines else ""
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _one_line(words: object) -> str:
+    """Words as one printable line of bounded length; for an error without words, its kind."""
+    text = " ".join(str(words.msg if isinstance(words, SyntaxError) else words).split()) or type(
+        words
+    ).__name__ * isinstance(words, BaseException)
+    if isinstance(words, KeyError | SystemExit):
+        text = f"{type(words).__name__}: {text}"
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def check_archive(path: Path) -> None:
+    """Raise InputError for a checkpoint that train_ifs.py cannot have written, without unpacking it or loading torch.
+
+    Such a file is a zip archive that unpacks to no more than its own size, and its pickle names no types but those of
+    tensors.
+    """
+    foreign = InputError(f"{path} is not a checkpoint of train_ifs.py, or it is damaged; make it again")
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) != b"PK\3\4":
+                raise foreign
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            if sum(record.file_size for record in records) > path.stat().st_size:
+                raise foreign
+            (pickled,) = (record for record in records if record.filename.endswith("data.pkl"))
+            for code, argument, _ in pickletools.genops(archive.read(pickled)):
+                if code.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
+                    raise foreign
+                if code.name == "GLOBAL" and not OUR_TYPES.fullmatch(argument):
+                    raise foreign
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror or _one_line(error)})") from error
+    except Exception as error:  # zipfile and pickletools raise many kinds for a damaged file
+        raise foreign from error
 
 
 def load_checkpoint(path: Path) -> dict:
     """The dict of a checkpoint, checked: everything that rendering needs is there and sane. Raises InputError."""
+    check_archive(path)
     import torch
 
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # torch raises many kinds for a damaged file
         raise InputError(f"{path} is not a checkpoint of train_ifs.py, or it is damaged; make it again") from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != "diff_ifs":
+    if type(checkpoint) is not dict or type(checkpoint.get("format")) is not str or checkpoint["format"] != "diff_ifs":
         raise InputError(f"{path} is not a checkpoint of train_ifs.py")
-    if checkpoint.get("version") != 1:
-        raise InputError(f"{path} has version {checkpoint.get('version')!r}; this program reads version 1")
+    if type(checkpoint.get("version")) is not int or checkpoint["version"] != 1:
+        raise InputError(f"{path} has another version than 1, which this program reads; make it again")
     maps, window, stroke = (checkpoint.get(key) for key in ("maps", "window", "stroke"))
     if not (isinstance(maps, torch.Tensor) and maps.ndim == 3 and maps.shape[1:] == (2, 3) and 1 <= len(maps) <= 1000):
-        raise InputError(f"{path} does not hold maps of shape (n, 2, 3)")
+        raise InputError(f"{path} does not hold 1 to 1000 maps of shape (n, 2, 3)")
     from ifs_model import singular_values
 
-    if not maps.isfinite().all() or singular_values(maps.double()).max() >= 1 or maps.abs().max() > 1e3:
-        raise InputError(f"{path} holds maps that are not contractions; make it again")
-    if not (isinstance(window, tuple | list) and len(window) == 4 and all(isinstance(x, int | float) for x in window)):
+    if maps.dtype not in (torch.float32, torch.float64) or maps.requires_grad:
+        raise InputError(f"{path} does not hold maps of real numbers; make it again")
+    if not maps.isfinite().all() or singular_values(maps.double()).max() > ifs_ranges.MAX_SINGULAR:
+        raise InputError(f"{path} holds maps that are not contractions by at least 0.99; make it again")
+    if maps.abs().max() > 1e3:
+        raise InputError(f"{path} holds maps that lead far away; make it again")
+    numbers = type(window) in (tuple, list) and len(window) == 4 and all(type(x) in (int, float) for x in window)
+    if not numbers or not all(abs(x) <= 1e6 for x in window):
         raise InputError(f"{path} does not hold a window (xmin, xmax, ymin, ymax)")
-    if not (window[0] < window[1] and window[2] < window[3]):
+    width, height = window[1] - window[0], window[3] - window[2]
+    if not (width > 1e-12 and height > 1e-12):
         raise InputError(f"{path} holds an empty window")
-    if not (isinstance(stroke, float) and 0 <= stroke <= 1):
+    if abs(width - height) > 1e-9 * width:
+        raise InputError(f"{path} holds a window that is not square")
+    if not (type(stroke) in (int, float) and 0 <= stroke <= 1):
         raise InputError(f"{path} does not hold a stroke from 0 to 1")
+    for key, low, high in (("step", 0, 10**9), ("size", *ifs_ranges.RANGES["size"])):
+        if type(checkpoint.get(key)) is not int or not low <= checkpoint[key] <= high:
+            raise InputError(f"{path} does not hold a {key} from {low} to {high}")
+    if not (type(checkpoint.get("iou")) in (int, float) and -1 <= checkpoint["iou"] <= 1):
+        raise InputError(f"{path} does not hold an IoU")
+    if not (type(checkpoint.get("name")) is str and _plain(checkpoint["name"])):
+        raise InputError(f"{path} does not hold the name of a target")
     return checkpoint
 
 
-def load_resume(path: Path, name: str, setup: "Setup") -> dict:
+def load_resume(path: Path, name: str, setup: "Setup", target: "Tensor") -> dict:
     """What a fit needs to go on from a checkpoint. Raises InputError if that was made of another target or setup."""
+    from ifs_fit import check_resume
+
     checkpoint = load_checkpoint(path)
-    if checkpoint.get("name") != name:
-        raise InputError(f"{path} is a fit of {checkpoint.get('name')!r}, not of {name!r}")
-    if checkpoint.get("setup") != asdict(setup):
-        changed = [key for key, value in asdict(setup).items() if (checkpoint.get("setup") or {}).get(key) != value]
+    if checkpoint["name"] != name:
         raise InputError(
-            f"{path} was made with another {' and '.join(changed)}; give the same options, or leave out --resume"
+            f"{path} is a fit of {checkpoint['name']!r}, not of {name!r}; rename it, or leave out --resume"
         )
-    if not isinstance(checkpoint.get("resume"), dict):
-        raise InputError(f"{path} does not hold what --resume needs; start again without it")
+    before, changed = checkpoint.get("setup"), ["setup"]
+    if type(before) is dict:
+        changed = [field for field, value in asdict(setup).items() if not _same(before.get(field), value)]
+    if changed:
+        what = " and ".join(changed)
+        raise InputError(f"{path} was made with another {what}; give the same options, or leave out --resume")
+    if type(checkpoint.get("target")) is not str or checkpoint["target"] != fingerprint(target):
+        raise InputError(
+            f"{path} is a fit of another {name}.png, or of it inverted; restore that, or leave out --resume"
+        )
+    try:
+        check_resume(checkpoint.get("resume"), setup)
+    except ValueError as error:
+        raise InputError(f"{path} does not hold what --resume needs ({error}); start again without it") from error
     return checkpoint["resume"]
+
+
+def _same(a: object, b: object) -> bool:
+    """Whether a value from a file is equal to a plain one of ours, down to the types."""
+    if type(a) is not type(b):
+        return False
+    if type(b) is tuple:
+        return len(a) == len(b) and all(map(_same, a, b))
+    return a == b
+
+
+def fingerprint(target: "Tensor") -> str:
+    """The SHA-256 of a target's pixels."""
+    return hashlib.sha256(target.cpu().numpy().tobytes()).hexdigest()
 
 
 # --- Files to disk: whole or not at all ---
@@ -226,68 +520,151 @@ def load_resume(path: Path, name: str, setup: "Setup") -> dict:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of `path` once it is complete, so that no half of it is ever seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """A file to write to that takes the place of `path` once it is complete, so that no half of it is ever seen.
+
+    Raises InputError, and leaves what was there, where the disk is full or may not be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "make room" if full else "work in a folder that can be written to"
+        words = f"cannot write {path} ({error.strerror or _one_line(error)}); {advice}, and run again"
+        raise InputError(f"{words}: files that were there before are whole") from error
+    finally:
+        with suppress(OSError):  # it is gone where all went well
+            temporary.unlink()
 
 
-def save_checkpoint(path: Path, name: str, setup: "Setup", state: "State") -> None:
+@contextmanager
+def claim(name: str, folder: Path) -> Iterator[None]:
+    """Keep NAME.pt and the folder of its results for one run, and clear away what a killed one had half written.
+
+    Raises InputError if another run has them. The lock ends with the process, however that ends. Where the system has
+    no such locks, two runs may go on side by side: their files are whole, but one overwrites the other's.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or _one_line(error)
+            raise InputError(
+                f"cannot make the folder {folder} ({reason}); work in one that can be written to"
+            ) from error
+        with _lock(name, folder) as mine:
+            if mine:
+                kinds = ("frame_*.png", "trace.csv", f"{name}.gif", f"{name}_difference.png", f"{name}_plot.png")
+                ours = [Path(f"{name}.pt"), Path(f"{name}_previous.pt"), *(folder / kind for kind in kinds)]
+                for left in (left for path in ours for left in path.parent.glob(f".{path.name}.*.part")):
+                    with suppress(OSError):
+                        left.unlink()
+            yield
+    finally:
+        for path in made:
+            with suppress(OSError):  # only if nothing has come into it
+                path.rmdir()
+
+
+@contextmanager
+def _lock(name: str, folder: Path) -> Iterator[bool]:
+    """Lock a folder; whether that could be done at all. Raises InputError if another process has locked it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
+    handle = None
+    try:
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            advice = "wait for it, or work in another folder"
+            raise InputError(f"another run of {name} is at work in this folder; {advice}") from error
+        except OSError:  # a file system without locks, or a folder that may not be read
+            yield False
+            return
+        yield True
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def keep_previous(path: Path) -> Path | None:
+    """Copy the checkpoint of an earlier run to NAME_previous.pt, which is returned, before a new run overwrites it."""
+    if not path.is_file():
+        return None
+    copy = path.with_stem(f"{path.stem}_previous")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}), and will not overwrite it; move it away") from error
+    with whole_file(copy) as file:
+        file.write(content)
+    return copy
+
+
+def save_checkpoint(path: Path, name: str, setup: "Setup", state: "State", target: "Tensor") -> None:
     """Write the best system of a fit, and what is needed to go on with it."""
     import torch
 
     from ifs_model import WINDOW
 
+    content = io.BytesIO()  # torch's own writer takes a full disk badly
+    torch.save(
+        {
+            "format": "diff_ifs",
+            "version": 1,
+            "name": name,
+            "maps": state.best_maps.clone(),
+            "window": WINDOW,
+            "stroke": state.best_stroke,
+            "size": setup.size,
+            "setup": asdict(setup),
+            "step": state.step,
+            "iou": state.best_iou,
+            "target": fingerprint(target),
+            "resume": _alone_on_cpu(state.resume),
+        },
+        content,
+    )
     with whole_file(path) as file:
-        torch.save(
-            {
-                "format": "diff_ifs",
-                "version": 1,
-                "name": name,
-                "maps": state.best_maps,
-                "window": WINDOW,
-                "stroke": state.best_stroke,
-                "size": setup.size,
-                "setup": asdict(setup),
-                "step": state.step,
-                "iou": state.best_iou,
-                "resume": _on_cpu(state.resume),
-            },
-            file,
-        )
+        file.write(content.getbuffer())
 
 
-def _on_cpu(value):
-    """The same nest of dicts and lists with every tensor on the CPU."""
+def _alone_on_cpu(value):
+    """The same nest of dicts and lists with every tensor on the CPU, in a storage of its own."""
     if isinstance(value, dict):
-        return {key: _on_cpu(item) for key, item in value.items()}
+        return {key: _alone_on_cpu(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_on_cpu(item) for item in value]
-    return value.cpu() if hasattr(value, "cpu") else value
+        return [_alone_on_cpu(item) for item in value]
+    return value.detach().cpu().clone() if hasattr(value, "detach") else value
 
 
 def save_picture(path: Path, picture: "np.ndarray | Image") -> None:
     """Write an 8- or 16-bit array (S, S), (S, S, 3) or (S, S, 4), or a Pillow picture, as PNG."""
     from PIL import Image
 
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image, content = picture if isinstance(picture, Image.Image) else Image.fromarray(picture), io.BytesIO()
+    image.save(content, format="PNG")
     with whole_file(path) as file:
-        image.save(file, format="PNG")
+        file.write(content.getbuffer())
 
 
 def clear_frames(folder: Path) -> None:
-    """Remove the frames of an earlier run."""
+    """Remove the frames of an earlier run. Raises InputError where that is not allowed."""
     for path in folder.glob("frame_*.png"):
-        path.unlink()
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot remove {path} of an earlier run ({error.strerror}); move it away") from error
 
 
 def difference_frame(picture: "Tensor", target: "Tensor", caption: str) -> "Image":
@@ -325,7 +702,7 @@ def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: fl
                 [np.asarray(frame) for frame in frames],
                 extension=".gif",
                 plugin="pillow",
-                duration=durations,
+                duration=durations if len(frames) > 1 else durations[0],  # Pillow takes no list for one
                 loop=0,
                 optimize=True,
             )
@@ -359,5 +736,8 @@ def save_plot(path: Path, name: str, rows: list[dict]) -> None:
         for before, row in itertools.pairwise(rows):
             if row["size"] != before["size"]:
                 axes.axvline(before["step"], color="grey", linestyle=":")
+    content = io.BytesIO()
+    with warnings.catch_warnings(action="ignore"):  # letters of the name that the font lacks
+        figure.savefig(content, format="png", dpi=110)
     with whole_file(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+        file.write(content.getbuffer())

@@ -37,9 +37,9 @@ from ifs_model import (
     words_by_weight,
     words_of_depth,
 )
+from ifs_ranges import MAX_MAPS, MAX_POINTS, MAX_SINGULAR, check_field
 
 REFRESH = 10  # steps between two choices of the words
-MAX_POINTS = 16_000_000
 GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
 THIN = 2.5  # half thickness in pixels up to which a picture counts as drawn with a pen
 
@@ -64,34 +64,10 @@ class Setup:
     seed: int = 0
 
     def __post_init__(self):
-        ranges = {
-            "depth": (1, 64),
-            "points": (100, MAX_POINTS),
-            "size": (8, 4096),
-            "steps": (10, 1_000_000),
-            "starts": (1, 100_000),
-            "jitter": (0.0, 1.0),
-            "stroke": (0.0, 1.0),
-            "rate": (1e-6, 1.0),
-            "blur": (0.3, 64.0),
-            "pull": (0.0, 100.0),
-            "solidity": (0.1, 100.0),
-            "bound": (0.1, 0.99),
-            "seed": (0, 2**63 - 1),
-        }
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name not in ranges or (value is None and field.default is None):
-                continue
-            low, high = ranges[field.name]
-            kind = int if isinstance(high, int) else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                noun = "a whole number" if kind is int else "a number"
-                raise ValueError(f"Setup.{field.name} must be {noun} from {low} to {high}, not {value!r}")
-        if isinstance(self.maps, int):
-            if not 1 <= self.maps <= 1000:
-                raise ValueError(f"Setup.maps must be from 1 to 1000 maps, not {self.maps}")
-        else:
+            if field.name != "maps" or isinstance(self.maps, int):
+                object.__setattr__(self, field.name, check_field(field.name, getattr(self, field.name)))
+        if not isinstance(self.maps, int):
             self._check_maps()
         if self.depth is not None and self.n**self.depth > MAX_POINTS:
             raise ValueError(f"Setup.depth {self.depth} would draw {self.n}^{self.depth} points; at most {MAX_POINTS}")
@@ -99,9 +75,9 @@ class Setup:
     def _check_maps(self) -> None:
         try:
             maps = torch.tensor(self.maps, dtype=torch.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):  # torch has many words for what is no number
             maps = torch.zeros(0)
-        if maps.ndim != 3 or maps.shape[1:] != (2, 3) or not 1 <= len(maps) <= 1000:
+        if maps.ndim != 3 or maps.shape[1:] != (2, 3) or not 1 <= len(maps) <= MAX_MAPS:
             raise ValueError("Setup.maps must be 1 to 1000 maps of 2 × 3 numbers, such as similarity(0.5, at=(0, 0.4))")
         if not maps.isfinite().all() or maps.abs().max() > 100:
             raise ValueError("Setup.maps must hold finite numbers from -100 to 100")
@@ -566,3 +542,65 @@ def _resumed(resume: dict, stage_count: int, device: torch.device | str) -> dict
     for moment in ("first", "second"):
         run[moment] = {name: None if value is None else value.to(device) for name, value in run[moment].items()}
     return run
+
+
+MOMENTS = ("first", "second")
+
+
+def check_resume(resume: object, setup: Setup) -> None:
+    """Raise ValueError unless `resume` is what `fit` can go on from with this setup: for a dict that was in a file.
+
+    Types and shapes are looked at first, so that nothing is computed of what claims to be too large.
+    """
+    names = {"stage", "stage_step", "step", "maps", "stroke", "adam_step", "first", "second", "trace"}
+    names |= {"path_steps", "path_maps", "path_stroke", "best_iou", "best_maps", "best_stroke"}
+    if not isinstance(resume, dict) or resume.keys() != names:
+        raise ValueError("its fields are not those of a run")
+    if not all(isinstance(resume[name], dict) and resume[name].keys() == {"maps", "stroke"} for name in MOMENTS):
+        raise ValueError("it does not hold the moments of maps and stroke")
+    n, most = setup.n, setup.starts
+    ends = [stage.steps - 1 for stage in stages(setup)] + [0]  # the last is that of a complete fit
+
+    def whole(name: str, high: int) -> None:
+        if type(resume[name]) is not int or not 0 <= resume[name] <= high:
+            raise ValueError(f"{name} is no whole number from 0 to {high}")
+
+    whole("stage", len(ends) - 1)
+    whole("stage_step", ends[resume["stage"]])
+    whole("step", 10**9)
+    whole("adam_step", 10**9)
+    for name, low in (("best_iou", -1), ("best_stroke", 0)):
+        if type(resume[name]) not in (int, float) or not low <= resume[name] <= 1:
+            raise ValueError(f"{name} is no number from {low} to 1")
+    history = [resume[name] for name in ("trace", "path_steps", "path_maps", "path_stroke")]
+    if any(type(part) is not list or len(part) != len(history[0]) or len(part) > 10**6 for part in history):
+        raise ValueError("trace and path are not lists of one length")
+    trace, path_steps, path_maps, path_stroke = history
+    for row, step in zip(trace, path_steps, strict=True):
+        numbers = [row.get(key) for key in ("step", "size", "loss", "iou")] if type(row) is dict else [None]
+        if not all(type(x) in (int, float) and abs(x) <= 1e30 for x in [*numbers, step]):
+            raise ValueError("trace or path_steps holds what is no finite number")
+
+    systems = _count(resume["maps"])
+    wanted = {"best_maps": (resume["best_maps"], (n, 2, 3))}
+    for prefix, part in (("", resume), *((f"{moment}.", resume[moment]) for moment in MOMENTS)):
+        wanted[f"{prefix}maps"] = part["maps"], (systems, n, 2, 3)
+        if resume["stroke"] is not None:
+            wanted[f"{prefix}stroke"] = part["stroke"], (systems,)
+        elif part["stroke"] is not None:
+            raise ValueError(f"{prefix}stroke is there, but there is no pen")
+    for k, (maps, strokes) in enumerate(zip(path_maps, path_stroke, strict=True)):
+        wanted[f"path_maps[{k}]"] = maps, (_count(maps), n, 2, 3)
+        wanted[f"path_stroke[{k}]"] = strokes, (_count(maps),)
+    for name, (value, shape) in wanted.items():
+        if not isinstance(value, Tensor) or value.shape != shape or not 1 <= len(value) <= max(most, n):
+            raise ValueError(f"{name} is no tensor of shape {shape}")
+        if value.dtype not in (torch.float32, torch.float64) or value.requires_grad or not value.isfinite().all():
+            raise ValueError(f"{name} does not hold finite numbers")
+    for name in ("maps", "best_maps", *(f"path_maps[{k}]" for k in range(len(path_maps)))):
+        if singular_values(wanted[name][0]).max() > MAX_SINGULAR:
+            raise ValueError(f"{name} holds maps that do not shrink the world")
+
+
+def _count(value: object) -> int:
+    return len(value) if isinstance(value, Tensor) and value.ndim > 0 else 0

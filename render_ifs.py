@@ -42,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
-        render(arguments)
+        with ifs_files.enough_memory("lower RESOLUTION or --supersample"):
+            render(arguments)
     except InputError as error:
         print(f"render_ifs.py: {error}", file=sys.stderr)
         return 2
@@ -62,6 +63,8 @@ def render(arguments: argparse.Namespace) -> None:
     elif not (1 <= supersample <= 16 and size * supersample <= LARGEST):
         raise InputError(f"--supersample must be from 1 to {min(16, LARGEST // size)} at {size} pixels")
     path = ifs_files.find_checkpoint(name)
+    ifs_files.check_archive(path)
+    ifs_files.check_device(arguments.device)
 
     device = ifs_files.pick_device(arguments.device)
     checkpoint = ifs_files.load_checkpoint(path)
@@ -113,4 +116,4 @@ def check_window(window: list[float]) -> tuple[float, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ifs_files.run(main)

@@ -4,6 +4,8 @@ It writes NAME.pt, the fitted system, and results/NAME/: difference frames, a GI
 """
 
 import argparse
+import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,10 @@ from ifs_files import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
+
+    from ifs_fit import State
+
+FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed")  # of a Setup, that are options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,57 +50,134 @@ def parser() -> argparse.ArgumentParser:
         help="radius of the pen in world units; 0: none (default: from the picture)",
     )
     add("--seed", type=int, metavar="X", help="seed of the random numbers (default 0)")
+    add("--invert", action="store_true", help="the fractal is dark on a bright or transparent background")
     add("--device", metavar="DEV", help="cuda, mps or cpu (default: the best that is there)")
     add("--resume", action="store_true", help="go on from NAME.pt")
     add("--quiet", action="store_true", help="no progress bar")
     return parse
 
 
+class Stop:
+    """The first Ctrl-C or SIGTERM ends a fit, and what it has is written; a second one ends the program at once.
+
+    `code` is the exit code that the signal asks for, 0 before it comes. While `writing`, it interrupts nothing.
+    """
+
+    def __enter__(self) -> "Stop":
+        self.code, self.writing, self.handlers = 0, False, {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell script's background
+                self.handlers[number] = signal.signal(number, self.first)
+        return self
+
+    def first(self, number: int, frame: object) -> None:
+        self.code = 128 + number
+        for handled in self.handlers:
+            signal.signal(handled, signal.SIG_DFL)
+        if not self.writing:
+            raise KeyboardInterrupt
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    try:
-        return train(arguments)
-    except InputError as error:
-        print(f"train_ifs.py: {error}", file=sys.stderr)
-        return 2
-
-
-def train(arguments: argparse.Namespace) -> int:
-    began = time.perf_counter()
-    name, checkpoint = arguments.name, Path(f"{arguments.name}.pt")
-    picture = ifs_files.find_picture(name)
-    previous = ifs_files.find_checkpoint(name) if arguments.resume else None
-
-    from tqdm import tqdm
-
-    import ifs_metrics
-    from ifs_fit import fit, judge
-
-    device = ifs_files.pick_device(arguments.device)
-    fields = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed")
-    overrides = {field: value for field in fields if (value := getattr(arguments, field)) is not None}
-    setup, setup_file = ifs_files.load_setup(name, overrides)
-    target = ifs_files.load_target(picture, setup.size)
-    resume = ifs_files.load_resume(previous, name, setup) if previous else None
-    if setup_file is None:
-        print(f"no {name}_setup.py: {setup.starts} random starts of {setup.n} maps", file=sys.stderr)
-
-    folder, frames, state, interrupted = Path("results", name), {}, None, False
-    with tqdm(total=setup.steps, desc=name, unit="step", disable=arguments.quiet) as bar:
+    with Stop() as stop:
         try:
-            for state in fit(target, setup, device, every=setup.steps // 50, resume=resume):
+            with ifs_files.enough_memory("lower --starts, --points or --size"):
+                return train(arguments, stop)
+        except InputError as error:
+            print(f"train_ifs.py: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("train_ifs.py: stopped before the fit began; nothing was written", file=sys.stderr)
+            return stop.code or 130
+
+
+def train(arguments: argparse.Namespace, stop: Stop) -> int:
+    began = time.perf_counter()
+    # What can be refused is refused here, before torch is loaded.
+    name, checkpoint, folder = arguments.name, Path(f"{arguments.name}.pt"), Path("results", arguments.name)
+    source = ifs_files.find_picture(name)
+    overrides = {field: value for field in FIELDS if (value := getattr(arguments, field)) is not None}
+    ifs_files.check_options(overrides)
+    ifs_files.check_device(arguments.device)
+    ifs_files.check_setup(name)
+    if arguments.resume:
+        ifs_files.check_archive(ifs_files.find_checkpoint(name))
+    picture = ifs_files.read_picture(source, arguments.invert)
+
+    with ifs_files.claim(name, folder):
+        from tqdm import tqdm
+
+        import ifs_metrics
+        from ifs_fit import check_resume, fit
+
+        device = ifs_files.pick_device(arguments.device)
+        setup, setup_file = ifs_files.load_setup(name, overrides)
+        target = ifs_files.as_target(picture, source, setup.size)
+        del picture  # it may be large
+        resume = ifs_files.load_resume(checkpoint, name, setup, target) if arguments.resume else None
+        if setup_file is None:
+            print(f"no {name}_setup.py: {setup.starts} random starts of {setup.n} maps", file=sys.stderr)
+
+        frames, state, fault = {}, None, ""
+        bar = tqdm(total=setup.steps, desc=name, unit="step", disable=arguments.quiet)
+        try:
+            for reached in fit(target, setup, device, every=setup.steps // 50, resume=resume):
+                try:
+                    check_resume(reached.resume, setup)
+                except ValueError as error:
+                    fault = f"the fit went astray at step {reached.step} ({error})"
+                    break
+                if state is None and not arguments.resume and (kept := ifs_files.keep_previous(checkpoint)):
+                    print(f"the checkpoint of an earlier fit is kept as {kept}", file=sys.stderr)
+                state = reached
                 bar.total = state.steps
                 bar.set_postfix(loss=f"{state.loss:.4f}", IoU=f"{state.best_iou:.4f}", refresh=False)
                 bar.update(state.step - bar.n)
+                if state.step < state.steps:  # that of the last step is written last: it says that all is there
+                    ifs_files.save_checkpoint(checkpoint, name, setup, state, target)
                 if not frames:
                     ifs_files.clear_frames(folder)
                 frames[state.step] = state.maps, draw_frame(folder, target, state.step, state.picture)
-                ifs_files.save_checkpoint(checkpoint, name, setup, state)
+                if stop.code:
+                    break
+            stop.writing = True
         except KeyboardInterrupt:
-            interrupted = True
-    if state is None:
-        return 130
-    for step, maps, stroke in state.path:  # the leader may have been another system then: show the winner's own path
+            if state is None:
+                raise
+        finally:
+            bar.close()
+        if state is None:
+            raise InputError(f"{fault}; try another --seed")
+
+        if stop.code:
+            print("stopping: writing what there is; Ctrl-C again stops at once", file=sys.stderr)
+        best = write_results(folder, name, target, state, frames)
+        ifs_files.save_checkpoint(checkpoint, name, setup, state, target)
+
+    hd95 = ifs_metrics.hd95(best, target)
+    numbers = 6 * setup.n + (state.best_stroke > 0)
+    print(
+        f"{name}: IoU {state.best_iou:.4f}, HD95 {hd95:.2f} px, {setup.n} maps, {numbers} numbers, "
+        f"{time.perf_counter() - began:.1f} s -> {checkpoint}, {folder}/"
+    )
+    if fault:
+        raise InputError(f"{fault}; {checkpoint} holds the best until then: try another --seed or a lower rate")
+    if stop.code:
+        print(f"stopped at step {state.step}; go on with: {again(arguments, overrides)}", file=sys.stderr)
+    return stop.code
+
+
+def write_results(folder: Path, name: str, target: "Tensor", state: "State", frames: dict) -> "Tensor":
+    """Write the pictures, film, trace and plot of a fit; the coverage of its best system. `frames` are those drawn."""
+    from ifs_fit import judge
+
+    # The leader may have been another system then: show the winner's own path.
+    for step, maps, stroke in state.path:
         if step not in frames or not frames[step][0].equal(maps):
             frames[step] = maps, draw_frame(folder, target, step, judge(maps, target, stroke)[2])
     best = judge(state.best_maps, target, state.best_stroke)[2]
@@ -103,16 +186,16 @@ def train(arguments: argparse.Namespace) -> int:
     ifs_files.save_film(folder / f"{name}.gif", [*(frames[step][1] for step, _, _ in state.path), ends])
     ifs_files.save_trace(folder / "trace.csv", state.trace)
     ifs_files.save_plot(folder / f"{name}_plot.png", name, state.trace)
-    hd95 = ifs_metrics.hd95(best, target)
-    numbers = 6 * setup.n + (state.best_stroke > 0)
-    print(
-        f"{name}: IoU {state.best_iou:.4f}, HD95 {hd95:.2f} px, {setup.n} maps, {numbers} numbers, "
-        f"{time.perf_counter() - began:.1f} s -> {checkpoint}, {folder}/"
-    )
-    if interrupted:
-        print(f"stopped at step {state.step}; go on with: python train_ifs.py {name} --resume", file=sys.stderr)
-        return 130
-    return 0
+    return best
+
+
+def again(arguments: argparse.Namespace, overrides: dict) -> str:
+    """The command that goes on with a fit that was stopped."""
+    words = ["python", "train_ifs.py", arguments.name]
+    for option, value in {**overrides, "device": arguments.device}.items():
+        words += [] if value is None else [f"--{option}", str(value)]
+    switches = [f"--{option}" for option in ("invert", "quiet") if getattr(arguments, option)]
+    return shlex.join([*words, *switches, "--resume"])
 
 
 def draw_frame(folder: Path, target: "Tensor", step: int, picture: "Tensor") -> "Image":
@@ -125,4 +208,4 @@ def draw_frame(folder: Path, target: "Tensor", step: int, picture: "Tensor") -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ifs_files.run(main)

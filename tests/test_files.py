@@ -1,13 +1,22 @@
+import copy
+import errno
+import os
+import pickle
 import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import fields, replace
 from pathlib import Path
 
 import draw_targets
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
 
 import ifs_files
+import ifs_ranges
 from ifs_files import InputError
 from ifs_fit import Setup, fit
 
@@ -25,12 +34,6 @@ def disc(mode: str = "L", size: tuple[int, int] = (64, 64), path: Path = Path("d
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
-def test_targets_of_every_mode_are_the_same_picture(mode):
-    path = disc(mode, path=Path("disc.tif" if mode == "CMYK" else "disc.png"))
-    assert torch.equal(ifs_files.load_target(path, 64), ifs_files.load_target(disc(path=Path("grey.png")), 64))
 
 
 def test_sixteen_bits_are_scaled_not_clipped():
@@ -110,10 +113,12 @@ def test_options_override_the_setup_and_defaults_serve_where_there_is_none():
         ifs_files.load_setup("disc", {"starts": -1})
 
 
+DISC = (torch.linspace(-1, 1, 32) ** 2 + torch.linspace(-1, 1, 32)[:, None] ** 2 < 0.4).float()
+
+
 @pytest.fixture(scope="module")
 def state():
-    y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
-    *_, last = fit(((x**2 + y**2) < 0.4).float(), SMALL)
+    *_, last = fit(DISC, SMALL)
     return last
 
 
@@ -121,7 +126,7 @@ SMALL = Setup(maps=3, size=32, points=500, steps=20, starts=2)
 
 
 def test_a_checkpoint_reads_back_and_holds_the_contract(state):
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state)
+    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     plain = torch.load("disc.pt", weights_only=True)
     assert (plain["format"], plain["version"], plain["name"], plain["size"]) == ("diff_ifs", 1, "disc", 32)
     assert plain["maps"].shape == (3, 2, 3)
@@ -130,23 +135,27 @@ def test_a_checkpoint_reads_back_and_holds_the_contract(state):
     assert plain["step"] == 20
     assert plain["setup"]["starts"] == 2
     assert torch.equal(ifs_files.load_checkpoint(Path("disc.pt"))["maps"], state.best_maps)
-    *_, more = fit(torch.ones(32, 32), SMALL, resume=ifs_files.load_resume(Path("disc.pt"), "disc", SMALL))
+    for value in (plain["resume"]["maps"], plain["resume"]["best_maps"], *plain["resume"]["path_maps"]):
+        assert value.untyped_storage().nbytes() == value.nbytes, "no more is written than what counts"
+    *_, more = fit(DISC, SMALL, resume=ifs_files.load_resume(Path("disc.pt"), "disc", SMALL, DISC))
     assert more.step > 20
 
 
 def test_a_checkpoint_of_another_target_or_setup_is_not_resumed(state):
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state)
+    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     with pytest.raises(InputError, match="a fit of 'disc', not of 'star'"):
-        ifs_files.load_resume(Path("disc.pt"), "star", SMALL)
+        ifs_files.load_resume(Path("disc.pt"), "star", SMALL, DISC)
     with pytest.raises(InputError, match="another maps and seed"):
-        ifs_files.load_resume(Path("disc.pt"), "disc", Setup(maps=4, size=32, points=500, steps=20, starts=2, seed=9))
+        ifs_files.load_resume(Path("disc.pt"), "disc", replace(SMALL, maps=4, seed=9), DISC)
+    with pytest.raises(InputError, match=r"another disc\.png"):
+        ifs_files.load_resume(Path("disc.pt"), "disc", SMALL, 1 - DISC)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"format": "other"}, "not a checkpoint"),
-        ({"version": 2}, "version 2"),
+        ({"version": 2}, "another version than 1"),
         ({"maps": torch.zeros(3, 3)}, "maps of shape"),
         ({"maps": torch.full((3, 2, 3), float("nan"))}, "not contractions"),
         ({"maps": torch.ones(3, 2, 3)}, "not contractions"),
@@ -156,7 +165,7 @@ def test_a_checkpoint_of_another_target_or_setup_is_not_resumed(state):
     ],
 )
 def test_a_checkpoint_from_a_stranger_is_checked(state, change, message):
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state)
+    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     torch.save({**torch.load("disc.pt", weights_only=True), **change}, "disc.pt")
     with pytest.raises(InputError, match=message):
         ifs_files.load_checkpoint(Path("disc.pt"))
@@ -176,9 +185,9 @@ def test_a_write_that_fails_leaves_what_was_there():
     def write_half():
         with ifs_files.whole_file(path) as file:
             file.write(b"half")
-            raise OSError
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OSError):
+    with pytest.raises(InputError, match=r"cannot write result\.txt \(No space left on device\); make room"):
         write_half()
     assert path.read_text() == "before"
     assert [entry.name for entry in Path().iterdir()] == ["result.txt"]
@@ -238,3 +247,344 @@ def test_readme_quotes_the_committed_output_and_the_real_setup():
     for output in ("four_targets.txt", "quality_8.txt"):
         assert (ROOT / "benchmarks" / output).read_text(encoding="utf-8") in readme
     assert (ROOT / "koch_setup.py").read_text(encoding="utf-8").split('"""\n\n', 1)[1] in readme
+
+
+# --- Pictures ---
+
+
+def saved(picture: Image.Image, kind: str = "PNG", **options) -> Path:
+    path = Path("saved.png")
+    picture.save(path, kind, **options)
+    return path
+
+
+MODES = "PNG 1, PNG L, PNG LA, PNG P, PNG RGB, PNG RGBA, PNG I;16, TIFF PA, TIFF CMYK, TIFF YCbCr, TIFF I, TIFF I;16B"
+
+
+@pytest.mark.parametrize(
+    "kind_and_mode", f"{MODES}, TIFF F, GIF P, BMP RGB, PPM L, JPEG CMYK, JPEG L, WEBP RGBA".split(", ")
+)
+def test_every_mode_and_format_is_the_same_picture(kind_and_mode):
+    kind, mode = kind_and_mode.split()
+    with Image.open(disc()) as grey:
+        path = saved(grey.convert("RGB" if mode in ("PA", "YCbCr") else "L").convert(mode), kind)
+    read, plain = ifs_files.load_target(path, 64), ifs_files.load_target(disc(), 64)
+    assert (read - plain).abs().max() < (0.15 if kind in ("JPEG", "WEBP") else 1e-6)
+
+
+def with_metadata(what: str) -> dict:
+    if what == "turned":
+        exif = Image.Exif()
+        exif[0x112] = 6  # to be shown turned clockwise by a quarter
+        return {"exif": exif}
+    if what == "profile":
+        return {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()}
+    return {"save_all": True, "append_images": [Image.new("L", (64, 64), 255)]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [("PNG", "turned"), ("JPEG", "turned"), ("PNG", "profile"), ("PNG", "moving"), ("GIF", "moving")]
+)
+def test_metadata_and_further_frames_do_not_mislead(kind, what):
+    half = np.zeros((64, 64), np.uint8)
+    half[:32] = 255
+    picture = Image.fromarray(half)
+    turned = picture.transpose(Image.Transpose.ROTATE_90) if what == "turned" else picture
+    read = ifs_files.load_target(saved(turned, kind, **with_metadata(what)), 64)
+    assert read[:31].min() > 0.9
+    assert read[33:].max() < 0.1
+
+
+def test_deep_pictures_are_scaled_by_what_they_can_hold():
+    shape = np.zeros((32, 32))
+    shape[8:24, 8:24] = 1
+    for grey in (shape * 65535, shape * 255, shape.astype(np.float32), shape * (2.0**31 - 1)):
+        array = grey.astype(np.float32 if grey.dtype == np.float32 else np.int32)
+        assert torch.equal(
+            ifs_files.load_target(saved(Image.fromarray(array), "TIFF"), 32), torch.tensor(shape).float()
+        )
+    broken = shape.astype(np.float32)
+    broken[0, 0], broken[0, 1] = np.nan, -np.inf
+    assert torch.equal(ifs_files.load_target(saved(Image.fromarray(broken), "TIFF"), 32), torch.tensor(shape).float())
+
+
+def test_inverted_pictures_are_dark_on_bright_or_on_nothing(capsys):
+    with Image.open(disc()) as opened:
+        white = opened.convert("L")
+    plain = ifs_files.load_target(disc(), 64)
+    dark = saved(ImageOps.invert(white))
+    assert torch.equal(ifs_files.load_target(dark, 64, invert=True), plain)
+    icon = Image.merge("LA", [Image.new("L", white.size, 0), white])
+    assert torch.equal(ifs_files.load_target(saved(icon), 64, invert=True), plain)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(InputError, match=r"all black: .* add --invert if the fractal is dark on transparent"):
+        ifs_files.load_target(saved(icon), 64)
+
+
+def test_a_picture_that_is_mostly_white_gets_a_hint(capsys):
+    with Image.open(disc()) as opened:
+        dark = saved(ImageOps.invert(opened.convert("L")))
+    ifs_files.load_target(dark, 64)
+    assert capsys.readouterr().err == "saved.png is mostly white; if the fractal is the other part, add --invert\n"
+    ifs_files.load_target(disc(), 64, invert=True)
+    assert "leave out --invert" in capsys.readouterr().err
+
+
+def test_large_pictures_are_read_beyond_pillows_own_limit():
+    side = 14_000
+    assert side**2 > 2 * Image.MAX_IMAGE_PIXELS
+    large = Image.new("1", (side, side - 1000))
+    large.paste(1, (0, 500, side // 2, side - 1500))
+    target = ifs_files.load_target(saved(large), 28)
+    assert torch.equal(target[3:25, :14], torch.ones(22, 14)), "strips are joined where they belong"
+    assert target.sum() == pytest.approx(24 * 14)
+    assert side**2 > 2 * Image.MAX_IMAGE_PIXELS, "Pillow's limit is put back"
+
+
+def test_larger_pictures_and_pictures_that_run_programs_are_refused():
+    with pytest.raises(InputError, match="20001 × 1 pixels; make it smaller: at most 20000 a side"):
+        ifs_files.load_target(saved(Image.new("1", (20_001, 1))), 32)
+    Path("saved.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")  # for Ghostscript
+    with pytest.raises(InputError, match="its format is not one of PNG, JPEG"):
+        ifs_files.load_target(Path("saved.png"), 32)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (20_000, 1)])
+def test_slivers_are_a_picture_or_one_clear_line(size):
+    picture = Image.new("L", size, 0)
+    picture.paste(255, (0, 0, 1 + size[0] // 2, 1))
+    try:
+        assert ifs_files.load_target(saved(picture), 64).max() >= 0.5
+    except InputError as error:
+        assert "paint some" in str(error) or "nothing is left" in str(error)  # noqa: PT017
+
+
+def test_a_mask_of_ones_is_told_what_is_wrong_with_it():
+    with pytest.raises(InputError, match="all black, at most 1 of 255: the fractal must be white on black"):
+        ifs_files.load_target(saved(Image.fromarray(np.eye(32, dtype=np.uint8))), 32)
+
+
+# --- Names, devices, setups ---
+
+
+@pytest.mark.parametrize("name", ["koch", "my horse", "Äpfel-2", "сова", "सेब", "a\u0308pfel", "_", "2"])
+def test_plain_names_pass(name):
+    ifs_files.check_name(name)
+
+
+HOSTILE = [
+    "",
+    ".",
+    "../x",
+    "/etc/x",
+    "a/b",
+    "a\\b",
+    "-x",
+    "--help",
+    " x",
+    "x ",
+    "x\n",
+    "x\0",
+    "a.b",
+    "*",
+    "$HOME",
+    "\udc80",
+]
+MODULES = ["os", "torch", "json", "ifs_fit", "train_ifs", "antigravity"]
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, *MODULES, "x" * 200])
+def test_names_that_are_not_plain_are_refused_and_nothing_is_imported(name):
+    loaded = set(sys.modules)
+    with pytest.raises(InputError) as caught:
+        ifs_files.check_name(name)
+    assert str(caught.value).isprintable()
+    assert "antigravity" not in set(sys.modules) - loaded
+
+
+def test_a_folder_is_not_a_module_and_no_package_takes_the_name_of_an_example(monkeypatch):
+    Path("horse").mkdir()
+    Path("flower.py").touch()
+    Path("tree.py").touch()
+    monkeypatch.syspath_prepend(".")
+    for name in ("horse", "flower"):
+        ifs_files.check_name(name)
+    with pytest.raises(InputError, match="'tree' is the name of a Python module; rename the picture"):
+        ifs_files.check_name("tree")
+
+
+def test_of_many_pictures_the_nearest_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(ifs_files, "HERE", tmp_path)
+    for k in range(40):
+        Path(f"leaf{k}.png").touch()
+    Path("with\nnewline.png").touch()
+    with pytest.raises(InputError, match=r"of the 40 pictures that exist, did you mean leaf7.*\?$"):
+        ifs_files.find_picture("leaf77")
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "cuda:-1", "mps:1", "", "cpu:0", "meta", "cuda:99"])
+def test_devices_that_are_not_there_are_refused(device):
+    with pytest.raises(InputError, match="there is no device"):
+        ifs_files.pick_device(device)
+
+
+def test_every_field_of_a_setup_has_a_range():
+    assert [field.name for field in fields(Setup)] == list(ifs_ranges.RANGES)
+    Setup(**{name: low for name, (low, _) in ifs_ranges.RANGES.items()})
+    for name, (low, high) in ifs_ranges.RANGES.items():
+        for value in (low - 1, 2 * high + 1, True, *(["x", float("nan")] if name != "maps" else [])):
+            with pytest.raises(ValueError, match=rf"Setup\.{name} must be a (whole )?number from .* to "):
+                Setup(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "from ifs_fit import Setup\nSETUP = Setup(\n    stpes=30,\n)\n",
+            "line 3: .*no field 'stpes'; did you mean 'steps'",
+        ),
+        ("from ifs_fit import Setup\nSETUP = Setup(**{'strats': 3})\n", "line 2: .* did you mean 'starts'"),
+        ("from ifs_fit import Setup\nSETUP = Setup(colour=3)\n", "line 2: .*the fields are maps, depth"),
+        (
+            "from ifs_fit import Setup\nSETUP = Setup(maps=4,\n  rate=-1)\n",
+            "line 3: .*rate must be a number from 1e-06 to 1",
+        ),
+        ("from ifs_fit import Setup\nSETUP = Setup(size='big')\n", "line 2: .*whole number from 8 to 4096, not 'big'"),
+        ("from ifs_fit import Setup\nsize = 3\nSETUP = Setup(size=size)\n", "line 3: .*from 8 to 4096, not 3"),
+        ("import sys\nsys.exit(0)\n", "line 2: SystemExit: 0"),
+        ("x = {}\nx['a']\n", "line 2: KeyError: 'a'"),
+        ("def f():\n    raise ValueError('two\\nlines')\nf()\n", "line 2: two lines"),
+        ("x = 1\0\n", "null bytes"),
+        ("# caf\u00e9 \ud800\n", "disc_setup.py"),
+        ("x = (\n", r"line 1: '\(' was never closed"),
+    ],
+)
+def test_errors_of_setups_are_one_line_that_names_theirs(text, message):
+    Path("disc_setup.py").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError, match=message) as caught:
+        ifs_files.load_setup("disc", {})
+    assert str(caught.value).isprintable()
+
+
+def test_a_setup_that_was_changed_a_moment_ago_is_read_anew():
+    for steps in (20, 30):
+        Path("disc_setup.py").write_text(f"from ifs_fit import Setup\nSETUP = Setup(steps={steps})\n")
+        assert ifs_files.load_setup("disc", {})[0].steps == steps
+    assert [path.name for path in Path().iterdir()] == ["disc_setup.py"], "no cache beside it"
+
+
+def test_numbers_of_numpy_in_a_setup_are_plain_in_its_checkpoint(state):
+    setup = replace(SMALL, stroke=np.float64(0.03), rate=np.float64(0.01))
+    ifs_files.save_checkpoint(Path("disc.pt"), "disc", setup, state, DISC)
+    ifs_files.load_checkpoint(Path("disc.pt"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_checkpoints_that_strangers_craft_are_refused_before_they_take_memory(state, seed):
+    resource = pytest.importorskip("resource")
+    import survive  # its imports are slow
+
+    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
+    crafted = sorted(survive.crafted(torch.load("disc.pt", weights_only=True)).items())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name, content in crafted[seed::3]:
+        Path(f"{name}.pt").write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            pytest.fail(f"{name} was taken for {ifs_files.load_resume(Path(f'{name}.pt'), name, SMALL, DISC)}")
+        assert str(caught.value).isprintable(), name
+        assert len(str(caught.value)) < 400, name
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert taken * (1 if sys.platform == "darwin" else 1024) < 3e8
+
+
+def test_an_archive_whose_records_share_their_bytes_is_refused():
+    with zipfile.ZipFile("bomb.pt", "w") as archive:
+        archive.writestr("bomb/data.pkl", pickle.dumps({}, 2))
+        archive.writestr("bomb/data/0", bytes(1000))
+        for k in range(1, 50):
+            again = copy.copy(archive.filelist[1])
+            again.filename = f"bomb/data/{k}"
+            archive.filelist.append(again)
+    with pytest.raises(InputError, match="not a checkpoint"):
+        ifs_files.check_archive(Path("bomb.pt"))
+
+
+# --- Writing ---
+
+
+def test_what_is_written_is_beside_its_place_until_it_is_whole():
+    with ifs_files.whole_file(Path("new.txt")) as file:
+        file.write(b"all of it")
+        file.flush()
+        (beside,) = Path().iterdir()
+        assert re.fullmatch(r"\.new\.txt\.[0-9a-f]+\.part", beside.name)
+    assert [path.name for path in Path().iterdir()] == ["new.txt"]
+    assert Path("new.txt").read_bytes() == b"all of it"
+    with open("new.txt", "rb") as reader:
+        with ifs_files.whole_file(Path("new.txt")) as file:
+            file.write(b"another")
+        assert reader.read() == b"all of it", "it was replaced, not overwritten"
+
+
+def test_a_folder_that_cannot_be_made_or_written_to_is_said_in_one_line():
+    Path("results").touch()
+    with pytest.raises(InputError, match=r"cannot write results/a\.png .*work in a folder that can be written to"):
+        ifs_files.save_picture(Path("results/a.png"), np.zeros((4, 4), np.uint8))
+    with (
+        pytest.raises(InputError, match="cannot make the folder results/koch"),
+        ifs_files.claim("koch", Path("results/koch")),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs flock")
+def test_two_runs_of_one_name_are_not_at_work_at_once_and_a_dead_one_does_not_count():
+    folder = Path("results/koch")
+    holder = "import sys, time, ifs_files\nfrom pathlib import Path\n"
+    holder += "with ifs_files.claim('koch', Path('results/koch')):\n    print('mine', flush=True)\n    time.sleep(60)\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as other:
+        assert other.stdout.readline() == "mine\n"
+        with (
+            pytest.raises(InputError, match="another run of koch is at work in this folder"),
+            ifs_files.claim("koch", folder),
+        ):
+            pass
+        with ifs_files.claim("apple", Path("results/apple")):
+            pass
+        other.kill()
+    with ifs_files.claim("koch", folder):
+        assert folder.is_dir()
+    assert not Path("results/apple").exists(), "an empty folder is not left behind"
+
+
+def test_what_a_killed_run_had_half_written_is_cleared_away():
+    folder = Path("results/koch")
+    folder.mkdir(parents=True)
+    leftovers = [Path(".koch.pt.00ff.part"), folder / ".frame_000010.png.00ff.part"]
+    others = [Path(".koch2.pt.00ff.part"), folder / ".koch_render_9_64.png.00ff.part", folder / "koch.gif"]
+    for path in leftovers + others:
+        path.touch()
+    with ifs_files.claim("koch", folder):
+        pass
+    assert [path.exists() for path in leftovers + others] == [False, False, True, True, True]
+
+
+def test_an_exhausted_memory_says_what_to_lower():
+    for error in (
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte"),
+    ):
+        with (
+            pytest.raises(InputError, match="the memory is too small for this; lower it"),
+            ifs_files.enough_memory("lower it"),
+        ):
+            raise error
+    with pytest.raises(InputError, match="the GPU's memory"), ifs_files.enough_memory("lower it"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    with pytest.raises(RuntimeError, match="a bug"), ifs_files.enough_memory("lower it"):
+        raise RuntimeError("a bug")
+    with pytest.raises(InputError, match="the memory is too small"), ifs_files.enough_memory("lower it"):
+        torch.empty(1 << 60, dtype=torch.uint8)

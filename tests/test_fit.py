@@ -27,7 +27,7 @@ def blob(size: int = 64) -> torch.Tensor:
         ("stroke", float("nan"), "Setup.stroke must be a number from"),
         ("size", "big", "Setup.size must be a whole number"),
         ("seed", True, "Setup.seed must be a whole number"),
-        ("maps", 0, "Setup.maps must be from 1 to 1000 maps"),
+        ("maps", 0, "Setup.maps must be a whole number from 1 to 1000"),
         ("maps", [[1, 2, 3]], "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
         ("maps", "three", "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
         ("maps", [affine(2.0, 0, 0, 0.5)], "Setup.maps[0] must shrink the world; it stretches by 2.000"),

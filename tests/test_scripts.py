@@ -1,5 +1,6 @@
 """The scripts as a user runs them."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -12,11 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
+import ifs_fit
 import render_ifs
 import train_ifs
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--steps", "30", "--starts", "2", "--size", "64", "--points", "2000", "--quiet"]
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, shells and forks")
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -61,13 +66,13 @@ def test_a_fit_leaves_everything_it_promises(fitted):
 
 def test_a_picture_without_a_setup_is_fitted_from_random_starts():
     disc = np.hypot(*np.mgrid[-1:1:64j, -1:1:64j]) < 0.6
-    Image.fromarray(disc).save("coin.png")
-    done = run("train_ifs.py", "coin", "--maps", "4", "--stroke", "0", *TINY)
+    Image.fromarray(disc).save("gold coin.png")
+    done = run("train_ifs.py", "gold coin", "--maps", "4", "--stroke", "0", *TINY)
     assert done.returncode == 0
-    assert "no coin_setup.py: 2 random starts of 4 maps" in done.stderr
-    assert done.stdout.startswith("coin: IoU 0.")
+    assert "no gold coin_setup.py: 2 random starts of 4 maps" in done.stderr
+    assert done.stdout.startswith("gold coin: IoU 0.")
     assert "4 maps, 24 numbers" in done.stdout
-    assert torch.load("coin.pt", weights_only=True)["maps"].shape == (4, 2, 3)
+    assert torch.load("gold coin.pt", weights_only=True)["maps"].shape == (4, 2, 3)
 
 
 def test_a_fit_can_be_resumed(fitted, monkeypatch, capsys):
@@ -80,6 +85,7 @@ def test_a_fit_can_be_resumed(fitted, monkeypatch, capsys):
     assert after["iou"] >= before["iou"]
 
 
+@posix
 def test_an_interrupted_fit_writes_what_it_has_and_can_go_on():
     command = [sys.executable, ROOT / "train_ifs.py", "koch", *TINY, "--steps", "4000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as fitting:
@@ -87,11 +93,14 @@ def test_an_interrupted_fit_writes_what_it_has_and_can_go_on():
             if Path("koch.pt").exists():
                 break
             time.sleep(0.1)
+        assert Path("koch.pt").exists(), "the first checkpoint comes with the first step"
         fitting.send_signal(signal.SIGINT)
         out, err = fitting.communicate(timeout=60)
     assert fitting.returncode == 130
     assert out.startswith("koch: IoU 0.")
-    assert "go on with: python train_ifs.py koch --resume" in err
+    assert (
+        "go on with: python train_ifs.py koch --points 2000 --steps 4000 --starts 2 --size 64 --quiet --resume" in err
+    )
     assert Path("results/koch/koch.gif").stat().st_size > 0
     assert torch.load("koch.pt", weights_only=True)["step"] < 4000
 
@@ -135,8 +144,8 @@ BAD = [
     ("train_ifs.py", ["../koch"], "is not a plain name"),
     ("train_ifs.py", [""], "is not a plain name"),
     ("train_ifs.py", ["koch", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
-    ("train_ifs.py", ["koch", "--steps", "0"], "Setup.steps must be a whole number from 1"),
-    ("train_ifs.py", ["koch", "--device", "tpu"], "there is no device 'tpu' here; --device takes"),
+    ("train_ifs.py", ["koch", "--steps", "0"], "--steps must be a whole number from 10 to 1000000, not 0"),
+    ("train_ifs.py", ["koch", "--device", "tpu"], "there is no device 'tpu'; --device takes cuda, mps or cpu"),
     ("train_ifs.py", ["koch", "--resume"], "there is no koch.pt yet; make it with: python train_ifs.py koch"),
     ("train_ifs.py", ["black"], "is all black"),
     ("train_ifs.py", ["white"], "is all white"),
@@ -175,11 +184,171 @@ def test_bad_input_is_one_clear_line_and_loses_nothing(script, arguments, messag
     assert {path: path.read_bytes() for path in Path().rglob("*")} == before
 
 
-def test_a_refusal_does_not_load_torch():
-    code = "import sys, train_ifs; train_ifs.main(['nowhere']); sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert "there is no nowhere.png" in done.stderr
+REFUSED = [
+    *(
+        ["nowhere"],
+        ["../koch"],
+        ["torch"],
+        ["noise"],
+        ["field"],
+        ["syntax"],
+        ["koch", "--resume"],
+        ["koch", "--steps", "3"],
+    ),
+    *(
+        ["koch", "--steps", "x"],
+        ["koch", "--device", "tpu"],
+        ["koch", "--device", "cuda:x"],
+        ["--help"],
+        ["noise", "--invert"],
+    ),
+]
+
+
+def test_help_and_refusals_do_not_wait_for_torch():
+    Path("noise.png").write_bytes(bytes(range(256)))
+    Path("koch.pt").write_bytes(b"not a checkpoint")
+    for name, text in (("field", "SETUP = Setup(stepps=3)"), ("syntax", "SETUP = (")):
+        shutil.copy(ROOT / "koch.png", f"{name}.png")
+        Path(f"{name}_setup.py").write_text(text)
+    code = f"import contextlib, sys\nsys.path.insert(0, {str(ROOT)!r})\nimport train_ifs\n"
+    code += (
+        f"for argv in {REFUSED}:\n    with contextlib.suppress(SystemExit):\n        assert train_ifs.main(argv) == 2\n"
+    )
+    code += "    assert not {'torch', 'scipy', 'matplotlib', 'tqdm'} & set(sys.modules), argv\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == len(REFUSED) - 1
+
+
+@posix
+@pytest.mark.parametrize("output", ["| head -c 0", "> /dev/full", ">&-", ">&- 2>&- <&-", "2>&-", "| cat"])
+def test_standard_output_may_be_anything(output):
+    if "/dev/full" in output and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    command = f"'{sys.executable}' '{ROOT / 'train_ifs.py'}' --help {output}; echo ${{PIPESTATUS[0]}} >&3"
+    bare = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}  # which has no ×
+    with open("code", "w") as code:
+        shell = ["bash", "-c", f"exec 3>&{code.fileno()}; {command}"]
+        done = subprocess.run(shell, env=bare, capture_output=True, text=True, check=False, pass_fds=[code.fileno()])
+    assert Path("code").read_text() == "0\n", done.stderr
+    assert done.stderr == ""
+    assert output != "| cat" or "fit at S \\xd7 S pixels" in done.stdout
+
+
+def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens(fitted):
+    place = Path("Bilder & Äpfel")
+    place.mkdir()
+    bare = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TERM": "dumb"}
+    command = [sys.executable, ROOT / "train_ifs.py", "koch", *TINY[:-1]]
+    with subprocess.Popen(command, cwd=place, env=bare, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as fit:
+        fit.stdout.close()  # as `| head` does when it has seen enough
+        fit.stderr.close()
+    assert fit.returncode == 0
+    ours, theirs = (
+        {p.relative_to(top): p.read_bytes() for p in top.rglob("*") if p.is_file()} for top in (place, fitted)
+    )
+    assert ours.keys() == theirs.keys()
+    for path, content in ours.items():
+        assert content == theirs[path], path
+
+
+@posix
+def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
+    shutil.copytree(fitted / "results", "results")
+    honest, states = ifs_fit.fit, 0
+
+    def stopped(*arguments, **options):
+        nonlocal states
+        for state in honest(*arguments, **options):
+            yield state
+            states += 1
+            if states == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ifs_fit, "fit", stopped)
+        assert train_ifs.main(["koch", *TINY]) == 143
+    half = torch.load("koch.pt", weights_only=True)
+    assert half["step"] < 30
+    assert (Path("results/koch/koch.gif")).read_bytes() != (fitted / "results/koch/koch.gif").read_bytes()
+    assert train_ifs.main(["koch", *TINY, "--resume"]) == 0
+    ours, theirs = (torch.load(folder / "koch.pt", weights_only=True) for folder in (Path(), fitted))
+    assert ours["maps"].numpy().tobytes() == theirs["maps"].numpy().tobytes()
+    assert ours["resume"]["trace"] == theirs["resume"]["trace"]
+    names = [path.name for path in (fitted / "results/koch").iterdir()]
+    for name in names:
+        assert Path("results/koch", name).read_bytes() == (fitted / "results/koch" / name).read_bytes(), name
+
+
+def test_an_earlier_checkpoint_is_kept_when_a_fit_starts_afresh(fitted, capsys):
+    shutil.copy(fitted / "koch.pt", "koch.pt")
+    before = Path("koch.pt").read_bytes()
+    assert train_ifs.main(["koch", *TINY, "--seed", "5"]) == 0
+    assert Path("koch_previous.pt").read_bytes() == before
+    assert "the checkpoint of an earlier fit is kept as koch_previous.pt" in capsys.readouterr().err
+    assert torch.load("koch.pt", weights_only=True)["setup"]["seed"] == 5
+
+
+@pytest.mark.parametrize("where", ["maps", "best_maps", "loss"])
+def test_numbers_that_are_not_finite_never_reach_a_checkpoint(where, monkeypatch, capsys):
+    honest = ifs_fit.fit
+
+    def astray(*arguments, **options):
+        for state in honest(*arguments, **options):
+            if state.step >= 15:
+                if where == "loss":
+                    state.resume["trace"][-1]["loss"] = float("inf")
+                else:
+                    state.resume[where][..., 0, 0] = float("nan")
+            yield state
+
+    monkeypatch.setattr(ifs_fit, "fit", astray)
+    assert train_ifs.main(["koch", *TINY]) == 2
+    assert "the fit went astray at step 15" in capsys.readouterr().err
+    left = torch.load("koch.pt", weights_only=True)
+    assert left["step"] == 11
+    assert left["maps"].isfinite().all()
+    assert Path("results/koch/koch.gif").is_file(), "the best until then is drawn"
+
+
+def test_a_full_disk_is_said_in_one_line_and_what_was_there_is_whole(fitted, monkeypatch, capsys):
+    shutil.copytree(fitted, "copy")
+    monkeypatch.chdir("copy")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    honest = os.fsync
+
+    def full(descriptor):
+        if os.fstat(descriptor).st_size > 8000:  # the GIF and the plot are larger
+            raise OSError(28, os.strerror(28))
+        honest(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert train_ifs.main(["koch", *TINY, "--resume"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "No space left on device); make room, and run again" in said
+    assert Path("koch.pt").read_bytes() == before[Path("koch.pt")]
+    assert Path("results/koch/koch.gif").read_bytes() == before[Path("results/koch/koch.gif")]
+    assert not list(Path().rglob("*.part"))
+
+
+@posix
+def test_a_second_run_of_the_same_name_is_refused(capsys):
+    import ifs_files
+
+    with ifs_files.claim("koch", Path("results/koch")):
+        assert train_ifs.main(["koch", *TINY]) == 2
+        assert "another run of koch is at work in this folder" in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
+@posix
+def test_nothing_is_lost_when_fits_are_killed_starved_and_fed_nonsense():
+    command = [sys.executable, ROOT / "benchmarks" / "survive.py", "--share", "0.025"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n0 failures\n" in done.stdout
 
 
 def test_the_koch_curve_comes_out_as_readme_says():
