@@ -37,6 +37,7 @@ MAX_MAPS = 255  # in a .ifs file
 MAX_SPREAD = 15
 NEARLY = 0.05  # the relative difference of two singular values up to which a map nearly is a similarity
 STEPS, RATES, JUDGED = 120, (0.03, 0.1), 6  # of a descent with the quantiser: its steps, rates; how many are judged
+NEAR = 0.06  # what a refit may hope to recover of IoU
 PACE = 40  # judgements between two looks at how fast single steps get on
 LARGEST = 0.99  # singular value of a map in a file: what shrinks more slowly cannot be drawn in reasonable time
 MAX_BYTES = {".ifs": 1 << 16, ".json": 1 << 20, ".flame": 1 << 20}
@@ -520,7 +521,7 @@ def _descent(code: Code, maps: Tensor, target: Tensor, rate: float) -> list[Tens
             first.lerp_(gradient, 0.1)
             second.lerp_(gradient.square(), 0.01)
             step = first / (1 - 0.9 ** (k + 1)) / ((second / (1 - 0.99 ** (k + 1))).sqrt() + 1e-12)
-            place = place - rate * (1 + math.cos(math.pi * k / STEPS)) / 2 * step
+            place = place - rate * stride(code) * (1 + math.cos(math.pi * k / STEPS)) / 2 * step
     return [numbers for _, numbers in sorted(seen.values(), key=lambda found: found[0])]
 
 
@@ -535,7 +536,7 @@ def _walk(best: Coded, target: Tensor, judgements: int, goal: float, progress: C
     columns = 4 if best.code.similar else 6
     moves: list[list[tuple[int, int]]] = []
     tried: set[tuple[int, int]] = set()
-    fresh, milestones = True, [here.iou]
+    fresh, reach, milestones = True, stride(here.code), [here.iou]
     for judged in range(judgements):
         if judged % PACE == PACE - 1:  # give up where the goal is further than the pace of late would lead
             milestones.append(here.iou)
@@ -549,6 +550,9 @@ def _walk(best: Coded, target: Tensor, judgements: int, goal: float, progress: C
             if here.code.stroke:
                 singles[8:8] = [(len(slopes), -1), (len(slopes), 1)]
             moves, fresh = [[move] for move in singles if move not in tried], False
+        if not moves and reach > 1:  # on a fine lattice, long steps first
+            reach, tried, fresh = reach // 2, set(), True
+            continue
         if moves:
             move = moves.pop(0)
             tried.update(move)
@@ -563,7 +567,7 @@ def _walk(best: Coded, target: Tensor, judgements: int, goal: float, progress: C
             if k == len(slopes):
                 code = replace(code, stroke=min(max(1, code.stroke + sign), 255))
             else:
-                numbers[divmod(k, columns)] += sign
+                numbers[divmod(k, columns)] += sign * reach
         if not torch.equal(numbers, code.nearest(numbers)) or not contracts(code, numbers):
             continue
         iou = score(code, numbers, target, supersample=2)
@@ -574,6 +578,11 @@ def _walk(best: Coded, target: Tensor, judgements: int, goal: float, progress: C
                 break
     here = replace(here, iou=score(here.code, here.numbers, target))
     return here if here.iou > best.iou else best
+
+
+def stride(code: Code) -> int:
+    """The steps of the lattice that make about a tenth of a pixel of 256 × 256: shorter moves tell nothing apart."""
+    return max(1, code.steps // 1000)
 
 
 def _slopes(coded: Coded, target: Tensor) -> Tensor:
@@ -607,29 +616,42 @@ def fit_within(system: dict, target: Tensor, goal: float, judgements: int = 200,
     Raises InputError if there is none.
     """
     maps, best = canonical(system["maps"]), None
-    for code in codes(system):  # where rounding alone is good enough
-        least, most = fewest_bytes(code), -(-(code.header()[1] + 120 * code.n) // 8)
-        while least <= most:
-            length = (least + most) // 2
-            found = rounded(replace(code, length=length), maps, target)
-            progress(1)
-            if found.iou < goal:
-                least = length + 1
+
+    def plain(code: Code, length: int) -> Coded:
+        progress(1)
+        return rounded(replace(code, length=length), maps, target)
+
+    *affine, last = codes(system)
+    if (
+        last.similar
+    ):  # so few numbers that chance decides which lattice suits them: each length is tried, short ones first
+        for length in range(fewest_bytes(last), (last.header()[1] + 13 * 4 * last.n) // 8 + 2):
+            found = plain(last, length)
+            if goal - NEAR <= found.iou < goal:
+                found = refit(found.code, [maps], target, judgements, goal, progress)
+            if found.iou >= goal:
+                best = found
+                break
+    code = affine[0] if affine else last
+    least, most = fewest_bytes(code), best.code.length - 1 if best else (code.header()[1] + 16 * 6 * code.n) // 8 + 1
+    enough = None
+    while least <= most:  # where rounding alone is good enough
+        found = plain(code, (least + most) // 2)
+        if found.iou < goal:
+            least = found.code.length + 1
+        else:
+            most, enough = found.code.length - 1, found
+    if enough is not None:
+        best, least = enough, max(fewest_bytes(code), round(0.7 * enough.code.length))
+        while least < best.code.length:  # and where a refit is
+            code = replace(code, length=(least + best.code.length) // 2)
+            found = refit(code, [maps], target, judgements, goal, progress)
+            if found.iou >= goal:
+                best = found
             else:
-                most = length - 1
-                if best is None or length < best.code.length:
-                    best = found
+                least = code.length + 1
     if best is None:
         raise InputError(f"no number of bytes reaches an IoU of {goal:.4f}; give a larger --loss, or --bytes N")
-    least = max(fewest_bytes(best.code), round(0.7 * best.code.length))
-    while least < best.code.length:  # and where a refit is
-        code = replace(best.code, length=(least + best.code.length) // 2)
-        starts = [maps, best.code.maps(best.numbers)]
-        found = refit(code, starts, target, judgements, goal, progress)
-        if found.iou >= goal:
-            best = found
-        else:
-            least = code.length + 1
     return best
 
 
