@@ -485,7 +485,7 @@ def refit(
                 progress(1)
                 if contracts(code, numbers) and (iou := score(code, numbers, target)) > best.iou:
                     best = Coded(code, numbers, iou)
-    return _walk(best, target, judgements, goal, progress)
+    return improve(best, target, judgements, goal, progress)
 
 
 def _soft(code: Code, target: Tensor) -> Callable[[Tensor, bool], Tensor]:
@@ -525,12 +525,16 @@ def _descent(code: Code, maps: Tensor, target: Tensor, rate: float) -> list[Tens
     return [numbers for _, numbers in sorted(seen.values(), key=lambda found: found[0])]
 
 
-def _walk(best: Coded, target: Tensor, judgements: int, goal: float, progress: Callable[[int], object]) -> Coded:
+def improve(
+    best: Coded, target: Tensor, judgements: int, goal: float = 1.0, progress: Callable[[int], object] = bool
+) -> Coded:
     """Move numbers by one step, the stroke's too, wherever the converged attractor gets better.
 
     Single numbers come first, in the order of what the gradient promises; once each has been tried, two or three at
     random. Attractors are judged with coarser sub-pixels here, at less than half the cost; the best is judged again.
     """
+    if best.iou >= goal or judgements == 0:
+        return best
     here = replace(best, iou=score(best.code, best.numbers, target, supersample=2))
     generator = torch.Generator().manual_seed(0)
     columns = 4 if best.code.similar else 6
