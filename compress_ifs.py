@@ -61,9 +61,12 @@ def compress(arguments: argparse.Namespace) -> None:
     import ifs_codec
 
     checkpoint = ifs_files.load_checkpoint(checkpoint_path)
-    target = ifs_files.load_target(picture, checkpoint["size"])
+    size, window = checkpoint.get("size"), checkpoint["window"]
+    if not (isinstance(size, int) and 1 <= size <= 4096 and tuple(window) == ifs_codec.WINDOW):
+        raise InputError(f"{checkpoint_path} was not fitted to a picture of 1 to 4096 pixels in the window -1 1 -1 1")
+    target = ifs_files.load_target(picture, size)
     before = ifs_codec.judge(checkpoint["maps"], target, checkpoint["stroke"])[0]
-    with tqdm(desc=name, unit="attractor", disable=arguments.quiet) as bar:
+    with tqdm(desc=name, unit="attractor", disable=arguments.quiet, delay=1) as bar:
         options = (arguments.effort, bar.update)
         if arguments.bytes is not None:
             found = ifs_codec.fit_into(checkpoint, target, arguments.bytes, *options)

@@ -36,7 +36,7 @@ FINEST = 1 << 16  # steps of the finest lattice
 MAX_MAPS = 255  # in a .ifs file
 MAX_SPREAD = 15
 NEARLY = 0.05  # the relative difference of two singular values up to which a map nearly is a similarity
-STEPS, RATES, JUDGED = 120, (0.03, 0.1), 6  # of a descent with the quantiser: its steps, rates; how many are judged
+STEPS, RATE, JUDGED = 120, 0.05, 8  # of a descent with the quantiser: its steps and rate; how many of them are judged
 NEAR = 0.06  # what a refit may hope to recover of IoU
 PACE = 40  # judgements between two looks at how fast single steps get on
 LARGEST = 0.99  # singular value of a map in a file: what shrinks more slowly cannot be drawn in reasonable time
@@ -171,17 +171,21 @@ class Code:
 
     def header(self) -> tuple[int, int]:
         """The header as a whole number, and how many bits it has."""
-        bits = f"{VERSION:03b}{self.similar:b}{self.window is not None:b}{self.stroke > 0:b}"
-        if self.window is not None:
-            bits += "".join(f"{byte:08b}" for byte in struct.pack(">3f", *self.window))
+        usual = self.window is None and self.spread == 0 and self.gain == 0
+        bits = f"{VERSION:03b}{self.similar:b}{self.stroke > 0:b}{not usual:b}"
+        if not usual:
+            bits += f"{self.window is not None:b}"
+            if self.window is not None:
+                bits += "".join(f"{byte:08b}" for byte in struct.pack(">3f", *self.window))
+            bits += "1" * self.spread + f"0{self.gain:03b}"
         if self.stroke:
             bits += f"{self.stroke:08b}"
         power = max(0, self.size.bit_length() - 4)
         bits += f"{power:04b}" if self.size == 8 << power else f"1111{self.size - 1:012b}"
         beyond = f"{self.n + 7:b}"  # an exponential Golomb code of order 3
-        bits += "0" * (len(beyond) - 4) + beyond + "1" * self.spread + "0"
+        bits += "0" * (len(beyond) - 4) + beyond
         left, right, bottom, top = self.box
-        bits += f"{left + 10:04b}{10 - right:04b}{bottom + 10:04b}{10 - top:04b}{self.gain:03b}"
+        bits += f"{left + 10:04b}{10 - right:04b}{bottom + 10:04b}{10 - top:04b}"
         return int(bits, 2), len(bits)
 
     @cached_property
@@ -308,15 +312,17 @@ def unpack(data: bytes) -> tuple[Code, Tensor]:
             at += 1
         return at - start
 
-    similar, has_window, has_stroke = (bool(read(1)) for _ in range(3))
-    window = struct.unpack(">3f", read(96).to_bytes(12, "big")) if has_window else None
+    similar, has_stroke, unusual = (bool(read(1)) for _ in range(3))
+    window, spread, gain = None, 0, 0
+    if unusual:
+        window = struct.unpack(">3f", read(96).to_bytes(12, "big")) if read(1) else None
+        spread, gain = run("1") + read(1), read(3)
     stroke = read(8) if has_stroke else 0
     power = read(4)
     size = read(12) + 1 if power == 15 else 8 << power
     n = read(4 + run("0")) - 7
-    spread = run("1") + read(1)
     box = (read(4) - 10, 10 - read(4), read(4) - 10, 10 - read(4))
-    code = Code(n, size, box, read(3), spread, similar, stroke, window, len(data))
+    code = Code(n, size, box, gain, spread, similar, stroke, window, len(data))
     half = (box[1] - box[0], box[3] - box[2])
     if not (1 <= n <= MAX_MAPS and size <= 4096 and spread <= MAX_SPREAD and stroke >= has_stroke and min(half) > 0):
         raise ValueError("its header makes no sense")
@@ -478,20 +484,18 @@ def refit(
     """
     best = max((rounded(code, maps, target) for maps in starts), key=lambda coded: coded.iou)
     for maps in starts:
-        for rate in RATES:
-            if best.iou >= goal:
-                return best
-            for numbers in islice(_descent(code, maps, target, rate), JUDGED):
-                progress(1)
-                if contracts(code, numbers) and (iou := score(code, numbers, target)) > best.iou:
-                    best = Coded(code, numbers, iou)
+        for numbers in islice(_descent(code, maps, target), JUDGED) if best.iou < goal else ():
+            progress(1)
+            if contracts(code, numbers) and (iou := score(code, numbers, target)) > best.iou:
+                best = Coded(code, numbers, iou)
     return improve(best, target, judgements, goal, progress)
 
 
 def _soft(code: Code, target: Tensor) -> Callable[[Tensor, bool], Tensor]:
     """The loss () of maps (n, 2, 3), in the last stage of a fit; with True, its words are chosen anew."""
     stroke = stroke_of(code.stroke, code.side)
-    setup = Setup(maps=code.n, size=len(target), stroke=stroke)
+    points = max(1000, 40_000 * len(target) ** 2 // 256**2)
+    setup = Setup(maps=code.n, size=len(target), points=points, stroke=stroke)
     stage = stages(setup)[-1]
     objective = Objective(target, stage, setup)
     pen = torch.tensor([stroke]) if stroke > 0 else None
@@ -504,7 +508,7 @@ def _soft(code: Code, target: Tensor) -> Callable[[Tensor, bool], Tensor]:
     return loss
 
 
-def _descent(code: Code, maps: Tensor, target: Tensor, rate: float) -> list[Tensor]:
+def _descent(code: Code, maps: Tensor, target: Tensor) -> list[Tensor]:
     """All the numbers that a descent with the quantiser in the loop came by, the least loss first."""
     place, loss_of = code.place(maps.double()).float(), _soft(code, target)
     first, second, seen = torch.zeros_like(place), torch.zeros_like(place), {}
@@ -521,7 +525,7 @@ def _descent(code: Code, maps: Tensor, target: Tensor, rate: float) -> list[Tens
             first.lerp_(gradient, 0.1)
             second.lerp_(gradient.square(), 0.01)
             step = first / (1 - 0.9 ** (k + 1)) / ((second / (1 - 0.99 ** (k + 1))).sqrt() + 1e-12)
-            place = place - rate * stride(code) * (1 + math.cos(math.pi * k / STEPS)) / 2 * step
+            place = place - RATE * stride(code) * (1 + math.cos(math.pi * k / STEPS)) / 2 * step
     return [numbers for _, numbers in sorted(seen.values(), key=lambda found: found[0])]
 
 
@@ -540,6 +544,7 @@ def improve(
     columns = 4 if best.code.similar else 6
     moves: list[list[tuple[int, int]]] = []
     tried: set[tuple[int, int]] = set()
+    loss_of, drawn_with = None, -1
     fresh, reach, milestones = True, stride(here.code), [here.iou]
     for judged in range(judgements):
         if judged % PACE == PACE - 1:  # give up where the goal is further than the pace of late would lead
@@ -548,7 +553,11 @@ def improve(
             if goal < 1 and goal - here.iou > pace * (judgements - judged):
                 break
         if fresh:
-            slopes = _slopes(here, target)[:, :columns].flatten().tolist()
+            if drawn_with != here.code.stroke:
+                loss_of, drawn_with = _soft(here.code, target), here.code.stroke
+            place = here.numbers.float().requires_grad_()
+            (gradient,) = torch.autograd.grad(loss_of(here.code.at(place), True), place)
+            slopes = gradient.nan_to_num(0.0, 0.0, 0.0)[:, :columns].flatten().tolist()
             singles = [(k, sign) for k in range(len(slopes)) for sign in (-1, 1)]
             singles.sort(key=lambda move: slopes[move[0]] * move[1])
             if here.code.stroke:
@@ -587,13 +596,6 @@ def improve(
 def stride(code: Code) -> int:
     """The steps of the lattice that make about a tenth of a pixel of 256 × 256: shorter moves tell nothing apart."""
     return max(1, code.steps // 1000)
-
-
-def _slopes(coded: Coded, target: Tensor) -> Tensor:
-    """How the soft loss changes with each number of the maps."""
-    place = coded.numbers.float().requires_grad_()
-    loss = _soft(coded.code, target)(coded.code.at(place), True)
-    return torch.autograd.grad(loss, place)[0].nan_to_num(0.0, 0.0, 0.0)
 
 
 def fit_into(system: dict, target: Tensor, length: int, judgements: int = 200, progress: Callable = bool) -> Coded:
