@@ -329,7 +329,7 @@ def test_three_lines_of_json_are_drawn(folder):
     ours = ifs_raster.occupancy(torch.tensor(maps, dtype=torch.float64), WINDOW, 64, 20, 0.0, 4)
     with Image.open("results/dragon/dragon_render_20_64.png") as drawn:
         assert np.array_equal(np.asarray(drawn), (255 * ours).round().byte().numpy())
-    assert ours.sum() > 100
+    assert ours.sum() > 40
 
 
 MAP = "[[0.5, 0, 0], [0, 0.5, 0]]"
@@ -446,11 +446,11 @@ def test_every_flipped_bit_and_every_truncation_of_a_real_file_is_noticed(tmp_pa
 
 def test_random_bytes_are_drawn_or_refused(tmp_path):
     generator, drawn = random.Random(5), 0
-    for _ in range(1500):
+    for _ in range(800):
         body = bytes([0x20 | generator.randrange(32)]) + generator.randbytes(generator.randrange(60))
         drawn += opened(body + bytes([ifs_codec.checksum(body)]), "ifs", tmp_path)
         opened(generator.randbytes(generator.randrange(80)), "ifs", tmp_path)
-    assert drawn >= 10, "some with the right checksum are systems"
+    assert drawn >= 5, "some with the right checksum are systems"
 
 
 FORMS = {
