@@ -21,7 +21,11 @@ LARGEST = 16384  # pixels a side
 def parser() -> argparse.ArgumentParser:
     parse = ifs_files.Parser(prog="render_ifs.py", description=__doc__.splitlines()[0])
     add = parse.add_argument
-    add("name", metavar="NAME", help="the fractal: NAME.pt in the current directory, as train_ifs.py writes it")
+    add(
+        "name",
+        metavar="NAME",
+        help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file .ifs, .json or .flame",
+    )
     add("recursion", metavar="RECURSION", help="levels of recursion, from 1; beyond about 30 nothing changes any more")
     add("resolution", metavar="RESOLUTION", help=f"side of the picture in pixels, from 1 to {LARGEST}")
     add("--kind", choices=("occupancy", "density", "distance"), default="occupancy",
@@ -62,12 +66,20 @@ def render(arguments: argparse.Namespace) -> None:
         supersample = 4 if size <= 1024 else 2 if size <= 4096 else 1
     elif not (1 <= supersample <= 16 and size * supersample <= LARGEST):
         raise InputError(f"--supersample must be from 1 to {min(16, LARGEST // size)} at {size} pixels")
-    path = ifs_files.find_checkpoint(name)
-    ifs_files.check_archive(path)
+    coded = Path(name).suffix in (".ifs", ".json", ".flame")
+    path = Path(name) if coded else ifs_files.find_checkpoint(name)
+    name = path.stem
+    if not coded:
+        ifs_files.check_archive(path)
     ifs_files.check_device(arguments.device)
 
     device = ifs_files.pick_device(arguments.device)
-    checkpoint = ifs_files.load_checkpoint(path)
+    if coded:
+        import ifs_codec
+
+        checkpoint = ifs_codec.load(path)
+    else:
+        checkpoint = ifs_files.load_checkpoint(path)
     window = check_window(arguments.window) if arguments.window else tuple(checkpoint["window"])
     stroke = checkpoint["stroke"] if arguments.stroke is None else arguments.stroke
     if not 0 <= stroke <= window[1] - window[0]:

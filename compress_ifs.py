@@ -1,0 +1,105 @@
+"""Compress a fitted fractal: python compress_ifs.py NAME turns NAME.pt into NAME.ifs, a file of a few dozen bytes.
+
+The picture NAME.png is needed: the rounded maps are fitted to it once more.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import ifs_files
+from ifs_files import InputError
+
+LOSS = 0.005  # of IoU, that is given for fewer bytes unless told otherwise
+READABLE = (".ifs", ".json", ".flame")
+
+
+def parser() -> argparse.ArgumentParser:
+    parse = ifs_files.Parser(prog="compress_ifs.py", description=__doc__.splitlines()[0])
+    add = parse.add_argument
+    add("name", metavar="NAME", help="the fractal: NAME.pt in the current directory, as train_ifs.py writes it")
+    how = parse.add_mutually_exclusive_group()
+    how.add_argument("--loss", type=float, metavar="X", help=f"the fewest bytes that lose at most X of IoU ({LOSS})")
+    how.add_argument("--bytes", type=int, metavar="N", help="the best fit into N bytes")
+    how.add_argument("--bits", type=float, metavar="B", help="B bits for each number of a map, from 3 to 16")
+    how.add_argument("--export", choices=("flame", "json"), help="write NAME.flame or NAME.json, without any loss; "
+        "NAME may be NAME.ifs, NAME.json or NAME.flame here")  # fmt: skip
+    add("--effort", type=int, default=200, metavar="K", help="attractors judged in each refit (default 200)")
+    add("--out", type=Path, metavar="FILE", help="the file to write (default: NAME.ifs, NAME.flame or NAME.json)")
+    add("--quiet", action="store_true", help="no progress bar")
+    return parse
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        if arguments.export:
+            export(arguments)
+        else:
+            compress(arguments)
+    except InputError as error:
+        print(f"compress_ifs.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def compress(arguments: argparse.Namespace) -> None:
+    began = time.perf_counter()
+    name = arguments.name
+    checkpoint_path = ifs_files.find_checkpoint(name)
+    picture = ifs_files.find_picture(name)
+    for option, low, high in (("loss", 0, 1), ("bytes", 1, 1 << 16), ("bits", 3, 16), ("effort", 0, 1_000_000)):
+        value = getattr(arguments, option)
+        if value is not None and not low <= value <= high:
+            raise InputError(f"--{option} must be from {low} to {high}, not {value}")
+
+    from tqdm import tqdm
+
+    import ifs_codec
+
+    checkpoint = ifs_files.load_checkpoint(checkpoint_path)
+    size, window = checkpoint.get("size"), checkpoint["window"]
+    if not (isinstance(size, int) and 1 <= size <= 4096 and tuple(window) == ifs_codec.WINDOW):
+        raise InputError(f"{checkpoint_path} was not fitted to a picture of 1 to 4096 pixels in the window -1 1 -1 1")
+    target = ifs_files.load_target(picture, size)
+    before = ifs_codec.judge(checkpoint["maps"], target, checkpoint["stroke"])[0]
+    with tqdm(desc=name, unit="attractor", disable=arguments.quiet, delay=1) as bar:
+        options = (arguments.effort, bar.update)
+        if arguments.bytes is not None:
+            found = ifs_codec.fit_into(checkpoint, target, arguments.bytes, *options)
+        elif arguments.bits is not None:
+            found = ifs_codec.fit_bits(checkpoint, target, arguments.bits, *options)
+        else:
+            loss = LOSS if arguments.loss is None else arguments.loss
+            found = ifs_codec.fit_within(checkpoint, target, before - loss, *options)
+    data, out = found.data, arguments.out or Path(f"{name}.ifs")
+    with ifs_files.whole_file(out) as file:
+        file.write(data)
+    whole = picture.stat().st_size
+    print(
+        f"{name}: {len(data)} bytes, IoU {before:.4f} -> {found.iou:.4f}, {found.code.n} maps of "
+        f"{found.bits_per_map:.1f} bits, {whole / len(data):.1f} times smaller than {picture.name} ({whole} bytes), "
+        f"{time.perf_counter() - began:.1f} s -> {out}"
+    )
+
+
+def export(arguments: argparse.Namespace) -> None:
+    path = Path(arguments.name)
+    if path.suffix not in READABLE:
+        path = ifs_files.find_checkpoint(arguments.name)
+
+    import ifs_codec
+
+    system = ifs_files.load_checkpoint(path) if path.suffix == ".pt" else ifs_codec.load(path)
+    text = (ifs_codec.to_flame if arguments.export == "flame" else ifs_codec.to_json)(system, path.stem)
+    out = arguments.out or Path(f"{path.stem}.{arguments.export}")
+    with ifs_files.whole_file(out) as file:
+        file.write(text.encode())
+    print(f"{path.stem}: {len(system['maps'])} maps -> {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

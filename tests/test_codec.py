@@ -1,0 +1,488 @@
+"""The code of a fitted fractal: its numbers, its files, its refit, its command, and what it makes of rubbish."""
+
+import itertools
+import json
+import math
+import random
+import shutil
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from systems import CARPET, CORNER_GASKET, FERN, KOCH
+
+import compress_ifs
+import ifs_codec
+import ifs_metrics
+import ifs_raster
+import render_ifs
+from ifs_codec import Code
+from ifs_files import InputError
+from ifs_model import WINDOW, affine, similarity
+
+BOX = (-8, 8, -8, 8)
+BLOB = torch.tensor(  # overlapping pieces that fill a rounded shape; no similarities
+    [
+        affine(0.55, 0.1, -0.12, 0.5, 0.3, 0.2),
+        affine(0.5, -0.2, 0.15, 0.52, -0.33, 0.25),
+        affine(-0.48, 0.1, 0.2, 0.55, 0.25, -0.35),
+        affine(0.5, 0.2, 0.1, -0.5, -0.3, -0.3),
+    ],
+    dtype=torch.float64,
+)
+
+
+def system(maps: torch.Tensor, stroke: float = 0.0, size: int = 64) -> dict:
+    return {"maps": maps.double(), "window": WINDOW, "stroke": stroke, "size": size}
+
+
+def picture(maps: torch.Tensor, stroke: float = 0.0, size: int = 64) -> torch.Tensor:
+    return ifs_raster.occupancy(maps.double(), WINDOW, size, stroke=stroke)
+
+
+def coded(maps: torch.Tensor, length: int, **fields) -> bytes:
+    code = replace(ifs_codec.codes(system(maps, **fields))[-1], length=length)
+    return ifs_codec.pack(code, code.nearest(code.place(maps.double())))
+
+
+# --- Numbers ---
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 6, 7])
+@pytest.mark.parametrize("shifts", [1, 2])
+def test_every_lattice_point_has_a_number_of_its_own(steps, shifts):
+    span = range(-steps, steps + 1)
+    points = [p for p in itertools.product(span, repeat=2 + shifts)
+              if all(2 * abs(p[0]) + 2 * abs(p[1]) + abs(t) <= steps for t in p[2:])]  # fmt: skip
+    numbers = [ifs_codec.rank_point(p, steps) for p in points]
+    assert sorted(numbers) == list(range(len(points)))
+    assert [tuple(ifs_codec.unrank_point(k, steps, shifts == 2)) for k in numbers] == points
+    assert ifs_codec.lattice_points(steps, shifts == 2) == (2 * len(points) if shifts == 2 else len(points) ** 2)
+
+
+def test_every_multiset_has_a_number_of_its_own():
+    sets = list(itertools.combinations_with_replacement(range(6), 4))
+    ranks = [ifs_codec.rank_multiset(numbers) for numbers in sets]
+    assert sorted(ranks) == list(range(math.comb(9, 4)))
+    assert [tuple(ifs_codec.unrank_multiset(rank, 4)) for rank in ranks] == sets
+
+
+@given(st.lists(st.integers(0, 1 << 92), min_size=1, max_size=255))
+@settings(max_examples=20, deadline=None)
+def test_large_multisets_come_back(numbers):
+    assert ifs_codec.unrank_multiset(ifs_codec.rank_multiset(numbers), len(numbers)) == sorted(numbers)
+
+
+SIZES = st.one_of(st.sampled_from([8, 256, 4096]), st.integers(1, 4096))
+
+
+@st.composite
+def codes(draw):
+    n, similar = draw(st.integers(1, 40)), draw(st.booleans())
+    low = draw(st.tuples(st.integers(-10, 0), st.integers(-10, 0)))
+    box = (low[0], draw(st.integers(1, 10)), low[1], draw(st.integers(1, 10)))
+    window = draw(st.none() | st.just((-0.5, 0.25, 1.5)))
+    fields = {"gain": draw(st.integers(0, 7)), "spread": draw(st.integers(0, 3)), "stroke": draw(st.integers(0, 255))}
+    box = (low[0], low[0] + 8, low[1], low[1] + 8) if similar else box
+    code = Code(n, draw(SIZES), box, similar=similar, window=window, **fields)
+    code = replace(code, length=ifs_codec.fewest_bytes(code) + draw(st.integers(0, 3 * n)))
+    random_ = random.Random(draw(st.integers(0, 1 << 32)))
+    each = ifs_codec.lattice_points(code.steps, similar)
+    maps = [ifs_codec.unrank_map(random_.randrange(each), code.steps, similar) for _ in range(n)]
+    return code, torch.tensor(maps)
+
+
+@given(codes())
+@settings(max_examples=60, deadline=None)
+def test_any_code_comes_back_from_its_bytes_whatever_the_order_of_its_maps(made):
+    code, numbers = made
+    data = ifs_codec.pack(code, numbers)
+    assert len(data) == code.length
+    assert ifs_codec.pack(code, numbers.flip(0)) == data
+    back, maps = ifs_codec.unpack(data)
+    assert back == code
+    assert sorted(maps.tolist()) == sorted(numbers.tolist())
+    assert torch.equal(code.nearest(code.place(code.maps(numbers))), numbers) or code.similar
+    torch.testing.assert_close(code.at(numbers.double()), code.maps(numbers), rtol=1e-12, atol=1e-12)
+
+
+def test_decoded_maps_are_the_documented_fractions_rounded_once():
+    code = Code(1, 256, (-8, 6, -4, 9), length=12)
+    numbers = torch.tensor([[3, -5, 7, -2, 4, -11]])
+    steps = code.steps
+    (wide, tall), (x, y) = (Fraction(7, 8), Fraction(13, 16)), (Fraction(-1, 8), Fraction(5, 16))
+    a, b = Fraction(6, steps), Fraction(-10, steps) * wide / tall
+    c, d = Fraction(-4, steps) * tall / wide, Fraction(8, steps)
+    true = [
+        [a, b, Fraction(7, steps) * wide + x - a * x - b * y],
+        [c, d, Fraction(-11, steps) * tall + y - c * x - d * y],
+    ]
+    assert code.maps(numbers).tolist() == [[[float(value) for value in row] for row in true]]
+
+
+def test_a_file_from_another_machine_gives_the_same_maps_to_the_last_bit():
+    decoded = ifs_codec._read_ifs(bytes.fromhex(FILE))
+    assert [[x.hex() for row in map_ for x in row] for map_ in decoded["maps"].tolist()] == MAPS
+    assert (decoded["window"], decoded["stroke"], decoded["size"]) == (WINDOW, 0.0078125, 256)
+
+
+FILE = "3a416c448096681d900df857d359ab74ee5a24f1553e309973ac14"
+MAPS = [
+    [
+        "0x1.552c54178bb68p-2",
+        "0x0.0p+0",
+        "-0x1.556225b8a4570p-1",
+        "0x0.0p+0",
+        "0x1.552c54178bb68p-2",
+        "-0x1.ec0ee573723ebp-15",
+    ],
+    [
+        "0x1.552c54178bb68p-2",
+        "0x0.0p+0",
+        "0x1.556225b8a4570p-1",
+        "0x0.0p+0",
+        "0x1.552c54178bb68p-2",
+        "-0x1.ec0ee573723ebp-15",
+    ],
+    [
+        "0x1.56225b8a456fap-3",
+        "-0x1.2800f60772b9cp-2",
+        "-0x1.552c54178bb68p-3",
+        "0x1.2800f60772b9cp-2",
+        "0x1.56225b8a456fap-3",
+        "0x1.27d2d4a1efe70p-2",
+    ],
+    [
+        "0x1.56225b8a456fap-3",
+        "0x1.2800f60772b9cp-2",
+        "0x1.552c54178bb68p-3",
+        "-0x1.2800f60772b9cp-2",
+        "0x1.56225b8a456fap-3",
+        "0x1.27d2d4a1efe70p-2",
+    ],
+]
+
+
+@pytest.mark.parametrize("n", [1, 8, 30, 120])
+def test_header_and_checksum_take_six_bytes_at_most(n):
+    code = Code(n, 256, BOX)
+    assert code.header()[1] + 8 <= 48
+    assert n > 24 or replace(code, stroke=100).header()[1] + 8 <= 48
+
+
+@pytest.mark.parametrize("maps", [CORNER_GASKET, CARPET, KOCH, FERN, BLOB])
+def test_many_bytes_hold_any_system_exactly_enough(maps):
+    data = coded(maps, 30 * len(maps), stroke=0.01)
+    back = ifs_codec._read_ifs(data)
+    nearest = torch.cdist(maps.double().flatten(1), back["maps"].flatten(1)).min(1).values
+    assert nearest.max() < 1e-4
+    assert back["stroke"] == pytest.approx(0.01, rel=0.04)
+
+
+def test_similarities_take_four_numbers():
+    koch, blob = (ifs_codec.codes(system(maps)) for maps in (KOCH, BLOB))
+    assert [code.similar for code in koch] == [False, True]
+    assert [code.similar for code in blob] == [False]
+    assert replace(koch[1], length=28).steps > 4 * replace(koch[0], length=28).steps
+
+
+def test_systems_beyond_the_format_are_refused():
+    with pytest.raises(InputError, match="at most 255 maps"):
+        ifs_codec.codes(system(torch.tensor([similarity(0.01)] * 256)))
+    with pytest.raises(InputError, match="too far beyond"):
+        ifs_codec.codes(system(torch.tensor([similarity(0.5, at=(1e6, 0))])))
+
+
+# --- Refit ---
+
+
+@pytest.fixture
+def blob(monkeypatch):
+    """The picture of BLOB; and a quick refit."""
+    monkeypatch.setattr(ifs_codec, "STEPS", 30)
+    return picture(BLOB)
+
+
+def test_the_refit_recovers_much_of_what_rounding_loses(blob):
+    code = replace(ifs_codec.codes(system(BLOB))[0], length=18)
+    before = ifs_codec.judge(BLOB, blob)[0]
+    plain = ifs_codec.rounded(code, BLOB, blob)
+    refit = ifs_codec.refit(code, [BLOB], blob, 60)
+    assert before - plain.iou > 0.02
+    assert refit.iou - plain.iou >= 0.2 * (before - plain.iou)
+    decoded = ifs_codec._read_ifs(refit.data)
+    assert ifs_codec.judge(decoded["maps"], blob)[0] == refit.iou
+
+
+def test_the_fewest_bytes_keep_the_goal(blob):
+    found = ifs_codec.fit_within(system(BLOB), blob, 0.97, 30)
+    assert found.iou >= 0.97
+    assert len(found.data) == found.code.length <= 26
+    with pytest.raises(InputError, match="no number of bytes"):
+        ifs_codec.fit_within(system(CORNER_GASKET), blob, 0.97, 0)
+
+
+# --- Files and commands ---
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a checkpoint of a blob, and its picture."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ifs_codec, "STEPS", 10)
+    torch.save({"format": "diff_ifs", "version": 1, "name": "blob", **system(BLOB)}, "blob.pt")
+    Image.fromarray(np.uint8(255 * picture(BLOB).numpy())).save("blob.png")
+    return tmp_path
+
+
+def test_a_checkpoint_becomes_a_file_that_draws_the_same_without_it(folder, capsys):
+    assert compress_ifs.main(["blob", "--bytes", "24", "--effort", "10", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("blob: 24 bytes, IoU 1.0000 -> 0.9")
+    assert ", 4 maps of 3" in said
+    assert f"times smaller than blob.png ({Path('blob.png').stat().st_size} bytes)" in said
+    assert Path("blob.ifs").stat().st_size == 24
+    Path("blob.pt").unlink()
+    assert render_ifs.main(["blob.ifs", "30", "64", "--quiet"]) == 0
+    with Image.open("results/blob/blob_render_30_64.png") as drawn, Image.open("blob.png") as wanted:
+        pictures = [torch.from_numpy(np.array(image)) >= 128 for image in (drawn, wanted)]
+    assert ifs_metrics.iou(*pictures) > 0.95
+
+
+def test_the_same_maps_give_the_same_bytes_in_any_order(folder):
+    files = []
+    for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
+        torch.save({**torch.load("blob.pt", weights_only=True), "maps": BLOB[order]}, "blob.pt")
+        assert compress_ifs.main(["blob", "--bits", "5", "--effort", "8", "--quiet"]) == 0
+        files.append(Path("blob.ifs").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_loss_that_is_allowed_saves_bytes(folder, capsys):
+    assert compress_ifs.main(["blob", "--loss", "0.05", "--effort", "8", "--quiet"]) == 0
+    small = Path("blob.ifs").stat().st_size
+    assert compress_ifs.main(["blob", "--loss", "0.01", "--effort", "8", "--quiet"]) == 0
+    assert small < Path("blob.ifs").stat().st_size < 40
+
+
+@pytest.mark.parametrize("kind", ["json", "flame"])
+def test_exports_come_back_exactly(folder, kind):
+    whole = {**system(FERN, stroke=0.0123, size=300), "window": (-0.5, 1.0, -1.25, 0.25)}
+    torch.save({"format": "diff_ifs", "version": 1, **whole}, "fern.pt")
+    assert compress_ifs.main(["fern", "--export", kind]) == 0
+    back = ifs_codec.load(Path(f"fern.{kind}"))
+    assert torch.equal(back["maps"], whole["maps"])
+    assert (back["stroke"], back["size"]) == (0.0123, 300)
+    assert back["window"] == pytest.approx(whole["window"], abs=1e-12)
+    Path("copy").mkdir()
+    assert compress_ifs.main([f"fern.{kind}", "--export", kind, "--out", f"copy/fern.{kind}"]) == 0
+    assert Path(f"copy/fern.{kind}").read_text() == Path(f"fern.{kind}").read_text()
+
+
+def test_json_is_readable():
+    fields = json.loads(ifs_codec.to_json(system(KOCH), "koch"))
+    assert fields["n"] == 4
+    assert np.shape(fields["maps"]) == (4, 2, 3)
+    assert sum(fields["weights"]) == pytest.approx(1)
+    assert fields["window"] == [-1, 1, -1, 1]
+
+
+def test_a_flame_shows_the_same_figure_the_same_way_up_in_the_same_frame():
+    """Played as flam3 plays it: x' = xx x + xy y + ox, y' = yx x + yy y + oy, the picture's y pointing down."""
+    whole = {**system(FERN, size=96), "window": (-0.9, 0.9, -1.1, 0.7)}
+    flame = ET.fromstring(ifs_codec.to_flame(whole, 'fern "&<'))
+    assert flame.get("name") == 'fern "&<'
+    wide, high = map(int, flame.get("size").split())
+    x0, y0 = map(float, flame.get("center").split())
+    scale = float(flame.get("scale"))
+    coefs = np.array([[float(word) for word in xform.get("coefs").split()] for xform in flame.iter("xform")])
+    weights = np.array([float(xform.get("weight")) for xform in flame.iter("xform")])
+    assert all(xform.get("linear") == "1" for xform in flame.iter("xform"))
+    assert len("".join(flame.find("palette").text.split())) == 6 * 256
+    generator = np.random.default_rng(0)
+    x, y = np.zeros(4000), np.zeros(4000)
+    drawn = np.zeros((high, wide), dtype=bool)
+    for step in range(60):
+        xx, yx, xy, yy, ox, oy = coefs[generator.choice(len(coefs), 4000, p=weights / weights.sum())].T
+        x, y = xx * x + xy * y + ox, yx * x + yy * y + oy
+        column, row = (np.floor((value - middle) * scale + side / 2).astype(int)
+                       for value, middle, side in ((x, x0, wide), (y, y0, high)))  # fmt: skip
+        inside = (column >= 0) & (column < wide) & (row >= 0) & (row < high)
+        if step > 20:
+            drawn[row[inside], column[inside]] = True
+    ours = ifs_raster.hits(FERN.double(), whole["window"], 96)
+    assert ifs_metrics.iou(torch.from_numpy(drawn), ours) > 0.8
+    assert ifs_metrics.iou(torch.from_numpy(drawn).flip(0), ours) < 0.5
+
+
+def test_three_lines_of_json_are_drawn(folder):
+    maps = [[[0.5, -0.5, 0.4], [0.5, 0.5, -0.2]], [[-0.5, -0.5, 0.8], [0.5, -0.5, -0.2]]]
+    Path("dragon.json").write_text(json.dumps({"maps": maps}))
+    assert render_ifs.main(["dragon.json", "20", "64", "--quiet"]) == 0
+    ours = ifs_raster.occupancy(torch.tensor(maps, dtype=torch.float64), WINDOW, 64, 20, 0.0, 4)
+    with Image.open("results/dragon/dragon_render_20_64.png") as drawn:
+        assert np.array_equal(np.asarray(drawn), (255 * ours).round().byte().numpy())
+    assert ours.sum() > 40
+
+
+MAP = "[[0.5, 0, 0], [0, 0.5, 0]]"
+XFORM = '<xform weight="1" linear="1" coefs="0.5 0 0 0.5 0 0"/>'
+BAD = [
+    ("ifs", b"", "too few bytes"),
+    ("ifs", b"\x20" + bytes(1 << 17), "more than 65536 bytes"),
+    ("ifs", b"\xe0" + bytes(30), "version 7"),
+    ("ifs", b"\x20" + bytes(30), "checksum"),
+    ("json", b"", "not JSON"),
+    ("json", b"\xff\xfe", "not JSON"),
+    ("json", b"[" * 100_000, "not a fractal"),
+    ("json", b"[]", "must be an object"),
+    ("json", b'{"maps": []}', "0 maps"),
+    ("json", b'{"maps": 3}', "must be a list"),
+    ("json", b'{"maps": [[[1, 0, 0], [0, 1, 0]]]}', "map 1 must shrink"),
+    ("json", b'{"maps": [[[0.5, 0], [0, 0.5]]]}', "must be a list of 3"),
+    ("json", b'{"maps": [[[NaN, 0, 0], [0, 0.5, 0]]]}', "NaN is not a number"),
+    ("json", b'{"maps": [[[1e999, 0, 0], [0, 0.5, 0]]]}', "finite"),
+    ("json", b'{"maps": [[[true, 0, 0], [0, 0.5, 0]]]}', "finite"),
+    ("json", b'{"maps": [[[1' + b"0" * 5000 + b", 0, 0], [0, 0.5, 0]]]}", "finite"),
+    ("json", f'{{"maps": [{",".join([MAP] * 1001)}]}}'.encode(), "must be a list"),
+    ("json", f'{{"maps": [{MAP}], "window": [0, 1, 0, 2]}}'.encode(), "not a square"),
+    ("json", f'{{"maps": [{MAP}], "stroke": -1}}'.encode(), "stroke"),
+    ("json", f'{{"maps": [{MAP}], "version": 2}}'.encode(), "another format or version"),
+    ("flame", b"", "not XML"),
+    ("flame", b"<flame", "not XML"),
+    ("flame", b"<a/>", "no <flame>"),
+    ("flame", b"<flame/>", "0 maps"),
+    ("flame", b"<flame>" + b"<a>" * 100_000, "nested too deeply"),
+    ("flame", b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><flame name="&b;"/>', "document type"),
+    ("flame", b'<flame><xform coefs="1 2 3"/></flame>', "coefs must be 6 finite numbers"),
+    ("flame", b'<flame><xform linear="1" coefs="0.5 0 0 0.5 0 inf"/></flame>', "coefs must be 6 finite numbers"),
+    ("flame", b'<flame><xform spherical="1" coefs="0.5 0 0 0.5 0 0"/></flame>', "variation 'spherical'"),
+    ("flame", f'<flame scale="0">{XFORM}</flame>'.encode(), "makes no sense"),
+    ("flame", f'<flame rotate="30">{XFORM}</flame>'.encode(), "rotated"),
+    ("flame", f"<flame>{XFORM}<finalxform/></flame>".encode(), "finalxform"),
+    ("flame", b'<?xml version="1.0" encoding="nowhere"?><flame/>', "not XML"),
+]
+
+
+@pytest.mark.parametrize(("kind", "data", "message"), BAD)
+def test_a_bad_file_is_refused_in_one_line_and_nothing_is_written(folder, kind, data, message, capsys):
+    Path(f"odd.{kind}").write_bytes(data)
+    before = {path: path.read_bytes() for path in Path().rglob("*")}
+    assert render_ifs.main([f"odd.{kind}", "9", "32", "--quiet"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert message in said.err
+    assert {path: path.read_bytes() for path in Path().rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (compress_ifs.main, ["nowhere"], "there is no nowhere.pt here"),
+        (compress_ifs.main, ["lonely"], "there is no lonely.png here"),
+        (compress_ifs.main, ["blob", "--bytes", "9"], "4 maps need at least"),
+        (compress_ifs.main, ["blob", "--bytes", "0"], "--bytes must be from 1 to"),
+        (compress_ifs.main, ["blob", "--bits", "99"], "--bits must be from 3 to 16"),
+        (compress_ifs.main, ["blob", "--loss", "nan"], "--loss must be from 0 to 1"),
+        (compress_ifs.main, ["blob", "--bits", "4", "--loss", "0.1"], "not allowed with argument"),
+        (compress_ifs.main, ["blob.ifs", "--export", "json"], "there is no blob.ifs here"),
+        (compress_ifs.main, ["blob", "--export", "svg"], "invalid choice"),
+        (render_ifs.main, ["blob.ifs", "9", "32"], "there is no blob.ifs here; compress_ifs.py makes one"),
+        (render_ifs.main, ["folder.json", "9", "32"], "folder.json cannot be read"),
+    ],
+)
+def test_bad_usage_is_one_clear_line_and_loses_nothing(folder, main, arguments, message, capsys):
+    shutil.copy("blob.pt", "lonely.pt")
+    Path("folder.json").mkdir()
+    before = sorted(Path().rglob("*"))
+    try:
+        code = main(arguments)
+    except SystemExit as stop:  # argparse's own way out
+        code = stop.code
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert message in said.err
+    assert sorted(Path().rglob("*")) == before
+
+
+def opened(data: bytes, kind: str, folder: Path) -> bool:
+    """Whether a file of such bytes holds a system, which is drawn; else it must be refused in one line, not crash."""
+    path = folder / f"fuzz.{kind}"
+    path.write_bytes(data)
+    refusal = None
+    try:
+        found = ifs_codec.load(path)
+    except InputError as error:
+        refusal = str(error)
+    if refusal is not None:
+        assert "\n" not in refusal
+        return False
+    assert ifs_raster.occupancy(found["maps"], found["window"], 16, 50, found["stroke"], 1).shape == (16, 16)
+    return True
+
+
+def test_every_flipped_bit_and_every_truncation_of_a_real_file_is_noticed(tmp_path):
+    for data in (coded(KOCH, 27, stroke=0.008), coded(BLOB, 24), coded(CARPET, 64)):
+        assert opened(data, "ifs", tmp_path)
+        for bit in range(8 * len(data)):
+            flipped = bytearray(data)
+            flipped[bit // 8] ^= 1 << bit % 8
+            assert not opened(bytes(flipped), "ifs", tmp_path)
+            with pytest.raises(ValueError, match=r"version|checksum"):
+                ifs_codec.unpack(bytes(flipped))
+        refused = [not opened(data[:length], "ifs", tmp_path) for length in range(len(data))]
+        assert sum(refused) >= len(data) - 1, "a checksum of eight bits lets one in 256 pass"
+
+
+def test_random_bytes_are_drawn_or_refused(tmp_path):
+    generator, drawn = random.Random(5), 0
+    for _ in range(800):
+        body = bytes([0x20 | generator.randrange(32)]) + generator.randbytes(generator.randrange(60))
+        drawn += opened(body + bytes([ifs_codec.checksum(body)]), "ifs", tmp_path)
+        opened(generator.randbytes(generator.randrange(80)), "ifs", tmp_path)
+    assert drawn >= 5, "some with the right checksum are systems"
+
+
+FORMS = {
+    "json": ifs_codec.to_json(system(KOCH), "koch").encode(),
+    "flame": ifs_codec.to_flame(system(KOCH), "koch").encode(),
+}
+
+
+@pytest.mark.parametrize("kind", ["ifs", "json", "flame"])
+@given(data=st.binary(max_size=400))
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_are_drawn_or_refused(tmp_path_factory, kind, data):
+    opened(data, kind, tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.parametrize("kind", ["json", "flame"])
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_export_is_drawn_or_refused(tmp_path_factory, kind, data):
+    text = FORMS[kind]
+    start = data.draw(st.integers(0, len(text)))
+    stop = data.draw(st.integers(start, min(len(text), start + 30)))
+    put = data.draw(st.binary(max_size=5) | st.sampled_from([b"9" * 400, b"1e308", b"-", b"[", b"<", b'"', b"&a;"]))
+    opened(text[:start] + put + text[stop:], kind, tmp_path_factory.getbasetemp())
+
+
+KEYS = st.sampled_from(["maps", "n", "window", "stroke", "size", "weights"])
+LEAVES = st.none() | st.booleans() | st.floats() | st.text(max_size=3)
+
+
+@given(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner), max_leaves=12))
+@settings(max_examples=100, deadline=None)
+def test_any_json_is_drawn_or_refused(tmp_path_factory, value):
+    for document in (value, {"maps": value}, {"maps": [[[0.5, 0, 0], [0, 0.5, 0]]], "window": value, "size": value}):
+        opened(json.dumps(document).encode(), "json", tmp_path_factory.getbasetemp())
