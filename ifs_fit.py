@@ -54,6 +54,7 @@ class Setup:
     size: int = 256  # side of the picture that is fitted, in pixels
     steps: int = 500  # steps of the optimiser, all stages together
     starts: int = 32  # systems that start, as one batch
+    rounds: int = 3  # how often the best systems are bred
     jitter: float = 0.05  # spread of the starts around initial maps that are given
     stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
     rate: float = 0.03  # learning rate at the start
@@ -119,16 +120,18 @@ def stages(setup: Setup) -> list[Stage]:
     """
     few = min(4, setup.starts)
     plan, done = [], 0.0
-    for scale, systems, copies, share, rates, blurs, solidity, levels, grown in (
-        (4, setup.starts, 1, 0.25, (1.0, 0.3), (1.0, 0.4), 1, 4, False),
-        *[(4, few, setup.starts // few, 0.10, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * 3,
-        (2, few, 1, 0.16, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
-        (1, min(2, setup.starts), 1, 0.14, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
-        (1, min(2, setup.starts), 1, 0.15, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
-    ):
+    table = (
+        (4, setup.starts, 1, 130, (1.0, 0.3), (1.0, 0.4), 1, 4, False),
+        *[(4, few, setup.starts // few, 50, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * setup.rounds,
+        (2, few, 1, 80, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
+        (1, min(2, setup.starts), 1, 70, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
+        (1, min(2, setup.starts), 1, 70, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
+    )
+    whole = sum(row[3] for row in table)
+    for scale, systems, copies, share, rates, blurs, solidity, levels, grown in table:
         size = max(setup.size // scale, min(setup.size, 32))
         points = setup.points * (size / setup.size) ** 2 * (1.5 if scale == 1 else 1)
-        before, done = round(setup.steps * done), done + share
+        before, done = round(setup.steps * done), done + share / whole
         plan.append(
             Stage(
                 size=size,
@@ -359,7 +362,7 @@ def descend(objective: Objective, run: dict) -> Tensor:
             first.lerp_(gradient, 0.1)
             second.lerp_(gradient.square(), 0.01)
             update = first / (1 - 0.9**k) / ((second / (1 - 0.99**k)).sqrt() + 1e-8)
-            run[name] = run[name].detach() - (rate if name == "maps" else 0.1 * rate) * update
+            run[name] = run[name].detach() - (rate if name == "maps" else 0.2 * rate) * update
         run["maps"] = contract(run["maps"], setup.bound)
         if run["stroke"] is not None:
             run["stroke"] = run["stroke"].clamp(min=0)

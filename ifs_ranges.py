@@ -16,6 +16,7 @@ RANGES = {  # least and most; whole numbers where they are
     "size": (8, 4096),
     "steps": (10, 1_000_000),
     "starts": (1, 100_000),
+    "rounds": (0, 1000),
     "jitter": (0.0, 1.0),
     "stroke": (0.0, 1.0),
     "rate": (1e-6, 1.0),
