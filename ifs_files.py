@@ -403,8 +403,8 @@ def _one_line(words: object) -> str:
 def check_archive(path: Path) -> None:
     """Raise InputError for a checkpoint that train_ifs.py cannot have written, without unpacking it or loading torch.
 
-    Such a file is a zip archive that unpacks to no more than its own size, and its pickle names no types but those of
-    tensors.
+    Such a file is a zip archive without compression that unpacks to no more than its own size, and its pickle names no
+    types but those of tensors.
     """
     foreign = InputError(f"{path} is not a checkpoint of train_ifs.py, or it is damaged; make it again")
     try:
@@ -413,7 +413,8 @@ def check_archive(path: Path) -> None:
                 raise foreign
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
-            if sum(record.file_size for record in records) > path.stat().st_size:
+            stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+            if not stored or sum(record.file_size for record in records) > path.stat().st_size:
                 raise foreign
             (pickled,) = (record for record in records if record.filename.endswith("data.pkl"))
             for code, argument, _ in pickletools.genops(archive.read(pickled)):
