@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import compression
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,6 @@ from PIL import Image
 from systems import CARPET, CORNER_GASKET, FERN, KOCH
 
 import compress_ifs
-import compression
 import ifs_codec
 import ifs_metrics
 import ifs_raster
@@ -366,6 +366,7 @@ BAD = [
     ("flame", b'<flame><xform linear="1" coefs="0.5 0 0 0.5 0 inf"/></flame>', "coefs must be 6 finite numbers"),
     ("flame", b'<flame><xform spherical="1" coefs="0.5 0 0 0.5 0 0"/></flame>', "variation 'spherical'"),
     ("flame", f'<flame scale="0">{XFORM}</flame>'.encode(), "makes no sense"),
+    ("flame", f'<flame scale="5e-324" zoom="-64">{XFORM}</flame>'.encode(), "division by zero"),
     ("flame", f'<flame rotate="30">{XFORM}</flame>'.encode(), "rotated"),
     ("flame", f"<flame>{XFORM}<finalxform/></flame>".encode(), "finalxform"),
     ("flame", b'<?xml version="1.0" encoding="nowhere"?><flame/>', "not XML"),
