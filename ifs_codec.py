@@ -684,7 +684,7 @@ def load(path: Path) -> dict:
             raise ValueError(f"it has more than {MAX_BYTES[path.suffix]} bytes")
         system = read(data)
         _check(system)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise InputError(f"{path} is not a fractal that can be drawn: {' '.join(str(error).split())}") from error
     return system
 

@@ -289,7 +289,7 @@ def plot(points: list[dict], path: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("folder", type=Path)
-    parse.add_argument("--maps", type=int, nargs="+", default=[8, 12, 20], metavar="N")
+    parse.add_argument("--maps", type=int, nargs="+", default=[8, 16, 24], metavar="N")
     parse.add_argument("--bytes", type=int, nargs="+", default=[32, 48, 64, 96, 128], metavar="N")
     parse.add_argument("--effort", type=int, default=150, metavar="K", help="attractors judged in each refit")
     parse.add_argument("--out", type=Path)

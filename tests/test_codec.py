@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import compression
 import numpy as np
 import pytest
 import torch
@@ -365,6 +366,7 @@ BAD = [
     ("flame", b'<flame><xform linear="1" coefs="0.5 0 0 0.5 0 inf"/></flame>', "coefs must be 6 finite numbers"),
     ("flame", b'<flame><xform spherical="1" coefs="0.5 0 0 0.5 0 0"/></flame>', "variation 'spherical'"),
     ("flame", f'<flame scale="0">{XFORM}</flame>'.encode(), "makes no sense"),
+    ("flame", f'<flame scale="5e-324" zoom="-64">{XFORM}</flame>'.encode(), "division by zero"),
     ("flame", f'<flame rotate="30">{XFORM}</flame>'.encode(), "rotated"),
     ("flame", f"<flame>{XFORM}<finalxform/></flame>".encode(), "finalxform"),
     ("flame", b'<?xml version="1.0" encoding="nowhere"?><flame/>', "not XML"),
@@ -486,3 +488,30 @@ LEAVES = st.none() | st.booleans() | st.floats() | st.text(max_size=3)
 def test_any_json_is_drawn_or_refused(tmp_path_factory, value):
     for document in (value, {"maps": value}, {"maps": [[[0.5, 0, 0], [0, 0.5, 0]]], "window": value, "size": value}):
         opened(json.dumps(document).encode(), "json", tmp_path_factory.getbasetemp())
+
+
+# --- The benchmark's rivals ---
+
+
+def test_a_polygon_has_four_corners_in_eight_bytes_and_may_have_a_hole():
+    pixels = np.zeros((256, 256), dtype=bool)
+    pixels[40:200, 60:220] = True
+    ((size, drawn),) = compression.polygon(pixels, 8)
+    assert size == 8
+    assert compression.overlap(drawn, pixels) > 0.98
+    pixels[80:120, 100:140] = False
+    ((size, drawn),) = compression.polygon(pixels, 17)
+    assert size == 17
+    assert not drawn[100, 120]
+    assert compression.overlap(drawn, pixels) > 0.97
+
+
+@pytest.mark.parametrize("method", ["bitmap", "webp"])
+def test_rivals_keep_to_their_bytes_and_gain_from_more(method):
+    row, column = np.mgrid[:256, :256]
+    disc = np.hypot(row - 100, column - 140) < 80
+    settings_ = list(getattr(compression, method)(disc, 120))
+    assert settings_
+    assert all(size <= 120 for size, _ in settings_)
+    few, many = (compression.best_rival(method, disc, most) for most in (40, 120))
+    assert 0.5 < few < many < 1
