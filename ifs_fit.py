@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,7 @@ from ifs_model import (
 from ifs_ranges import MAX_MAPS, MAX_POINTS, MAX_SINGULAR, check_field
 
 REFRESH = 10  # steps between two choices of the words
+GREY_BLUR = 0.4  # sigma, in pixels, of the splat that draws a grey picture in the end
 GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
 THIN = 2.5  # half thickness in pixels up to which a picture counts as drawn with a pen
 
@@ -57,6 +59,7 @@ class Setup:
     rounds: int = 3  # how often the best systems are bred
     jitter: float = 0.05  # spread of the starts around initial maps that are given
     stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
+    grey: bool | None = None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
     rate: float = 0.03  # learning rate at the start
     blur: float = 2.0  # sigma of the splat at the start, in pixels of the first, coarse picture
     pull: float = 0.1  # how strongly stray points are pulled towards the target
@@ -119,18 +122,26 @@ def stages(setup: Setup) -> list[Stage]:
     so that pinholes show.
     """
     few = min(4, setup.starts)
-    plan, done = [], 0.0
-    table = (
-        (4, setup.starts, 1, 130, (1.0, 0.3), (1.0, 0.4), 1, 4, False),
-        *[(4, few, setup.starts // few, 50, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * setup.rounds,
-        (2, few, 1, 80, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
-        (1, min(2, setup.starts), 1, 70, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
-        (1, min(2, setup.starts), 1, 70, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
-    )
-    whole = sum(row[3] for row in table)
+    if setup.grey:
+        table = (
+            (4, setup.starts, 1, 120, (2.0, 0.6), (0.75, 0.25), 1, 2, False),
+            *[(4, few, setup.starts // few, 60, (1.4, 0.4), (0.45, 0.25), 1, 2, False)] * setup.rounds,
+            (1, few, 1, 150, (0.8, 0.02), (0.25, GREY_BLUR / 2), 1, 0, False),
+        )
+    else:
+        table = (
+            (4, setup.starts, 1, 130, (1.0, 0.3), (1.0, 0.4), 1, 4, False),
+            *[(4, few, setup.starts // few, 50, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * setup.rounds,
+            (2, few, 1, 80, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
+            (1, min(2, setup.starts), 1, 70, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
+            (1, min(2, setup.starts), 1, 70, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
+        )
+    plan, done, whole = [], 0.0, sum(row[3] for row in table)
     for scale, systems, copies, share, rates, blurs, solidity, levels, grown in table:
         size = max(setup.size // scale, min(setup.size, 32))
         points = setup.points * (size / setup.size) ** 2 * (1.5 if scale == 1 else 1)
+        if setup.grey:
+            points = min(points, (5 if scale == 1 else 2.5) * size**2)
         before, done = round(setup.steps * done), done + share / whole
         plan.append(
             Stage(
@@ -372,28 +383,63 @@ def descend(objective: Objective, run: dict) -> Tensor:
 # --- The search ---
 
 
+class Verdict(NamedTuple):
+    """What a system is worth."""
+
+    iou: float  # of its picture with the target
+    stroke: float  # with which it was drawn, in world units
+    picture: Tensor  # (S, S) coverage
+    score: float  # the greater, the better: the IoU, or for a grey target minus the mean squared error
+
+
 def judge(
-    maps: Tensor, target: Tensor, stroke: float = 0.0, search_stroke: bool = False, supersample: int = 3
-) -> tuple[float, float, Tensor]:
-    """IoU of the converged attractor with the target (S, S), the stroke it was drawn with, and its coverage (S, S).
+    maps: Tensor,
+    target: Tensor,
+    stroke: float = 0.0,
+    search_stroke: bool = False,
+    supersample: int = 3,
+    grey: bool | None = False,
+) -> Verdict:
+    """Compare the converged attractor of maps (n, 2, 3) with the target (S, S).
 
     With `search_stroke`, the stroke is the one of all radii up to a sixteenth of the picture that gives the best IoU;
-    it must beat no stroke at all by 0.002.
+    it must beat no stroke at all by 0.002. A `grey` target is compared with the soft picture of the measure instead.
     """
     if maps.device.type == "mps":  # which has no float64
         maps, target = maps.cpu(), target.cpu()
+    if grey:
+        picture = soft_picture(maps.detach().to(target.dtype), target)
+        return Verdict(ifs_metrics.iou(picture, target), 0.0, picture, -ifs_metrics.mse(picture, target))
     maps, size = maps.detach().double(), len(target)
     if search_stroke:
         near = ifs_raster.distance(maps, WINDOW, size * 3, margin=0.125)[1::3, 1::3]
         radius = best_radius(near, ifs_metrics.on(target), finest=2 / size)
         nearby = [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)] if radius > 0 else []
         bare, *drawn = (judge(maps, target, radius) for radius in (0.0, *nearby))
-        best = max(drawn, key=lambda found: found[0], default=bare)
-        return best if best[0] > bare[0] + 0.002 else bare
+        best = max(drawn, key=lambda found: found.iou, default=bare)
+        return best if best.iou > bare.iou + 0.002 else bare
     picture = ifs_raster.occupancy(
         maps, WINDOW, size, stroke=stroke, supersample=2 * supersample if stroke > 0 else supersample
     )
-    return ifs_metrics.iou(picture, target), stroke, picture
+    iou = ifs_metrics.iou(picture, target)
+    return Verdict(iou, stroke, picture, iou)
+
+
+def soft_picture(maps: Tensor, target: Tensor) -> Tensor:
+    """Coverage (S, S) of the measure of maps (n, 2, 3), with the alpha for which it is most like the target (S, S).
+
+    About 16 points a pixel stand for the converged measure; they are blurred by GREY_BLUR pixels.
+    """
+    size = len(target)
+    weights = area_weights(maps)[None]
+    words = words_by_weight(weights, 4 * size)
+    to = torch.tensor(frame(WINDOW, size), dtype=target.dtype, device=target.device)
+    density, _ = splat_words(maps[None], weights, (words, words), to, size)
+    spread = blur_matrix(size, GREY_BLUR, density)
+    density = spread @ density @ spread * target.sum()
+    trials = torch.logspace(-1, 2, 91, dtype=target.dtype, device=target.device)
+    errors = torch.stack([(coverage(density[0], alpha) - target).square().mean() for alpha in trials])
+    return coverage(density[0], trials[errors.argmin()])
 
 
 def best_radius(near: Tensor, wanted: Tensor, finest: float) -> float:
@@ -406,13 +452,13 @@ def best_radius(near: Tensor, wanted: Tensor, finest: float) -> float:
     scores = hits / (int(wanted.sum()) + torch.arange(1, len(hits) + 1, device=hits.device) - hits)
     last = torch.cat([radii[1:] > radii[:-1], radii.new_ones(1) > 0])  # the last pixel of each radius
     radius = float(radii[(scores * last * (radii <= 0.125)).argmax()])
-    return radius if radius >= finest / 4 else 0.0
+    return radius if finest / 4 <= radius <= 0.125 else 0.0
 
 
 def begin(target: Tensor, setup: Setup, device: torch.device | str) -> dict:
     """The run that `fit` starts from: everything that its loop changes, in plain types and tensors."""
     maps = initial_systems(target, setup).to(device)
-    radius = pen_radius(target) if setup.stroke is None else setup.stroke
+    radius = 0.0 if setup.grey else pen_radius(target) if setup.stroke is None else setup.stroke
     stroke = torch.full(maps.shape[:1], radius, device=device) if radius > 0 else None
     return {
         "stage": 0,
@@ -425,7 +471,8 @@ def begin(target: Tensor, setup: Setup, device: torch.device | str) -> dict:
         "path_steps": [],
         "path_maps": [],
         "path_stroke": [],
-        "best_iou": -1.0,
+        "best_score": -math.inf,
+        "best_iou": 0.0,
         "best_maps": maps[0],
         "best_stroke": radius,
     }
@@ -460,7 +507,7 @@ def fit(
             objective.refresh(run["maps"], run["stroke"], stage.blurs[0])
             with torch.no_grad():
                 loss = objective(run["maps"], run["stroke"], stage.blurs[0])
-            yield _report(run, target, stage.size, steps, loss)
+            yield _report(run, target, stage, setup, steps, loss)
         for k in range(run["stage_step"], stage.steps):
             loss = descend(objective, run)
             run["step"] += 1
@@ -468,8 +515,7 @@ def fit(
             if run["stage_step"] == stage.steps:
                 run.update(stage=run["stage"] + 1, stage_step=0, **_still(run["maps"], run["stroke"]))
             if run["stage_step"] % every == 0:
-                search_stroke = run["stage"] == len(plan) and setup.stroke != 0
-                yield _report(run, target, stage.size, steps, loss, stage is plan[-1], search_stroke)
+                yield _report(run, target, stage, setup, steps, loss, stage is plan[-1], run["stage"] == len(plan))
 
 
 def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
@@ -477,10 +523,13 @@ def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
 
     They are judged at twice the size of the next stage, because a coarse picture flatters.
     """
-    size = min(2 * stage.size, len(target))
+    size = min(stage.size if setup.grey else 2 * stage.size, len(target))
     finer = F.adaptive_avg_pool2d(target[None, None], size)[0, 0]
     strokes = [0.0] * len(run["maps"]) if run["stroke"] is None else run["stroke"].tolist()
-    scores = [judge(maps, finer, stroke, supersample=2)[0] for maps, stroke in zip(run["maps"], strokes, strict=True)]
+    scores = [
+        judge(maps, finer, stroke, supersample=2, grey=setup.grey).score
+        for maps, stroke in zip(run["maps"], strokes, strict=True)
+    ]
     best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.systems]
     kept = best.repeat_interleave(stage.copies)
     run["path_maps"] = [maps[kept] for maps in run["path_maps"]]
@@ -497,28 +546,38 @@ def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
 
 
 def _report(
-    run: dict, target: Tensor, size: int, steps: int, loss: Tensor, final: bool = False, search_stroke: bool = False
+    run: dict,
+    target: Tensor,
+    stage: Stage,
+    setup: Setup,
+    steps: int,
+    loss: Tensor,
+    final: bool = False,
+    end: bool = False,
 ) -> State:
-    """Judge the leader, remember the best, and record the path of every system."""
+    """Judge the leader, in the final stage more than one, at its end with any stroke; remember the best."""
     systems = len(run["maps"])
     stroke = torch.zeros(systems) if run["stroke"] is None else run["stroke"].detach().cpu()
     run["path_steps"].append(run["step"])
     run["path_maps"].append(run["maps"].detach().cpu())
     run["path_stroke"].append(stroke.clone())
     order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
-    judged = {k: judge(run["maps"][k], target, float(stroke[k]), search_stroke) for k in order[: 2 if final else 1]}
-    leader = max(judged, key=lambda k: judged[k][0])
-    iou, radius, picture = judged[leader]
+    judged = {
+        k: judge(run["maps"][k], target, float(stroke[k]), end and setup.stroke != 0, grey=setup.grey)
+        for k in order[: stage.systems if final else 1]
+    }
+    leader = max(judged, key=lambda k: judged[k].score)
+    iou, radius, picture, score = judged[leader]
     maps = run["maps"][leader].detach()
     run["path_stroke"][-1][leader] = radius
-    if iou > run["best_iou"]:
-        run.update(best_iou=iou, best_maps=maps, best_stroke=radius)
-    run["trace"].append({"step": run["step"], "size": size, "loss": float(loss[leader]), "iou": iou})
+    if score > run["best_score"]:
+        run.update(best_score=score, best_iou=iou, best_maps=maps, best_stroke=radius)
+    run["trace"].append({"step": run["step"], "size": stage.size, "loss": float(loss[leader]), "iou": iou})
     path = zip(run["path_steps"], run["path_maps"], run["path_stroke"], strict=True)
     return State(
         step=run["step"],
         steps=steps,
-        size=size,
+        size=stage.size,
         loss=float(loss[leader]),
         iou=iou,
         maps=maps.double().cpu(),
@@ -556,7 +615,7 @@ def check_resume(resume: object, setup: Setup) -> None:
     Types and shapes are looked at first, so that nothing is computed of what claims to be too large.
     """
     names = {"stage", "stage_step", "step", "maps", "stroke", "adam_step", "first", "second", "trace"}
-    names |= {"path_steps", "path_maps", "path_stroke", "best_iou", "best_maps", "best_stroke"}
+    names |= {"path_steps", "path_maps", "path_stroke", "best_score", "best_iou", "best_maps", "best_stroke"}
     if not isinstance(resume, dict) or resume.keys() != names:
         raise ValueError("its fields are not those of a run")
     if not all(isinstance(resume[name], dict) and resume[name].keys() == {"maps", "stroke"} for name in MOMENTS):
@@ -572,7 +631,7 @@ def check_resume(resume: object, setup: Setup) -> None:
     whole("stage_step", ends[resume["stage"]])
     whole("step", 10**9)
     whole("adam_step", 10**9)
-    for name, low in (("best_iou", -1), ("best_stroke", 0)):
+    for name, low in (("best_score", -1), ("best_iou", 0), ("best_stroke", 0)):
         if type(resume[name]) not in (int, float) or not low <= resume[name] <= 1:
             raise ValueError(f"{name} is no number from {low} to 1")
     history = [resume[name] for name in ("trace", "path_steps", "path_maps", "path_stroke")]

@@ -19,6 +19,7 @@ RANGES = {  # least and most; whole numbers where they are
     "rounds": (0, 1000),
     "jitter": (0.0, 1.0),
     "stroke": (0.0, 1.0),
+    "grey": (False, True),
     "rate": (1e-6, 1.0),
     "blur": (0.3, 64.0),
     "pull": (0.0, 100.0),
@@ -26,14 +27,18 @@ RANGES = {  # least and most; whole numbers where they are
     "bound": (0.1, 0.99),
     "seed": (0, 2**63 - 1),
 }
-MAY_BE_NONE = ("depth", "stroke")
+MAY_BE_NONE = ("depth", "stroke", "grey")
 
 
-def check_field(field: str, value: object, label: str = "") -> int | float | None:
-    """The value of a field as a plain number. Raises ValueError, naming the range and the field, if it is none."""
+def check_field(field: str, value: object, label: str = "") -> int | float | bool | None:
+    """The value of a field, in plain types. Raises ValueError, naming the range and the field, if it is none."""
     if value is None and field in MAY_BE_NONE:
         return None
     low, high = RANGES[field]
+    if isinstance(high, bool):
+        if isinstance(value, bool):
+            return value
+        raise ValueError(f"{label or f'Setup.{field}'} must be True or False, not {_short(value)}")
     kind = int if isinstance(high, int) else (int, float)
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
         noun = "a whole number" if kind is int else "a number"

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,6 +118,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
 
         device = ifs_files.pick_device(arguments.device)
         setup, setup_file = ifs_files.load_setup(name, overrides)
+        if setup.grey is None:
+            setup = replace(setup, grey=ifs_files.is_grey(picture))
         target = ifs_files.as_target(picture, source, setup.size)
         del picture  # it may be large
         resume = ifs_files.load_resume(checkpoint, name, setup, target) if arguments.resume else None
@@ -156,13 +159,14 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
 
         if stop.code:
             print("stopping: writing what there is; Ctrl-C again stops at once", file=sys.stderr)
-        best = write_results(folder, name, target, state, frames)
+        best = write_results(folder, name, target, state, frames, setup.grey)
         ifs_files.save_checkpoint(checkpoint, name, setup, state, target)
 
     hd95 = ifs_metrics.hd95(best, target)
+    fidelity = f"IoU {state.best_iou:.4f}" + (f", MSE {ifs_metrics.mse(best, target):.5f}" if setup.grey else "")
     numbers = 6 * setup.n + (state.best_stroke > 0)
     print(
-        f"{name}: IoU {state.best_iou:.4f}, HD95 {hd95:.2f} px, {setup.n} maps, {numbers} numbers, "
+        f"{name}: {fidelity}, HD95 {hd95:.2f} px, {setup.n} maps, {numbers} numbers, "
         f"{time.perf_counter() - began:.1f} s -> {checkpoint}, {folder}/"
     )
     if fault:
@@ -172,15 +176,15 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     return stop.code
 
 
-def write_results(folder: Path, name: str, target: "Tensor", state: "State", frames: dict) -> "Tensor":
+def write_results(folder: Path, name: str, target: "Tensor", state: "State", frames: dict, grey: bool) -> "Tensor":
     """Write the pictures, film, trace and plot of a fit; the coverage of its best system. `frames` are those drawn."""
     from ifs_fit import judge
 
     # The leader may have been another system then: show the winner's own path.
     for step, maps, stroke in state.path:
         if step not in frames or not frames[step][0].equal(maps):
-            frames[step] = maps, draw_frame(folder, target, step, judge(maps, target, stroke)[2])
-    best = judge(state.best_maps, target, state.best_stroke)[2]
+            frames[step] = maps, draw_frame(folder, target, step, judge(maps, target, stroke, grey=grey).picture)
+    best = judge(state.best_maps, target, state.best_stroke, grey=grey).picture
     ends = ifs_files.difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")
     ifs_files.save_picture(folder / f"{name}_difference.png", ends)
     ifs_files.save_film(folder / f"{name}.gif", [*(frames[step][1] for step, _, _ in state.path), ends])

@@ -11,6 +11,7 @@ import csv
 import statistics
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,13 @@ LOWER_IS_BETTER = ("chamfer", "hd95", "mse", "seconds")
 
 def fit_picture(path: Path, setup: Setup) -> tuple[dict, Image.Image]:
     """The row of one picture, and its strip of the sheet."""
-    target = ifs_files.load_target(path, setup.size)
+    source = ifs_files.read_picture(path)
+    setup = replace(setup, grey=ifs_files.is_grey(source))
+    target = ifs_files.as_target(source, path, setup.size)
     began = time.perf_counter()
     *_, state = fit(target, setup, ifs_files.pick_device(None), every=20)
     seconds = time.perf_counter() - began
-    picture = judge(state.best_maps, target, state.best_stroke)[2]
+    picture = judge(state.best_maps, target, state.best_stroke, grey=setup.grey).picture
     row = {
         "name": path.stem,
         "iou": ifs_metrics.iou(picture, target),
