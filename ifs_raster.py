@@ -21,7 +21,7 @@ Progress = Callable[[int], object]  # is told how many points were drawn just no
 GROWN_CELLS = 1 << 27  # the largest grid that is grown directly
 CLOUD_SIDE = 1024  # cells along the longer side of the cloud that words draw where that grid would be too large
 SLOW = 0.9  # a contraction whose words take too many letters to become small
-CHUNK = 1 << 20  # points mapped at once
+CHUNK = 1 << 16  # points mapped at once: what the caches hold
 
 
 def bounds(maps: Tensor, directions: int = 64) -> Window:
@@ -55,42 +55,60 @@ def bounds(maps: Tensor, directions: int = 64) -> Window:
     return -float(support[2 * quarter]), float(support[0]), -float(support[3 * quarter]), float(support[quarter])
 
 
+class Cells:
+    """A grid of cells over a box, each of which is taken by the first point that falls into it.
+
+    Points are (2, P) in units of cells, counted from a corner that lies one cell outside of the box, so that rounding
+    cannot push a point over the edge. Points further out share the cells of the border.
+    """
+
+    def __init__(self, box: Window, cell: float, device: torch.device):
+        self.columns, self.rows = (math.ceil((box[k + 1] - box[k]) / cell - 1e-9) + 3 for k in (0, 2))
+        options = {"dtype": torch.float64, "device": device}
+        self.there = torch.tensor([[1 / cell, 0, 1 - box[0] / cell], [0, 1 / cell, 1 - box[2] / cell]], **options)
+        self.back = torch.tensor([[cell, 0, box[0] - cell], [0, cell, box[2] - cell]], **options)
+        self.free = torch.ones(self.rows * self.columns, dtype=torch.bool, device=device)
+        self.owner = torch.full_like(self.free, torch.iinfo(torch.int32).max, dtype=torch.int32)
+
+    def claim(self, points: Tensor) -> Tensor:
+        """Those of the points (2, P) that are the first ones in a cell that was free until now."""
+        across, up = points[0].clamp(0, self.columns - 1), points[1].clamp(0, self.rows - 1)
+        index = across.add_(up.floor_(), alpha=self.columns).int()
+        fresh = self.free.index_select(0, index).nonzero().squeeze(1)
+        index = index.index_select(0, fresh).long()
+        order = torch.arange(len(fresh), dtype=torch.int32, device=fresh.device)
+        self.owner.scatter_reduce_(0, index, order, "amin")
+        self.free.index_fill_(0, index, False)
+        return points.index_select(1, fresh[self.owner.index_select(0, index) == order])
+
+
+def images(maps: Tensor, points: Tensor) -> Tensor:
+    """The images (2, n P) of points (2, P) under maps (n, 2, 3), by one product of small matrices."""
+    rows = maps.transpose(0, 1).flatten(0, 1)
+    return torch.addmm(rows[:, 2:], rows[:, :2], points).view(2, -1)
+
+
 def grow(maps: Tensor, box: Window, cell: float, recursion: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield (level, points (P, 2)) of the attractor, at most one point for each cell of a grid over `box`.
+    """Yield (level, points (2, P)) of the attractor, at most one point for each cell of a grid over `box`.
 
     Level 0 holds the fixed points of the maps; level k their new images under words of k letters. Ends after level
-    `recursion`, or when a level brings nothing new. Points outside the box share its border cells.
+    `recursion`, or when a level brings nothing new.
     """
-    columns = math.ceil((box[1] - box[0]) / cell - 1e-9) + 1
-    rows = math.ceil((box[3] - box[2]) / cell - 1e-9) + 1
-    free = torch.iinfo(torch.int32).max
-    owner = torch.full((rows * columns,), free, dtype=torch.int32, device=maps.device)
-    corner, last = maps.new_tensor([box[0], box[2]]), maps.new_tensor([columns - 1, rows - 1])
-    zero = torch.zeros_like(last)
-
-    def claim(points: Tensor) -> Tensor:
-        """Those of `points` that are the first ones in a cell that was free until now."""
-        place = points - corner if cell == 1 else (points - corner) / cell
-        column, row = place.clamp_(zero, last).long().unbind(-1)
-        index = torch.add(column, row, alpha=columns)
-        fresh = (owner.index_select(0, index) == free).nonzero().squeeze(1)
-        points, index = points.index_select(0, fresh), index.index_select(0, fresh)
-        order = torch.arange(len(index), dtype=torch.int32, device=maps.device)
-        owner.scatter_reduce_(0, index, order, "amin")
-        return points.index_select(0, (owner.index_select(0, index) == order).nonzero().squeeze(1))
-
-    points = claim(fixed_points(maps))
-    yield 0, points
-    for level in range(1, recursion + 1):
-        chunks = points.split(max(1, CHUNK // len(maps)))
-        points = torch.cat([claim(apply(maps, chunk).flatten(0, 1)) for chunk in chunks])
-        if not len(points):
+    cells = Cells(box, cell, maps.device)
+    letters = compose(compose(cells.there, maps), cells.back)
+    points = cells.claim(fixed_points(letters).T.contiguous())
+    for level in range(recursion + 1):
+        yield level, images(cells.back[None], points)
+        if level == recursion:
             return
-        yield level, points
+        chunks = points.split(max(1, CHUNK // len(maps)), dim=1)
+        points = torch.cat([cells.claim(images(letters, chunk)) for chunk in chunks], dim=1)
+        if not points.shape[1]:
+            return
 
 
 def attractor(maps: Tensor, window: Window, side: int, recursion: int) -> Iterator[Tensor]:
-    """Yield points (P, 2), in pixel coordinates, of the attractor after `recursion` levels, seen in a window.
+    """Yield points (2, P), in pixel coordinates, of the attractor after `recursion` levels, seen in a window.
 
     The picture is grown directly, unless its pixels are too small for that (a large `side`, a zoom). Then a coarser
     cloud is grown, and words draw it. Points outside the window may be among those yielded.
@@ -103,12 +121,12 @@ def attractor(maps: Tensor, window: Window, side: int, recursion: int) -> Iterat
         return
     coarse = max(box[1] - box[0], box[3] - box[2]) / CLOUD_SIDE
     levels, clouds = zip(*grow(maps, box, coarse, recursion), strict=True)
-    ends = torch.tensor([len(cloud) for cloud in clouds]).cumsum(0).tolist()
-    cloud = torch.cat(clouds)
+    ends = torch.tensor([cloud.shape[1] for cloud in clouds]).cumsum(0).tolist()
+    cloud = torch.cat(clouds, dim=1)
     for length, words, _ in _follow(maps, box, side, 0.5 / coarse, recursion):
-        points = cloud[: ends[min(recursion - length, levels[-1])]]
-        for batch in words.split(max(1, 4 * CHUNK // len(points))):
-            yield apply(batch, points).flatten(0, 1)
+        points = cloud[:, : ends[min(recursion - length, levels[-1])]]
+        for batch in words.split(max(1, 4 * CHUNK // points.shape[1])):
+            yield images(batch, points)
 
 
 def in_pixels(maps: Tensor, window: Window, side: int) -> Tensor:
@@ -158,11 +176,10 @@ def _follow(maps: Tensor, box: Window, side: int, limit: float, recursion: int) 
 
 
 def pixel_index(points: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Which points (P, 2) fall into a picture of side × side pixels, (P,) booleans, and the flat pixels of those."""
-    pixels = (points + 0.5).floor()
-    inside = ((pixels >= 0) & (pixels < side)).all(-1)
-    column, row = pixels[inside].long().unbind(-1)
-    return inside, row * side + column
+    """Which points (2, P) fall into a picture of side × side pixels, (P,) booleans, and the flat pixels of those."""
+    column, row = (points + 0.5).floor_()
+    inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
+    return inside, column.add_(row, alpha=side)[inside].long()
 
 
 def occupancy(
@@ -215,8 +232,8 @@ def hits(maps: Tensor, window: Window, side: int, recursion: int = 1000, progres
     """Which of side × side pixels hold a point of the attractor after `recursion` levels: (side, side), boolean."""
     taken = torch.zeros(side * side, dtype=torch.bool, device=maps.device)
     for points in attractor(maps, window, side, recursion):
-        taken[pixel_index(points, side)[1]] = True
-        progress(len(points))
+        taken.index_fill_(0, pixel_index(points, side)[1], True)
+        progress(points.shape[1])
     return taken.reshape(side, side)
 
 
@@ -261,36 +278,35 @@ def density(maps: Tensor, window: Window, size: int, recursion: int = 1000, prog
     for length, words, shares in whole if direct else _follow(maps, box, size, 1 / cell, recursion):
         points, weights = clouds[min(recursion - length, len(clouds) - 1)]
         for word, share in zip(words, shares, strict=True):
-            inside, index = pixel_index(apply(word, points), size)
+            inside, index = pixel_index(images(word[None], points), size)
             picture.index_add_(0, index, share * weights[inside])
-            progress(len(points))
+            progress(len(weights))
     return picture.reshape(size, size)
 
 
 def _particles(maps: Tensor, box: Window, cell: float, recursion: int) -> list[tuple[Tensor, Tensor]]:
-    """The measure after 0, 1, 2 … levels, as points (P, 2) and weights (P,), until it no longer moves by a cell."""
+    """The measure after 0, 1, 2 … levels, as points (2, P) and weights (P,), until it no longer moves by a cell."""
     columns, rows = (math.ceil((box[k + 1] - box[k]) / cell - 1e-9) + 1 for k in (0, 2))
-    corner = torch.tensor([box[0], box[2]], dtype=torch.float64, device=maps.device)
-    last = torch.tensor([columns - 1, rows - 1], dtype=torch.float64, device=maps.device)
     chances = area_weights(maps)
     shrink = float((chances * singular_values(maps)[:, 0]).sum())
-    points, weights = centroid(maps, chances)[None], maps.new_ones(1)
+    points, weights = centroid(maps, chances)[:, None], maps.new_ones(1)
     levels, distance = [(points, weights)], max(box[1] - box[0], box[3] - box[2])
     for _ in range(recursion):
         if distance < cell / 4:
             break
-        mass = maps.new_zeros(rows * columns)
-        moment = maps.new_zeros(2, rows * columns)
+        sums = maps.new_zeros(3, rows * columns)  # mass, and mass times place
         size = max(1, CHUNK // len(maps))
-        for part, share in zip(points.split(size), weights.split(size), strict=True):
-            moved, share = apply(maps, part).flatten(0, 1), (chances[:, None] * share).flatten()
-            column, row = ((moved - corner) / cell).clamp(min=0).minimum(last).long().unbind(-1)
-            index = row * columns + column
-            mass.index_add_(0, index, share)
-            moment.index_add_(1, index, (moved * share[:, None]).T)
-        taken = mass.nonzero().squeeze(1)
-        weights = mass[taken]
-        points = (moment[:, taken] / weights).T
+        for part, share in zip(points.split(size, dim=1), weights.split(size), strict=True):
+            moved, share = images(maps, part), (chances[:, None] * share).flatten()
+            column, row = (
+                (moved[k] - box[2 * k]).div_(cell).clamp_(0, most - 1) for k, most in enumerate((columns, rows))
+            )
+            index = column.add_(row.floor_(), alpha=columns).long()
+            for total, value in zip(sums, (share, *(moved * share)), strict=True):
+                total.index_add_(0, index, value)
+        taken = sums[0].nonzero().squeeze(1)
+        weights, *moments = sums.index_select(1, taken)
+        points = torch.stack(moments) / weights
         levels.append((points, weights))
         distance *= shrink
     return levels

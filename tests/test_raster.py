@@ -83,7 +83,7 @@ def test_recursion_counts_levels():
 
 def test_deep_recursion_costs_what_the_converged_picture_costs():
     points = {
-        recursion: sum(len(part) for part in raster.attractor(CARPET.double(), WINDOW, 243, recursion))
+        recursion: sum(part.shape[1] for part in raster.attractor(CARPET.double(), WINDOW, 243, recursion))
         for recursion in (12, 1000)
     }
     assert points[1000] <= 1.01 * points[12] < 3 * 243**2
@@ -92,8 +92,8 @@ def test_deep_recursion_costs_what_the_converged_picture_costs():
 @pytest.mark.parametrize("maps", [CORNER_GASKET, CARPET, KOCH, FERN])
 def test_bounds_hold_the_attractor_and_fit_it(maps):
     box = raster.bounds(maps)
-    points = torch.cat([p for _, p in raster.grow(maps.double(), (-3, 3, -3, 3), 0.01, 1000)])
-    low, high = points.amin(0).tolist(), points.amax(0).tolist()
+    points = torch.cat([p for _, p in raster.grow(maps.double(), (-3, 3, -3, 3), 0.01, 1000)], dim=1)
+    low, high = points.amin(1).tolist(), points.amax(1).tolist()
     for k in range(2):
         assert box[2 * k] <= low[k] + 1e-9
         assert box[2 * k + 1] >= high[k] - 1e-9
