@@ -207,25 +207,23 @@ def occupancy(
 
 
 def dilate(taken: Tensor, radius: float) -> Tensor:
-    """The pixels within `radius` pixels of one that is taken, between centres: (side, side) booleans to the same.
+    """The pixels within `radius` pixels of one that is taken, between centres: (H, W) booleans to the same.
 
-    Every pixel on the rim of what is taken draws its disc as a stack of horizontal runs; only the ends of runs are
-    written, and one sum along the rows fills them in.
+    A disc is a stack of rows. The picture, widened step by step along its rows, is shifted up and down to where the
+    disc has a row of that width.
     """
-    side = len(taken)
-    inner = torch.zeros_like(taken)
-    inner[1:-1, 1:-1] = taken[:-2, 1:-1] & taken[2:, 1:-1] & taken[1:-1, :-2] & taken[1:-1, 2:]
-    row, column = (taken & ~inner).nonzero().unbind(1)
-    ends = torch.zeros(side * (side + 1), dtype=torch.int32, device=taken.device)
-    one = torch.ones((), dtype=torch.int32, device=taken.device).expand(len(row))
-    for offset in range(-int(radius), int(radius) + 1):
-        half = int(math.sqrt(radius**2 - offset**2))
-        line = row + offset
-        here = ((line >= 0) & (line < side)).nonzero().squeeze(1)
-        start = line[here] * (side + 1)
-        ends.scatter_add_(0, start + (column[here] - half).clamp(min=0), one[: len(here)])
-        ends.scatter_add_(0, start + (column[here] + half + 1).clamp(max=side), -one[: len(here)])
-    return taken | (ends.reshape(side, side + 1).cumsum(1, dtype=torch.int32)[:, :side] > 0)
+    height, width = taken.shape
+    offsets = range(min(int(radius), height - 1) + 1)
+    halves = [min(int(math.sqrt(radius**2 - offset**2)), width - 1) for offset in offsets]
+    wide, disc = taken.clone(), torch.zeros_like(taken)
+    for half in range(halves[0] + 1):
+        if half:
+            wide[:, half:] |= taken[:, :-half]
+            wide[:, :-half] |= taken[:, half:]
+        for offset in (offset for offset in offsets if halves[offset] == half):
+            disc[offset:] |= wide[: height - offset]
+            disc[: height - offset] |= wide[offset:]
+    return disc
 
 
 def hits(maps: Tensor, window: Window, side: int, recursion: int = 1000, progress: Progress = bool) -> Tensor:
