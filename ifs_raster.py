@@ -28,10 +28,11 @@ Progress = Callable[[int], object]  # is told how many points were drawn just no
 FIGURES = ("segment", "square", "hull", "point")
 MEMORY = 2 << 30  # bytes that a picture may take
 OVERHEAD = 600 << 20  # bytes of these that Python, its packages and the clouds take
+GROWN_CELLS = 4200**2  # of the largest grid that is grown directly: about what a picture of 1024² pixels needs
 GROWN_BYTES = 24  # a cell, in a grid that is grown directly: the grid, and the newest points in the worst case
 CLOUD_SIDE = 2048  # cells along the longer side of the cloud that words draw where that grid would be too large
 PARTICLE_SIDE = 512  # the same, for the particles of a density
-FINE = 0.5  # pixels that a cell of a cloud measures once a word has shrunk it, at most
+FINE = 0.7  # pixels that a cell of a cloud measures once a word has shrunk it, at most
 FEW = 1 << 18  # words that are drawn one by one, whatever their size
 SLOW = 0.9  # a contraction whose words take too many letters to become small
 FAR = 1 << 40
@@ -271,7 +272,7 @@ class Attractor:
         self.box = _reach(self.maps, side, self.corners)
         self.span = max(self.box[1] - self.box[0], self.box[3] - self.box[2])
         area = (self.box[1] - self.box[0] + 3) * (self.box[3] - self.box[2] + 3)
-        self.direct = corners is None and area * GROWN_BYTES <= memory - OVERHEAD
+        self.direct = corners is None and area <= min(GROWN_CELLS, (memory - OVERHEAD) / GROWN_BYTES)
         self.clouds: dict[tuple[int, int], Tensor] = {}
 
     def cell(self, side: int) -> float:
@@ -318,7 +319,7 @@ class Attractor:
             return
         cell = self.cell(CLOUD_SIDE)
         few = self.recursion <= 64 and len(self.maps) ** self.recursion <= FEW
-        for words in self.words(tile, 0.0 if few and self.corners is not None else FINE / cell):
+        for words in self.words(tile, 0.0 if few and self.corners is not None else FINE / cell, int(addresses)):
             if not len(words.maps):
                 continue
             if words.length == self.recursion and self.corners is not None:
@@ -455,12 +456,13 @@ def rimless(flat: Tensor, tile: Tile) -> Tensor:
 
 
 def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: int = 0) -> Tensor:
-    """Which pixels of a tile hold a point: (H, W), boolean; with `colours`, the colour 1 … of a point there, or 0."""
+    """Which pixels of a tile hold a point: (H, W), boolean; with `colours`, the highest colour 1 … there, or 0."""
     pixels = (tile[3] - tile[2] + 2) * (tile[1] - tile[0] + 2)
     picture = torch.zeros(pixels, dtype=torch.int16 if colours else torch.bool, device=attractor.maps.device)
     for points in attractor.points(tile, colours > 0):
         if colours:
-            picture.index_copy_(0, places(points, tile), (points[2] * colours + 1).short())
+            shown = (points[2] * colours + 1).short()  # where images overlap, the last letter in the alphabet wins
+            picture.scatter_reduce_(0, places(points, tile), shown, "amax")
         else:
             picture.index_fill_(0, places(points, tile), True)
         progress(points.shape[1])
@@ -503,8 +505,7 @@ def coverage_strips(
     cost = (2 if palette is None else 32) + (6 if pad else 0)
     padding = 2 * pad * cost * (side + 2 * pad)
     rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
-    if rows < size and attractor.direct:
-        attractor.direct = False
+    attractor.direct &= rows == size and palette is None  # grown points hide those of other maps that came later
     for first in range(0, size, rows):
         last = min(first + rows, size)
         tile = (-pad, side + pad, first * supersample - pad, last * supersample + pad)

@@ -105,7 +105,7 @@ def test_grown_and_followed_pictures_agree(monkeypatch):
     for maps in (CORNER_GASKET, KOCH):
         grown = raster.hits(maps.double(), WINDOW, 300)
         with monkeypatch.context() as patch:
-            patch.setattr(raster, "GROWN_BYTES", 1 << 40)
+            patch.setattr(raster, "GROWN_CELLS", 0)
             patch.setattr(raster, "CLOUD_SIDE", 64)
             followed = raster.hits(maps.double(), WINDOW, 300)
         assert inside(grown)[followed].all()
