@@ -101,7 +101,13 @@ def hull(maps: Tensor, directions: int = 720) -> Tensor:
     outermost = torch.cat([(part @ cloud).argmax(1) for part in ring.split(16)]).unique_consecutive()
     if len(outermost) > 1 and outermost[0] == outermost[-1]:
         outermost = outermost[:-1]
-    return cloud[:, outermost].T.contiguous()
+    corners = cloud[:, outermost].T
+    along, on = corners - corners.roll(1, 0), corners.roll(-1, 0) - corners
+    turns = (along[:, 0] * on[:, 1] - along[:, 1] * on[:, 0]).abs() > 1e-9 * (1024 * cell) ** 2
+    if turns.any():
+        return corners[turns]
+    ends = torch.cdist(corners, corners).argmax()  # a segment, or a point
+    return corners[torch.tensor(sorted({int(ends) // len(corners), int(ends) % len(corners)}))]
 
 
 def figure(name: str, maps: Tensor, window: Window) -> Tensor:
@@ -120,6 +126,29 @@ def figure(name: str, maps: Tensor, window: Window) -> Tensor:
     if name == "segment":
         return corners[torch.tensor(divmod(int(torch.cdist(corners, corners).argmax()), len(corners)))]
     return corners
+
+
+def nearest(maps: Tensor, x: float, y: float) -> tuple[float, float]:
+    """The point of the attractor of maps (n, 2, 3) that is nearest to (x, y), as precise as float64 is.
+
+    Branch and bound over words: one is dropped when even its nearest point is further away than another's furthest.
+    """
+    maps = maps.double()
+    middle = centroid(maps, area_weights(maps))
+    box = bounds(maps)
+    radius = max(math.hypot(u - float(middle[0]), v - float(middle[1])) for u in box[:2] for v in box[2:])
+    words = torch.eye(2, 3, dtype=torch.float64, device=maps.device)[None]
+    target = torch.tensor([x, y], dtype=torch.float64, device=maps.device)
+    for _ in range(2000):
+        words = compose(words[:, None], maps).flatten(0, 1)
+        reach = singular_values(words)[:, 0] * radius
+        away = (apply(words, middle[None])[:, 0] - target).norm(dim=1)
+        words = words[(away - reach <= (away + reach).min())]
+        words = words[(apply(words, middle[None])[:, 0] - target).norm(dim=1).argsort(stable=True)[:256]]
+        if float(reach.max()) < 1e-16 * radius:
+            break
+    u, v = apply(words[0], middle[None])[0].tolist()
+    return u, v
 
 
 class Cells:
@@ -375,7 +404,7 @@ def fill(polygons: Tensor, tile: Tile, addresses: Tensor | None = None) -> Itera
     """Yield points that draw convex polygons (K, V, 2), in pixels, in a tile; with addresses (K,), points are (3, P).
 
     A polygon is drawn by the centres of the pixels that it covers; one that is thinner than a pixel, and a segment,
-    by points half a pixel apart; all have their middle drawn.
+    by points an eighth of a pixel apart; all have their middle drawn.
     """
 
     def addressed(points: Tensor, owner: Tensor) -> Tensor:
@@ -406,14 +435,14 @@ def _runs(counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _along(starts: Tensor, ends: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield points (2, P), half a pixel apart, of those parts of segments (K, 2) that lie in a tile, and of which."""
+    """Yield points (2, P), an eighth of a pixel apart, of those parts of segments (K, 2) that lie in a tile, and of which."""
     low, high = torch.tensor([[tile[0], tile[2]], [tile[1], tile[3]]], dtype=torch.float64, device=starts.device)
     way = ends - starts
     entry, leave = (low - 1 - starts) / way, (high - starts) / way  # infinite, or nan, across a way that is level
     first = torch.minimum(entry, leave).nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf).amax(1)
     last = torch.maximum(entry, leave).nan_to_num(nan=torch.inf, neginf=-torch.inf, posinf=torch.inf).amin(1)
     first, last = first.clamp(min=0), last.clamp(max=1)
-    steps = ((last - first).clamp(min=0) * way.norm(dim=1) * 2).ceil()
+    steps = ((last - first).clamp(min=0) * way.norm(dim=1) * 8).ceil()
     counts = torch.where(first <= last, steps + 1, 0).long()
     for owner, number in _runs(counts):
         at = first[owner] + (last - first)[owner] * (number / steps[owner].clamp(min=1))

@@ -125,8 +125,10 @@ def render(arguments: argparse.Namespace) -> None:
             raise InputError(f"matplotlib has no colour map {arguments.cmap!r}; try viridis, magma or tab10") from None
     view = View(window, size, recursion, stroke, supersample, arguments.figure)
     memory = round(arguments.memory * 2**30)
-    if arguments.zoom_at and arguments.frames is None:
-        view = zoomed(view, *arguments.zoom_at, 1.0)
+    if arguments.zoom_at:
+        arguments.zoom_at = aimed(maps, view, *arguments.zoom_at)
+        if arguments.frames is None:
+            view = zoomed(view, *arguments.zoom_at, 1.0)
     try:
         with ifs_files.point_bar(name, arguments.quiet) as progress:
 
@@ -249,6 +251,21 @@ def check_window(window: Window, side: int) -> Window:
     if max(map(abs, window)) * side * 2**-50 > 0.25 * width:
         raise InputError("so small a window at so high a resolution is beyond double precision; zoom in less")
     return window
+
+
+def aimed(maps: "Tensor", view: "View", x: float, y: float, factor: float) -> tuple[float, float, float]:
+    """Where to zoom in: at (x, y), or at the fractal's nearest point if nothing of it would be seen there."""
+    from ifs_raster import nearest
+
+    u, v = nearest(maps, x, y)
+    reach = (view.window[1] - view.window[0]) / 2 / factor
+    if max(abs(u - x), abs(v - y)) <= reach:
+        return x, y, factor
+    print(
+        f"({x}, {y}) is off the fractal; zooming in at its nearest point: --zoom-at {u!r} {v!r} {factor:g}",
+        file=sys.stderr,
+    )
+    return u, v, factor
 
 
 def zoomed(view: "View", x: float, y: float, factor: float, share: float) -> "View":

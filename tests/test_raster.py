@@ -226,3 +226,126 @@ def test_all_words_lie_in_the_picture():
     pixels = ((points * torch.tensor([1.0, -1.0]) + 1.5) * 400 / 3).long()
     missed = ~inside(drawn)[pixels[:, 1], pixels[:, 0]]
     assert missed.double().mean() < 0.001
+
+
+def in_strips(strips) -> torch.Tensor:
+    strips = list(strips)
+    assert len(strips) > 2
+    return torch.cat(strips, dim=-2)
+
+
+def memory_for(rows: int, bytes_per_row: int) -> int:
+    return raster.OVERHEAD + rows * bytes_per_row
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 3, 4])
+def test_levels_of_the_square_are_the_substitutions_of_the_carpet(level):
+    square = raster.figure("square", CARPET, WINDOW)
+    (drawn,) = raster.coverage_strips(CARPET, WINDOW, 243, level, supersample=1, corners=square)
+    true = carpet(level, [[1, 1, 1], [1, 0, 1], [1, 1, 1]])
+    side = 243 // 3**level
+    assert torch.equal(drawn.bool(), true.repeat_interleave(side, 0).repeat_interleave(side, 1))
+
+
+@pytest.mark.parametrize("level", [0, 1, 3, 6])
+def test_levels_of_the_segment_are_the_polygons_of_the_koch_curve(level):
+    segment = raster.figure("segment", KOCH, WINDOW)
+    assert torch.allclose(segment.abs(), torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double(), atol=1e-9), "its diameter"
+    (drawn,) = raster.coverage_strips(KOCH, WINDOW, 300, level, supersample=1, corners=segment)
+    points = torch.stack([torch.linspace(-1, 1, 2000).double(), torch.zeros(2000).double()], dim=1)
+    for _ in range(level):
+        points = apply(KOCH.double(), points).flatten(0, 1)
+    pixels = ((points * torch.tensor([1.0, -1.0]) + 1) * 150).long().clamp(0, 299)
+    true = torch.zeros(300, 300, dtype=torch.bool)
+    true[pixels[:, 1], pixels[:, 0]] = True
+    assert inside(true)[drawn > 0].all()
+    assert inside(drawn)[true].all()
+    assert float((drawn > 0).sum()) == pytest.approx(float(true.sum()), rel=0.05)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 5])
+def test_levels_of_the_hull_are_the_triangles_of_the_gasket(level):
+    corners = raster.figure("hull", CORNER_GASKET, WINDOW)
+    assert len(corners) == 3
+    window = (-1.003, 1.001, -1.002, 1.002)  # so that no pixel's centre lies on an edge
+    (drawn,) = raster.coverage_strips(CORNER_GASKET, window, 256, level, supersample=1, corners=corners)
+    at = (torch.arange(256).double() + 0.5) / 256 * 2.004
+    x, y = (at - 1.003 + 1) / 2, (1.002 - at[:, None] + 1) / 2  # in the triangle x, y >= 0, x + y <= 1
+    true = (x >= 0) & (y >= 0) & (x + y <= 1)
+    for _ in range(level):
+        x, y = 2 * x, 2 * y
+        right, up = x > 1, y > 1
+        x, y = torch.where(right, x - 1, x), torch.where(up, y - 1, y)
+        true &= (x + y <= 1) & ~(right & up)
+    assert torch.equal(drawn.bool(), true)
+
+
+@pytest.mark.parametrize("name", raster.FIGURES)
+def test_deep_levels_of_any_figure_are_the_attractor(name):
+    window = (-1.103, 1.107, -1.105, 1.105)
+    corners = raster.figure(name, CORNER_GASKET, WINDOW)
+    (drawn,) = raster.coverage_strips(CORNER_GASKET, window, 200, 40, supersample=1, corners=corners)
+    true = raster.hits(CORNER_GASKET.double(), window, 200)
+    assert inside(true)[drawn > 0].all()
+    assert inside(drawn)[true].all()
+
+
+@pytest.mark.parametrize("stroke", [0.0, 0.03])
+def test_strips_make_up_the_whole_picture(monkeypatch, stroke):
+    monkeypatch.setattr(raster, "GROWN_CELLS", 0)
+    whole = raster.occupancy(FERN, WINDOW, 100, stroke=stroke, supersample=2)
+    pad = math.ceil(stroke * 100)
+    cost = (8 if pad else 2) * (200 + 2 * pad)
+    memory = memory_for(17, 2 * cost) + 2 * pad * cost
+    strips = raster.coverage_strips(FERN, WINDOW, 100, stroke=stroke, supersample=2, memory=memory)
+    assert torch.equal(in_strips(strips), whole)
+
+
+@pytest.mark.parametrize("window", [WINDOW, (-0.5, 0.1, -0.2, 0.4), (0.05, 0.3, -0.9, -0.65)])
+def test_distances_in_strips_are_those_of_the_whole(monkeypatch, window):
+    monkeypatch.setattr(raster, "GROWN_CELLS", 0)
+    whole = raster.distance(KOCH, window, 90)
+    strips = raster.distance_strips(KOCH, window, 90, memory=memory_for(23, 48 * 90))
+    assert torch.allclose(in_strips(strips), whole, atol=1e-9)
+
+
+def test_density_in_strips_is_that_of_the_whole():
+    strips = raster.density_strips(FERN, WINDOW, 120, memory=memory_for(25, 16 * 120))
+    assert torch.allclose(in_strips(strips), raster.density(FERN, WINDOW, 120), atol=1e-15)
+
+
+def test_a_row_that_does_not_fit_is_refused():
+    with pytest.raises(MemoryError, match="a single row needs"):
+        next(raster.coverage_strips(KOCH, WINDOW, 1000, memory=raster.OVERHEAD + 100))
+
+
+def test_each_map_has_its_own_colour():
+    colours = torch.rand(8, 3, generator=torch.Generator().manual_seed(3))
+    for strips in (
+        raster.coverage_strips(CARPET, WINDOW, 243, supersample=1, palette=colours),
+        raster.density_strips(CARPET, WINDOW, 243, palette=colours),
+    ):
+        (picture,) = strips
+        centres = ((CARPET[:, :, 2] * torch.tensor([1, -1]) + 1) * 121.5).long()
+        for colour, (column, row) in zip(colours, centres, strict=True):
+            block = picture[:, row - 39 : row + 40, column - 39 : column + 40]  # clear of the edges
+            lit = block[3] > 0
+            assert lit.sum() > 3000
+            assert torch.allclose((block[:3] / block[3])[:, lit].float(), colour[:, None], atol=1e-5)
+
+
+def test_the_first_letter_of_an_endless_address_is_never_rounded_away():
+    """The corner of the last map is the fixed point of it, whose address is all last letters."""
+    points = torch.cat(list(raster.Attractor(CORNER_GASKET, WINDOW, 64, 200).points((0, 64, 0, 64), True)), dim=1)
+    assert points[2].min() > 0
+    assert points[2].max() < 1
+    quadrant = (points[0] > 31.5) * 1 + (points[1] < 31.5) * 2  # maps: lower left, lower right, upper left
+    clear = ((points[:2] - 31.5).abs() > 0.5).all(0)
+    assert torch.equal((points[2] * 3).long()[clear], quadrant[clear])
+
+
+def test_the_nearest_point_is_found_in_double_precision():
+    u, v = raster.nearest(CORNER_GASKET, 0.7, 0.9)  # beyond the middle of the long side, which is the attractor's own
+    assert abs(u + v) < 1e-15
+    assert abs(u - -0.1) < 1e-6
+    assert raster.nearest(KOCH, -3.0, 0.0) == pytest.approx((-1.0, 0.0), abs=1e-6)
