@@ -248,17 +248,23 @@ def check_window(window: Window, side: int) -> Window:
         raise InputError(
             "--window XMIN XMAX YMIN YMAX must be a square with XMIN < XMAX and YMIN < YMAX, as in -1 0 -1 0"
         )
-    if max(map(abs, window)) * side * 2**-50 > 0.25 * width:
-        raise InputError("so small a window at so high a resolution is beyond double precision; zoom in less")
+    check_sharp(max(map(abs, window)), width, side)
     return window
+
+
+def check_sharp(furthest: float, width: float, side: int) -> None:
+    """Raise InputError unless float64 can tell the sub-pixels of a window apart that lies so far from the origin."""
+    if furthest * side * 2**-50 > 0.25 * width:
+        raise InputError("so small a window at so high a resolution is beyond double precision; zoom in less")
 
 
 def aimed(maps: "Tensor", view: "View", x: float, y: float, factor: float) -> tuple[float, float, float]:
     """Where to zoom in: at (x, y), or at the fractal's nearest point if nothing of it would be seen there."""
     from ifs_raster import nearest
 
-    u, v = nearest(maps, x, y)
     reach = (view.window[1] - view.window[0]) / 2 / factor
+    check_sharp(max(abs(x), abs(y), reach), 2 * reach, view.size * view.supersample)
+    u, v = nearest(maps, x, y)
     if max(abs(u - x), abs(v - y)) <= reach:
         return x, y, factor
     print(
@@ -276,7 +282,6 @@ def zoomed(view: "View", x: float, y: float, factor: float, share: float) -> "Vi
     middle = x + rest * ((xmin + xmax) / 2 - x), y + rest * ((ymin + ymax) / 2 - y)
     half = (xmax - xmin) / 2 * part
     window = (middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half)
-    check_window(window, view.size * view.supersample)
     return replace(view, window=window, stroke=view.stroke * part)
 
 
