@@ -121,7 +121,8 @@ def rows(measured: Callable[[], Iterator[Tensor]], size: int, look: Look) -> Ite
     tone = _tone(again, look)
     lut = None if look.cmap is None or look.color != "none" else palette(look.cmap, SHADES)
     top = 2**look.bits - 1
-    for strip in again():
+    pieces = (piece for strip in again() for piece in strip.split(max(1, (1 << 22) // size), dim=-2))
+    for strip in pieces:
         strip = strip.cpu()
         amount = strip if look.color == "none" else strip[3]
         value = tone(amount)

@@ -33,6 +33,8 @@ GROWN_BYTES = 24  # a cell, in a grid that is grown directly: the grid, and the 
 CLOUD_SIDE = 2048  # cells along the longer side of the cloud that words draw where that grid would be too large
 PARTICLE_SIDE = 512  # the same, for the particles of a density
 THIN, SOLID = 0.2, 0.7  # pixels that a cell of a cloud measures once a word has shrunk it, at most: see Attractor.fine
+CROWD = 1 << 13  # words that are looked at side by side, where images overlap so much that there are more
+LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the cloud, at most
 FEW = 1 << 18  # words that are drawn one by one, whatever their size
 SLOW = 0.9  # a contraction whose words take too many letters to become small
 FAR = 1 << 40
@@ -308,11 +310,12 @@ class Attractor:
         """A power of two, so that cells end where pixels do: about `side` of them make up the box."""
         return max(0.5, 2.0 ** round(math.log2(self.span / side)))
 
-    def words(self, tile: Tile, limit: float, shortest: int = 0) -> Iterator[Words]:
+    def words(self, tile: Tile, limit: float, shortest: int = 0, crowd: int = CROWD) -> Iterator[Words]:
         """Yield the words that draw a tile, none of which is a prefix of another.
 
         A word whose image of the box misses the tile is dropped; one that shrinks the world by less than `limit`, or
-        has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children.
+        has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children. Where images overlap
+        a zoom is covered by ever more words: of more than `crowd`, the heaviest of each place are kept.
         """
         like = {"dtype": torch.float64, "device": self.maps.device}
         edges = torch.tensor([[x, y] for x in self.box[:2] for y in self.box[2:]], **like)
@@ -331,7 +334,10 @@ class Attractor:
             yield Words(length, maps[small], weights[small], digits[small])
             if small.all():
                 return
-            maps, weights, digits = maps[~small, None], weights[~small, None], digits[~small, None]
+            large = (~small).nonzero().squeeze(1)
+            if len(large) > crowd:
+                large = large[self.order(maps[large], weights[large], tile)[:crowd]]
+            maps, weights, digits = maps[large, None], weights[large, None], digits[large, None]
             shifts = torch.addcmul(digits[..., 1], digits[..., 0], self.digits[:, 1])
             found = Words(
                 length + 1,
@@ -339,6 +345,21 @@ class Attractor:
                 (weights * self.weights).flatten(),
                 torch.stack([(digits[..., 0] * self.digits[:, 0]), shifts], dim=-1).flatten(0, 1),
             )
+
+    def order(self, maps: Tensor, weights: Tensor, tile: Tile) -> Tensor:
+        """An order of words (K,) in which each of 32 × 32 places of a tile has its heaviest word first, its next …"""
+        edges = torch.tensor(
+            [[x, y] for x in self.box[:2] for y in self.box[2:]], dtype=torch.float64, device=maps.device
+        )
+        seen = apply(maps, edges)
+        low, high = torch.tensor([[tile[0], tile[2]], [tile[1], tile[3]]], dtype=torch.float64, device=maps.device)
+        middle = (seen.amin(1).clamp(low, high) + seen.amax(1).clamp(low, high)) / 2
+        column, row = ((middle - low) / (high - low) * 32).long().clamp(max=31).unbind(1)
+        heaviest = weights.argsort(descending=True, stable=True)
+        by_place = heaviest[(row * 32 + column)[heaviest].argsort(stable=True)]
+        first = torch.searchsorted((row * 32 + column)[by_place], (row * 32 + column)[by_place])
+        rank = torch.arange(len(weights), device=weights.device) - first
+        return by_place[rank.argsort(stable=True)]
 
     def points(self, tile: Tile, addresses: bool = False) -> Iterator[Tensor]:
         """Yield points (2, P), or (3, P) with addresses, that draw a tile; others may be among them."""
@@ -349,22 +370,31 @@ class Attractor:
         cell = self.cell(CLOUD_SIDE)
         few = self.recursion <= 64 and len(self.maps) ** self.recursion <= FEW
         one_by_one = few and self.corners is not None
-        fine = THIN if one_by_one else self.fine(cell, addresses)
-        for words in self.words(tile, 0.0 if one_by_one else fine / cell, int(addresses)):
-            if not len(words.maps):
-                continue
+        fine = THIN if one_by_one else self.fine(cell, addresses)  # grows the cloud
+        small = []
+        for words in self.words(tile, 0.0 if one_by_one else fine / cell, int(addresses), FEW if one_by_one else CROWD):
             if words.length == self.recursion and self.corners is not None:
                 middle = words.digits[:, 1] + words.digits[:, 0] / 2
                 yield from fill(apply(words.maps, self.corners), tile, middle if addresses else None)
-                continue
-            spare = fine / cell / singular_values(words.maps)[:, 0].clamp(min=1e-300)
-            coarser = spare.log2().floor().clamp(0, math.log2(2 * CLOUD_SIDE)).long()
-            for step in coarser.unique().tolist():
-                cloud = self._cloud(self.recursion - words.length, step, cell, addresses)
-                chosen = (coarser == step).nonzero().squeeze(1)
-                for some in chosen.split(max(1, 4 * at_once(self.maps.device) // cloud.shape[1])):
-                    for part in cloud.split(4 * at_once(self.maps.device), dim=1):
-                        yield images(words.maps[some], part, words.digits[some] if addresses else None)
+            elif len(words.maps):
+                small.append(words)
+        if not small:
+            return
+        maps, weights, digits = (torch.cat([getattr(w, k) for w in small]) for k in ("maps", "weights", "digits"))
+        levels = torch.cat([torch.full((len(w.maps),), self.recursion - w.length) for w in small]).to(maps.device)
+        spare = fine / cell / singular_values(maps)[:, 0].clamp(min=1e-300)
+        coarser = spare.log2().floor().clamp(0, math.log2(2 * CLOUD_SIDE)).long()
+        kinds = (levels.clamp(max=self.last) * 64 + coarser).unique(return_inverse=True)
+        clouds = [self._cloud(kind // 64, kind % 64, cell, addresses) for kind in kinds[0].tolist()]
+        sizes = torch.tensor([cloud.shape[1] for cloud in clouds], device=maps.device)[kinds[1]]
+        order = self.order(maps, weights, tile)
+        most = LAYERS * max((tile[1] - tile[0]) * (tile[3] - tile[2]), int(sizes.max()))
+        drawn_words = order[sizes[order].cumsum(0) <= most]
+        batch = 4 * at_once(maps.device)
+        for kind, cloud in enumerate(clouds):
+            for some in drawn_words[kinds[1][drawn_words] == kind].split(max(1, batch // cloud.shape[1])):
+                for part in cloud.split(batch, dim=1):
+                    yield images(maps[some], part, digits[some] if addresses else None)
 
     def fine(self, cell: float, addresses: bool) -> float:
         """How small, in pixels, words must make the cells of a cloud.
@@ -543,7 +573,7 @@ def coverage_strips(
     part = (window[1] - window[0]) / (size * supersample)
     pad, side = math.ceil(stroke / part), size * supersample
     attractor = Attractor(maps, window, side, recursion, corners, memory)
-    cost = (2 if palette is None else 32) + (6 if pad else 0)
+    cost = (2 if palette is None else 4) + (6 if pad else 0) + (16 if pad and palette is not None else 0)
     padding = 2 * pad * cost * (side + 2 * pad)
     rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
     attractor.direct &= rows == size and palette is None  # grown points hide those of other maps that came later
@@ -553,19 +583,18 @@ def coverage_strips(
         taken = drawn(attractor, tile, progress, 0 if palette is None else len(palette))
         if pad:
             taken = _with_pen(taken, stroke / part)[pad:-pad, pad:-pad]
-        if palette is None:
-            yield _pooled(taken, supersample)
-        else:
-            on = (taken > 0).float()
-            shades = palette.to(on)[(taken.long() - 1).clamp(min=0)].permute(2, 0, 1) * on
-            yield torch.stack([_pooled(layer, supersample) for layer in (*shades, on)])
+        for piece in taken.split(max(1, (1 << 22) // side) * supersample):
+            if palette is None:
+                yield _pooled(piece, supersample)
+            else:
+                on = (piece > 0).float()
+                shades = palette.to(on)[(piece.long() - 1).clamp(min=0)].permute(2, 0, 1) * on
+                yield torch.stack([_pooled(layer, supersample) for layer in (*shades, on)])
 
 
 def _pooled(layer: Tensor, supersample: int) -> Tensor:
-    """Means of supersample² sub-pixels: (H, W) of any kind to float32, a few rows at a time."""
-    step = max(1, (1 << 22) // layer.shape[1]) * supersample
-    parts = layer.split(step)
-    return torch.cat([torch.nn.functional.avg_pool2d(part[None].float(), supersample)[0] for part in parts])
+    """Means of supersample² sub-pixels: (H, W) of any kind to float32."""
+    return torch.nn.functional.avg_pool2d(layer[None].float(), supersample)[0]
 
 
 def _with_pen(taken: Tensor, radius: float) -> Tensor:
@@ -748,12 +777,18 @@ def density_strips(
         tile = (0, size, first, min(first + rows, size))
         flat = (tile[3] - tile[2] + 2) * (size + 2)
         sums = torch.zeros(1 if palette is None else 4, flat, dtype=torch.float64, device=maps.device)
+        heaviest, room = [], LAYERS * max(flat, len(clouds[-1][1]))
         for words in attractor.words(tile, 1 / cell, shortest=0 if palette is None else 1):
-            points, weights = clouds[min(recursion - words.length, len(clouds) - 1)]
-            for some in torch.arange(len(words.maps)).split(max(1, 4 * at_once(maps.device) // len(weights))):
-                moved = images(words.maps[some], points, None if palette is None else words.digits[some])
-                add(sums, places(moved, tile), (words.weights[some, None] * weights).flatten(), moved, palette)
-                progress(moved.shape[1])
+            cloud = clouds[min(recursion - words.length, len(clouds) - 1)]
+            heaviest += [(float(weight), words, k, cloud) for k, weight in enumerate(words.weights)]
+        heaviest.sort(key=lambda found: -found[0])
+        for weight, words, k, (points, weights) in heaviest:
+            room -= len(weights)
+            if room < 0:
+                break  # a zoom into a place that very many words share: what is left is the lightest
+            moved = images(words.maps[k : k + 1], points, None if palette is None else words.digits[k : k + 1])
+            add(sums, places(moved, tile), weight * weights, moved, palette)
+            progress(len(weights))
         yield rimless(sums[0] if palette is None else sums, tile)
 
 
