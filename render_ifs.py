@@ -8,7 +8,8 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,7 +131,7 @@ def render(arguments: argparse.Namespace) -> None:
         if arguments.frames is None:
             view = zoomed(view, *arguments.zoom_at, 1.0)
     try:
-        with ifs_files.point_bar(name, arguments.quiet) as progress:
+        with one_thread(), ifs_files.point_bar(name, arguments.quiet) as progress:
 
             def measured(maps: "Tensor", view: "View"):
                 from ifs_picture import measure
@@ -148,6 +149,19 @@ def render(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
     print(f"{name}: {arguments.kind}, {size} × {size}, {time.perf_counter() - began:.1f} s -> {out}")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: steps are short, and where other programs run, threads would wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def make_picture(maps: "Tensor", view: "View", look: "Look", measured: Callable, out: Path) -> None:
