@@ -154,6 +154,7 @@ def main() -> None:
         raise SystemExit(f"there is no {missing[0]}.pt here; make it with: python train_ifs.py {missing[0]}")
     systems = {name: torch.load(f"{name}.pt", weights_only=True)["maps"] for name in TARGETS}
     device = arguments.device
+    torch.set_num_threads(1)  # as render_ifs.py does
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}\n")
     print(f"density at {SIDE}²\n\n| what | | |\n|---|---|---|")
     for what, rate, unit in floor(device):
