@@ -156,18 +156,8 @@ def main() -> None:
     device = arguments.device
     torch.set_num_threads(1)  # as render_ifs.py does
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}\n")
-    print(f"density at {SIDE}²\n\n| what | | |\n|---|---|---|")
-    for what, rate, unit in floor(device):
-        print(f"| {what} | {rate:.1f} | {unit} |", flush=True)
-    for name in ("apple", "flower"):
-        results = [
-            *density_rates(systems[name], device),
-            *chaos_game(systems[name]),
-            enumeration(systems[name], device),
-        ]
-        for what, rate, unit in results:
-            print(f"| {name}, {what} | {rate:.{3 if unit == 's' else 1}f} | {unit} |", flush=True)
-    print("\nwhole commands\n\n| picture | seconds | peak GiB |\n|---|---|---|")
+    # first the commands: a process is charged with the memory of the one that starts it
+    print("whole commands\n\n| picture | seconds | peak GiB |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
 
         def row(what: str, *options: object) -> float:
@@ -185,6 +175,17 @@ def main() -> None:
             print(f"| zoom to whole | {zoomed / whole:.2f} × | |")
         if not arguments.quick:
             row("sierpinski 30 32768, without a pen", "sierpinski", 30, 32768, "--stroke", 0)
+    print(f"\ndensity at {SIDE}²\n\n| what | | |\n|---|---|---|")
+    for what, rate, unit in floor(device):
+        print(f"| {what} | {rate:.1f} | {unit} |", flush=True)
+    for name in ("apple", "flower"):
+        results = [
+            *density_rates(systems[name], device),
+            *chaos_game(systems[name]),
+            enumeration(systems[name], device),
+        ]
+        for what, rate, unit in results:
+            print(f"| {name}, {what} | {rate:.{3 if unit == 's' else 1}f} | {unit} |", flush=True)
 
 
 if __name__ == "__main__":
