@@ -492,11 +492,11 @@ def refit(
 
 
 def _soft(code: Code, target: Tensor) -> Callable[[Tensor, bool], Tensor]:
-    """The loss () of maps (n, 2, 3), in the last stage of a fit; with True, its words are chosen anew."""
+    """The loss () of maps (n, 2, 3), in the last stage of a fit that draws words; with True, these are chosen anew."""
     stroke = stroke_of(code.stroke, code.side)
     points = max(1000, 40_000 * len(target) ** 2 // 256**2)
     setup = Setup(maps=code.n, size=len(target), points=points, stroke=stroke)
-    stage = stages(setup)[-1]
+    stage = [stage for stage in stages(setup) if not stage.grown][-1]
     objective = Objective(target, stage, setup)
     pen = torch.tensor([stroke]) if stroke > 0 else None
 

@@ -13,16 +13,20 @@ import hashlib
 import importlib.util
 import io
 import itertools
+import math
 import os
 import pickletools
 import re
 import runpy
 import secrets
+import shutil
+import struct
 import sys
 import traceback
 import unicodedata
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -234,7 +238,7 @@ def as_target(picture: "Image", path: Path, size: int) -> "Tensor":
 
 
 def is_grey(picture: "Image") -> bool:
-    """Whether a picture's greys are more than soft edges: the mean of 4 g (1 − g) over its light g exceeds a quarter."""
+    """Whether a picture's greys are more than soft edges: Σ 4 g (1 − g) exceeds a quarter of its light Σ g."""
     levels = [(level / 255, count) for level, count in enumerate(picture.histogram())]
     between, light = (sum(of(g) * count for g, count in levels) for of in (lambda g: 4 * g * (1 - g), lambda g: g))
     return between > light / 4
@@ -484,6 +488,33 @@ def load_checkpoint(path: Path) -> dict:
     return checkpoint
 
 
+def load_path(path: Path, checkpoint: dict) -> "tuple[list[int], Tensor, list[float]]":
+    """The way of a fit: steps, maps (K, n, 2, 3) and strokes at each. Raises InputError where it is not there."""
+    import torch
+
+    from ifs_model import singular_values
+
+    way = checkpoint.get("path")
+    if not isinstance(way, dict):
+        raise InputError(f"{path} does not hold the way of its fit; make it again with train_ifs.py")
+    steps, maps, strokes = (way.get(key) for key in ("steps", "maps", "strokes"))
+    sound = (
+        isinstance(maps, torch.Tensor)
+        and maps.shape[1:] == checkpoint["maps"].shape
+        and isinstance(steps, list)
+        and isinstance(strokes, list)
+        and len(steps) == len(strokes) == len(maps) > 0
+        and all(isinstance(step, int) for step in steps)
+        and all(isinstance(stroke, float) and 0 <= stroke <= 1 for stroke in strokes)
+        and bool(maps.isfinite().all())
+        and float(singular_values(maps.double()).max()) < 1
+        and float(maps.abs().max()) <= 1e3
+    )
+    if not sound:
+        raise InputError(f"{path} holds a damaged way of its fit; make it again with train_ifs.py")
+    return steps, maps, strokes
+
+
 def load_resume(path: Path, name: str, setup: "Setup", target: "Tensor") -> dict:
     """What a fit needs to go on from a checkpoint. Raises InputError if that was made of another target or setup."""
     from ifs_fit import check_resume
@@ -640,6 +671,11 @@ def save_checkpoint(path: Path, name: str, setup: "Setup", state: "State", targe
             "step": state.step,
             "iou": state.best_iou,
             "target": fingerprint(target),
+            "path": {
+                "steps": [step for step, _, _ in state.path],
+                "maps": torch.stack([maps for _, maps, _ in state.path]),
+                "strokes": [stroke for _, _, stroke in state.path],
+            },
             "resume": _alone_on_cpu(state.resume),
         },
         content,
@@ -665,6 +701,67 @@ def save_picture(path: Path, picture: "np.ndarray | Image") -> None:
     image.save(content, format="PNG")
     with whole_file(path) as file:
         file.write(content.getbuffer())
+
+
+def save_rows(path: Path, strips: "Iterator[np.ndarray]", size: int) -> bool:
+    """Write a picture that comes as strips (H, S, C) from the top, 8 or 16 bits, as PNG; say if anything is in it.
+
+    Only one strip is held at a time. C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA). Pillow has neither pictures
+    that stream nor 16 bits in colour. Each row is stored as its difference from the one above (W3C, PNG, filter 2).
+    """
+    import numpy as np
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+
+    lit, above, squeeze = False, None, zlib.compressobj(5)
+    with whole_file(path) as file:
+        for strip in strips:
+            lit = lit or bool(strip.any())
+            height, _, channels = strip.shape
+            if above is None:
+                colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+                header = struct.pack(">IIBBBBB", size, size, 8 * strip.itemsize, colour, 0, 0, 0)
+                file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header))
+                above = np.zeros((1, size * channels * strip.itemsize), dtype=np.uint8)
+            step = max(1, (1 << 24) // above.shape[1])
+            for first in range(0, height, step):
+                part = strip[first : first + step]
+                part = np.ascontiguousarray(part.astype(part.dtype.newbyteorder(">"))).view(np.uint8)
+                part = part.reshape(-1, above.shape[1])
+                coded = np.full((len(part), 1 + above.shape[1]), 2, dtype=np.uint8)
+                np.subtract(part[:1], above, out=coded[:1, 1:])
+                np.subtract(part[1:], part[:-1], out=coded[1:, 1:])
+                above = part[-1:].copy()
+                file.write(chunk(b"IDAT", squeeze.compress(coded)))
+        file.write(chunk(b"IDAT", squeeze.flush()) + chunk(b"IEND", b""))
+    return lit
+
+
+def save_array(path: Path, strips: "Iterator[Tensor]", size: int) -> None:
+    """Write numbers that come as strips (H, S) or (4, H, S) from the top as a .npy file, (S, S) or (S, S, 4).
+
+    Raises InputError if the disk has no room for it.
+    """
+    import numpy as np
+
+    begun = False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        for strip in strips:
+            values = strip.cpu().numpy()
+            values = values if values.ndim == 2 else values.transpose(1, 2, 0)
+            shape = (size, size, *values.shape[2:])
+            if not begun:
+                needed, free = values.itemsize * int(np.prod(shape, dtype=object)), shutil.disk_usage(path.parent).free
+                if needed > free:
+                    raise InputError(
+                        f"{path} would take {needed / 2**30:.1f} GiB, and the disk has {free / 2**30:.1f} left"
+                    )
+                layout = {"descr": values.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, layout)
+                begun = True
+            file.write(np.ascontiguousarray(values).data)
 
 
 def clear_frames(folder: Path) -> None:
@@ -699,23 +796,54 @@ def difference_frame(picture: "Tensor", target: "Tensor", caption: str) -> "Imag
 
 
 def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: float = 2.0) -> None:
-    """Write frames as an endless GIF: `seconds` of motion, then a pause on the last frame."""
+    """Write frames as a film: `seconds` of motion, then a pause on the last frame.
+
+    An endless GIF, or an MP4 if `path` ends in .mp4. Raises InputError where imageio-ffmpeg, which makes these, is not
+    installed.
+    """
     import imageio.v3 as imageio
     import numpy as np
 
-    durations = [max(40, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [round(1000 * pause)]
-    with whole_file(path) as file:
-        file.write(
-            imageio.imwrite(
-                "<bytes>",
-                [np.asarray(frame) for frame in frames],
-                extension=".gif",
-                plugin="pillow",
-                duration=durations if len(frames) > 1 else durations[0],  # Pillow takes no list for one
-                loop=0,
-                optimize=True,
-            )
+    if path.suffix == ".mp4":
+        if not can_film():
+            raise InputError("an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in .gif")
+        rate = max(1.0, len(frames) / seconds)
+        arrays = [np.asarray(frame.convert("RGB")) for frame in [*frames, *frames[-1:] * round(rate * pause)]]
+        film = imageio.imwrite("<bytes>", arrays, extension=".mp4", plugin="FFMPEG", fps=rate, macro_block_size=2)
+    else:
+        durations = [max(40, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [round(1000 * pause)]
+        film = imageio.imwrite(
+            "<bytes>",
+            [np.asarray(frame) for frame in frames],
+            extension=".gif",
+            plugin="pillow",
+            duration=durations if len(frames) > 1 else durations[0],  # Pillow takes no list for one
+            loop=0,
+            optimize=True,
         )
+    with whole_file(path) as file:
+        file.write(film)
+
+
+def can_film() -> bool:
+    """Whether MP4 can be written."""
+    return importlib.util.find_spec("imageio_ffmpeg") is not None
+
+
+def contact_sheet(frames: list["Image"], captions: list[str]) -> "Image":
+    """Frames of one size side by side, about as many in a row as there are rows, each with a line of text below."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    across = math.ceil(math.sqrt(len(frames)))
+    width, height, gap = frames[0].width, frames[0].height + STRIP, 8
+    down = math.ceil(len(frames) / across)
+    sheet = Image.new("RGB", (across * (width + gap) + gap, down * (height + gap) + gap), (60, 64, 72))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
+    for k, (frame, caption) in enumerate(zip(frames, captions, strict=True)):
+        at = gap + k % across * (width + gap), gap + k // across * (height + gap)
+        sheet.paste(frame, at)
+        pen.text((at[0] + 4, at[1] + frame.height + 4), caption, fill=BOTH, font=font)
+    return sheet
 
 
 def save_trace(path: Path, rows: list[dict]) -> None:

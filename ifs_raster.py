@@ -2,34 +2,53 @@
 
 Nothing here shares code with the soft splat, so that it can judge it. The attractor is grown, not enumerated: of the
 points that fall into one cell of a grid only the first is kept and mapped on, so that the cost is about n maps of
-each occupied cell at any depth. Every point drawn is a true point of the attractor.
+each occupied cell at any depth. Where the picture has too many pixels for one grid, or is a zoom, a coarser cloud is
+grown once, and small images of it under words draw the picture, one strip after the other; words whose image misses
+the strip are dropped. Every point drawn is a true point of the attractor.
 
-Letters in shapes: n maps, P points, S side of the picture. Points and maps are float64.
+Letters in shapes: n maps, K words, P points, S side of the picture, H rows of a strip, V corners of a polygon.
+Points and maps are float64; points are (2, P), or (3, P) with an address between 0 and 1, of which the first letter
+is the first digit in base n. A tile is (left, right, top, bottom) in pixels, right and bottom excluded.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from scipy.ndimage import distance_transform_edt
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ifs_model import Ancestry, apply, area_weights, centroid, compose, fixed_points, frame, kernels, singular_values
 
 Window = tuple[float, float, float, float]
+Tile = tuple[int, int, int, int]
 Progress = Callable[[int], object]  # is told how many points were drawn just now
-GROWN_CELLS = 1 << 27  # the largest grid that is grown directly
-CLOUD_SIDE = 1024  # cells along the longer side of the cloud that words draw where that grid would be too large
+FIGURES = ("segment", "square", "hull", "point")
+MEMORY = 2 << 30  # bytes that a picture may take
+OVERHEAD = 600 << 20  # bytes of these that Python, its packages and the clouds take
+GROWN_CELLS = 4200**2  # of the largest grid that is grown directly: about what a picture of 1024² pixels needs
+GROWN_BYTES = 24  # a cell, in a grid that is grown directly: the grid, and the newest points in the worst case
+CLOUD_SIDE = 2048  # cells along the longer side of the cloud that words draw where that grid would be too large
+PARTICLE_SIDE = 512  # the same, for the particles of a density
+THIN, SOLID = 0.2, 0.7  # pixels that a cell of a cloud measures once a word has shrunk it, at most: see Attractor.fine
+CROWD = 1 << 13  # words that are looked at side by side, where images overlap so much that there are more
+LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the cloud, at most
+FEW = 1 << 18  # words that are drawn one by one, whatever their size
 SLOW = 0.9  # a contraction whose words take too many letters to become small
-CHUNK = 1 << 16  # points mapped at once: what the caches hold
+FAR = 1 << 40
+CHUNK = 1 << 16  # points mapped at once on a CPU: what its caches hold
+BATCH = 1 << 22  # points mapped at once elsewhere, and points of polygons
 
 
-def bounds(maps: Tensor, directions: int = 64) -> Window:
+def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) -> Window:
     """A box (xmin, xmax, ymin, ymax) that surely holds the attractor of maps (n, 2, 3), and fits it closely.
 
     The support function h(d) = max over x in F of <x, d> of the attractor F satisfies
     h(d) = max_i <t_i, d> + h(A_i^T d). It is iterated from above on a ring of directions; between two of them h is
-    bounded by their linear combination, because h is sublinear, so each iterate bounds F.
+    bounded by their linear combination, because h is sublinear, so each iterate bounds F. With the corners (V, 2) of
+    a figure, the box also holds the figure and all its images.
     """
     maps = maps.double()
     step = 2 * math.pi / directions
@@ -45,9 +64,14 @@ def bounds(maps: Tensor, directions: int = 64) -> Window:
     offset = maps[..., 2] @ ring.T
     stretch = float(singular_values(maps).max()) / math.cos(step / 2)
     radius = float(maps[..., 2].norm(dim=-1).max()) / max(1 - stretch, 1e-3)
-    support = torch.full((directions,), radius, dtype=torch.float64, device=maps.device)
+    least = torch.full((directions,), -torch.inf, dtype=torch.float64, device=maps.device)
+    if corners is not None:
+        radius = max(radius, float(corners.norm(dim=-1).max()))
+        least = (ring @ corners.T).amax(1)
+    support = torch.full_like(least, radius)
     for _ in range(1000):
-        tighter = torch.minimum(support, (offset + low * support[left] + high * support[right]).amax(0))
+        images_support = (offset + low * support[left] + high * support[right]).amax(0)
+        tighter = torch.minimum(support, torch.maximum(least, images_support))
         if torch.allclose(tighter, support, rtol=0, atol=1e-4 * radius):
             break
         support = tighter
@@ -55,25 +79,116 @@ def bounds(maps: Tensor, directions: int = 64) -> Window:
     return -float(support[2 * quarter]), float(support[0]), -float(support[3 * quarter]), float(support[quarter])
 
 
+def in_pixels(maps: Tensor, window: Window, side: int) -> Tensor:
+    """The maps, float64, as they act on pixel coordinates: P∘f∘P⁻¹ with P the frame of the window."""
+    there = torch.tensor(frame(window, side), dtype=torch.float64, device=maps.device)
+    (across, _, left), (_, down, top) = there.tolist()
+    back = torch.tensor(
+        [[1 / across, 0, -left / across], [0, 1 / down, -top / down]], dtype=torch.float64, device=maps.device
+    )
+    return compose(compose(there, maps.double()), back)
+
+
+def hull(maps: Tensor, directions: int = 720) -> Tensor:
+    """Corners (V, 2), in order, of the convex hull of the attractor of maps (n, 2, 3), to a thousandth of its size.
+
+    They are the attractor's outermost points in a ring of directions: one for a point, two for a segment.
+    """
+    maps = maps.double()
+    box = bounds(maps)
+    cell = max(box[1] - box[0], box[3] - box[2], 1e-9) / 1024
+    cloud = torch.cat([points for _, points in grow(maps, box, cell, 1000)], dim=1)
+    angles = torch.arange(directions, dtype=torch.float64, device=maps.device) * (2 * math.pi / directions)
+    ring = torch.stack([angles.cos(), angles.sin()], dim=1)
+    outermost = torch.cat([(part @ cloud).argmax(1) for part in ring.split(16)]).unique_consecutive()
+    if len(outermost) > 1 and outermost[0] == outermost[-1]:
+        outermost = outermost[:-1]
+    corners = cloud[:, outermost].T
+    along, on = corners - corners.roll(1, 0), corners.roll(-1, 0) - corners
+    turns = (along[:, 0] * on[:, 1] - along[:, 1] * on[:, 0]).abs() > 1e-9 * (1024 * cell) ** 2
+    if turns.any():
+        return corners[turns]
+    ends = torch.cdist(corners, corners).argmax()  # a segment, or a point
+    return corners[torch.tensor(sorted({int(ends) // len(corners), int(ends) % len(corners)}))]
+
+
+def figure(name: str, maps: Tensor, window: Window) -> Tensor:
+    """Corners (V, 2), in the world, of what the construction of an attractor starts from.
+
+    segment: the attractor's diameter, from one end to the other; square: the window; hull: the attractor's convex
+    hull; point: the centre of mass of its measure.
+    """
+    maps = maps.double()
+    if name == "square":
+        xmin, xmax, ymin, ymax = window
+        return torch.tensor([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]], dtype=torch.float64).to(maps)
+    if name == "point":
+        return centroid(maps, area_weights(maps))[None]
+    corners = hull(maps)
+    if name == "segment":
+        return corners[torch.tensor(divmod(int(torch.cdist(corners, corners).argmax()), len(corners)))]
+    return corners
+
+
+def nearest(maps: Tensor, x: float, y: float) -> tuple[float, float]:
+    """The point of the attractor of maps (n, 2, 3) that is nearest to (x, y), as precise as float64 is.
+
+    Branch and bound over words: one is dropped when even its nearest point is further away than another's furthest.
+    """
+    maps = maps.double()
+    middle = centroid(maps, area_weights(maps))
+    box = bounds(maps)
+    radius = max(math.hypot(u - float(middle[0]), v - float(middle[1])) for u in box[:2] for v in box[2:])
+    words = torch.eye(2, 3, dtype=torch.float64, device=maps.device)[None]
+    target = torch.tensor([x, y], dtype=torch.float64, device=maps.device)
+    for _ in range(2000):
+        words = compose(words[:, None], maps).flatten(0, 1)
+        reach = singular_values(words)[:, 0] * radius
+        away = (apply(words, middle[None])[:, 0] - target).norm(dim=1)
+        words = words[(away - reach <= (away + reach).min())]
+        words = words[(apply(words, middle[None])[:, 0] - target).norm(dim=1).argsort(stable=True)[:256]]
+        if float(reach.max()) < 1e-16 * radius:
+            break
+    u, v = apply(words[0], middle[None])[0].tolist()
+    return u, v
+
+
 class Cells:
     """A grid of cells over a box, each of which is taken by the first point that falls into it.
 
-    Points are (2, P) in units of cells, counted from a corner that lies one cell outside of the box, so that rounding
-    cannot push a point over the edge. Points further out share the cells of the border.
+    Cells end where pixels do, if their size is a power of two. Points are (2, P) in units of cells, counted from a
+    corner that lies one cell outside of the box, so that rounding cannot push a point over the edge. Points further
+    out share the cells of the border.
     """
 
     def __init__(self, box: Window, cell: float, device: torch.device):
-        self.columns, self.rows = (math.ceil((box[k + 1] - box[k]) / cell - 1e-9) + 3 for k in (0, 2))
+        left, top = (math.floor((edge + 0.5) / cell) * cell - 0.5 - cell for edge in (box[0], box[2]))
+        self.columns, self.rows = (math.floor((edge - low) / cell) + 2 for edge, low in ((box[1], left), (box[3], top)))
         options = {"dtype": torch.float64, "device": device}
-        self.there = torch.tensor([[1 / cell, 0, 1 - box[0] / cell], [0, 1 / cell, 1 - box[2] / cell]], **options)
-        self.back = torch.tensor([[cell, 0, box[0] - cell], [0, cell, box[2] - cell]], **options)
-        self.free = torch.ones(self.rows * self.columns, dtype=torch.bool, device=device)
-        self.owner = torch.full_like(self.free, torch.iinfo(torch.int32).max, dtype=torch.int32)
+        self.there = torch.tensor([[[1 / cell, 0, -left / cell], [0, 1 / cell, -top / cell]]], **options)
+        self.back = torch.tensor([[[cell, 0, left], [0, cell, top]]], **options)
+        self.free = torch.empty(self.rows * self.columns, dtype=torch.bool, device=device)
+        self.owner = torch.empty_like(self.free, dtype=torch.int32)
+        self.clear()
+
+    def clear(self) -> None:
+        """Free all cells."""
+        self.free.fill_(True)
+        self.owner.fill_(torch.iinfo(torch.int32).max)
+
+    def index(self, points: Tensor) -> Tensor:
+        """The flat cells (P,) of points."""
+        across, up = points[0].clamp(0, self.columns - 1), points[1].clamp(0, self.rows - 1)
+        flat = across.add_(up.floor_(), alpha=self.columns)
+        return flat.int() if len(self.free) < 1 << 31 else flat.long()
 
     def claim(self, points: Tensor) -> Tensor:
-        """Which of the points (2, P) are the first ones in a cell that was free until now: their indices (Q,)."""
-        across, up = points[0].clamp(0, self.columns - 1), points[1].clamp(0, self.rows - 1)
-        index = across.add_(up.floor_(), alpha=self.columns).int()
+        """Those of the points (2, P) or (3, P) that are the first ones in a cell that was free until now."""
+        return points.index_select(1, self.first(points))
+
+    def first(self, points: Tensor) -> Tensor:
+        """The indices (Q,) of the points that `claim` keeps."""
+        index = self.index(points)
         fresh = self.free.index_select(0, index).nonzero().squeeze(1)
         index = index.index_select(0, fresh).long()
         order = torch.arange(len(fresh), dtype=torch.int32, device=fresh.device)
@@ -90,39 +205,82 @@ class Cells:
             arrays = (tensor.contiguous().numpy() for tensor in (maps, points, self.free))
             new, origins = loops.spread(*arrays, self.columns)
             return torch.from_numpy(new), torch.from_numpy(origins)
-        found, done = [], 0
-        for chunk in points.split(max(1, CHUNK // len(maps)), dim=1):
-            moved, width = images(maps, chunk), chunk.shape[1]
-            kept = self.claim(moved)
-            found.append((moved.index_select(1, kept), kept // width * points.shape[1] + kept % width + done))
-            done += width
-        moved, origins = zip(*found, strict=True)
-        return torch.cat(moved, dim=1), torch.cat(origins)
+        moved = images(maps, points)
+        origins = self.first(moved)
+        return moved.index_select(1, origins), origins
 
 
-def images(maps: Tensor, points: Tensor) -> Tensor:
-    """The images (2, n P) of points (2, P) under maps (n, 2, 3), by one product of small matrices."""
+def images(maps: Tensor, points: Tensor, digits: Tensor | None = None) -> Tensor:
+    """The images (2, K P) or (3, K P) of points under maps (K, 2, 3), by one product of small matrices.
+
+    digits (K, 2): the factor and the shift that a map is to addresses; without them, addresses stay as they are.
+    """
     rows = maps.transpose(0, 1).flatten(0, 1)
-    return torch.addmm(rows[:, 2:], rows[:, :2], points).view(2, -1)
+    moved = torch.addmm(rows[:, 2:], rows[:, :2], points[:2]).view(2, -1)
+    if len(points) == 2:
+        return moved
+    same = digits is None
+    address = points[2].expand(len(maps), -1) if same else torch.addcmul(digits[:, 1:], digits[:, :1], points[2:])
+    return torch.cat([moved, address.reshape(1, -1)])
 
 
-def grow(maps: Tensor, box: Window, cell: float, recursion: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield (level, points (2, P)) of the attractor, at most one point for each cell of a grid over `box`.
+def letters(n: int, like: Tensor) -> Tensor:
+    """What each of n maps does to an address c: (c + i) / n, as factors and shifts (n, 2).
 
-    Level 0 holds the fixed points of the maps; level k their new images under words of k letters. Ends after level
-    `recursion`, or when a level brings nothing new.
+    The factor is a little less, so that rounding never carries an endless row of last digits over to the next letter.
+    """
+    shifts = torch.arange(n, dtype=like.dtype, device=like.device) / n
+    return torch.stack([torch.full_like(shifts, (1 - 1e-9) / n), shifts], dim=1)
+
+
+def at_once(device: torch.device) -> int:
+    """How many points are best mapped at once."""
+    return CHUNK if device.type == "cpu" else BATCH
+
+
+def grow(
+    maps: Tensor, box: Window, cell: float, recursion: int, start: Tensor | None = None, digits: Tensor | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield (level, points) of the attractor, at most one point for each cell of a grid over `box`.
+
+    Without a start, level 0 holds the fixed points of the maps, and level k their new images under words of k
+    letters; they lie on the attractor, so that levels add up. With a start, points (2, P) or (3, P), level k holds
+    its images under words of k letters alone. A level may come in several parts. Ends after level `recursion`, or
+    when another level would bring nothing new.
     """
     cells = Cells(box, cell, maps.device)
-    letters = compose(compose(cells.there, maps), cells.back)
-    points = fixed_points(letters).T
-    points = points[:, cells.claim(points)]
+    steps = compose(compose(cells.there, maps), cells.back)
+    if start is None:
+        first = fixed_points(steps).T
+        if digits is not None:
+            first = torch.cat([first, (digits[:, 1] + digits[:, 0] / 2)[None]])
+    else:
+        first = images(cells.there, start)
+    share = max(1, at_once(maps.device) // len(maps))
+    parts, gap, shrink = (
+        [cells.claim(first.contiguous())],
+        max(box[1] - box[0], box[3] - box[2]),
+        float(singular_values(maps).max()),
+    )
     for level in range(recursion + 1):
-        yield level, images(cells.back[None], points)
-        if level == recursion:
+        for part in parts:
+            yield level, images(cells.back, part)
+        if level == recursion or (start is not None and gap < cell / 4):
             return
-        points, _ = cells.spread(letters, points)
-        if not points.shape[1]:
+        if start is not None:
+            cells.clear()
+            gap *= shrink
+        if digits is None and kernels(maps) is not None:
+            parts = [cells.spread(steps, torch.cat(parts, dim=1))[0]]
+            if not parts[0].shape[1]:
+                return
+            continue
+        chunks = (chunk for part in parts for chunk in part.split(share, dim=1))
+        parts = [fresh for chunk in chunks if (fresh := cells.claim(images(steps, chunk, digits))).shape[1]]
+        if not parts:
             return
+        if sum(part.shape[1] for part in parts) < at_once(maps.device):
+            parts = [torch.cat(parts, dim=1)]
 
 
 def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
@@ -131,7 +289,7 @@ def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
     cells = Cells(_reach(maps, side), 1.0, maps.device)
     maps = compose(compose(cells.there, maps), cells.back)
     points = fixed_points(maps).T
-    letters, parents, sizes = [cells.claim(points)], [], []
+    letters, parents, sizes = [cells.first(points)], [], []
     points, first = points[:, letters[0]], 0
     parents.append(torch.zeros_like(letters[0]))
     while points.shape[1]:
@@ -143,79 +301,351 @@ def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
     return Ancestry(torch.cat(letters), torch.cat(parents), sizes)
 
 
-def attractor(maps: Tensor, window: Window, side: int, recursion: int) -> Iterator[Tensor]:
-    """Yield points (2, P), in pixel coordinates, of the attractor after `recursion` levels, seen in a window.
-
-    The picture is grown directly, unless its pixels are too small for that (a large `side`, a zoom). Then a coarser
-    cloud is grown, and words draw it. Points outside the window may be among those yielded.
-    """
-    maps = in_pixels(maps, window, side)
-    box = _reach(maps, side)
-    if _cells(box) <= GROWN_CELLS:
-        for _, points in grow(maps, box, 1.0, recursion):
-            yield points
-        return
-    coarse = max(box[1] - box[0], box[3] - box[2]) / CLOUD_SIDE
-    levels, clouds = zip(*grow(maps, box, coarse, recursion), strict=True)
-    ends = torch.tensor([cloud.shape[1] for cloud in clouds]).cumsum(0).tolist()
-    cloud = torch.cat(clouds, dim=1)
-    for length, words, _ in _follow(maps, box, side, 0.5 / coarse, recursion):
-        points = cloud[:, : ends[min(recursion - length, levels[-1])]]
-        for batch in words.split(max(1, 4 * CHUNK // points.shape[1])):
-            yield images(batch, points)
-
-
-def in_pixels(maps: Tensor, window: Window, side: int) -> Tensor:
-    """The maps, float64, as they act on pixel coordinates: P∘f∘P⁻¹ with P the frame of the window."""
-    (across, _, left), (_, down, top) = frame(window, side)
-    options = {"dtype": torch.float64, "device": maps.device}
-    there = torch.tensor([[across, 0, left], [0, down, top]], **options)
-    back = torch.tensor([[1 / across, 0, -left / across], [0, 1 / down, -top / down]], **options)
-    return compose(compose(there, maps.double()), back)
-
-
-def _reach(maps: Tensor, side: int) -> Window:
+def _reach(maps: Tensor, side: int, corners: Tensor | None = None) -> Window:
     """The box, in pixels, that is drawn: the attractor's bounds, moved outwards to the edges of pixels.
 
     Where maps shrink the world so slowly that words need very many letters, only what lies near the picture counts.
     """
-    box = bounds(maps)
+    box = bounds(maps, corners=corners)
     if max(box[1] - box[0], box[3] - box[2]) > 4 * side and singular_values(maps).max() > SLOW:
         box = tuple(min(max(edge, -2.0 * side), 3.0 * side) for edge in box)
     left, low = (math.floor(edge + 0.5) - 0.5 for edge in box[::2])
     return left, max(box[1], left + 1), low, max(box[3], low + 1)
 
 
-def _cells(box: Window) -> float:
-    return (box[1] - box[0]) * (box[3] - box[2])
+@dataclass(frozen=True)
+class Words:
+    """Words of one length: their maps (K, 2, 3), their weights (K,), and what they do to addresses (K, 2)."""
+
+    length: int
+    maps: Tensor
+    weights: Tensor
+    digits: Tensor
 
 
-def _follow(maps: Tensor, box: Window, side: int, limit: float, recursion: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield (letters, maps (K, 2, 3), weights (K,)) of the words that draw a picture of side × side pixels.
+class Attractor:
+    """The attractor of maps after `recursion` levels, in the pixel coordinates of a picture of side × side pixels."""
 
-    A word whose image of the box misses the picture is dropped; one that shrinks the world by less than `limit` and
-    has fewer than `recursion` letters is replaced by its children.
-    """
-    corners = torch.tensor([[x, y] for x in box[:2] for y in box[2:]], dtype=torch.float64, device=maps.device)
-    words = torch.eye(2, 3, dtype=torch.float64, device=maps.device)[None]
-    weights, chances = maps.new_ones(1), area_weights(maps)
-    for length in range(recursion + 1):
-        seen = apply(words, corners)
-        seen = ((seen.amax(1) > -0.5) & (seen.amin(1) < side - 0.5)).all(1)
-        words, weights = words[seen], weights[seen]
-        fine = (singular_values(words)[:, 0] <= limit) | (length == recursion)
-        yield length, words[fine], weights[fine]
-        words = compose(words[~fine, None], maps).flatten(0, 1)
-        weights = (weights[~fine, None] * chances).flatten()
-        if not len(words):
+    def __init__(
+        self,
+        maps: Tensor,
+        window: Window,
+        side: int,
+        recursion: int = 1000,
+        corners: Tensor | None = None,
+        memory: int = MEMORY,
+    ):
+        self.maps, self.side, self.recursion = in_pixels(maps, window, side), side, recursion
+        self.weights = area_weights(self.maps)
+        self.digits = letters(len(maps), self.maps)
+        to = torch.tensor(frame(window, side), dtype=torch.float64, device=maps.device)
+        self.corners = None if corners is None else apply(to, corners.to(to))
+        self.box = _reach(self.maps, side, self.corners)
+        self.span = max(self.box[1] - self.box[0], self.box[3] - self.box[2])
+        area = (self.box[1] - self.box[0] + 3) * (self.box[3] - self.box[2] + 3)
+        self.direct = corners is None and area <= min(GROWN_CELLS, (memory - OVERHEAD) / GROWN_BYTES)
+        self.clouds: dict[tuple[int, int], Tensor] = {}
+
+    def cell(self, side: int) -> float:
+        """A power of two, so that cells end where pixels do: about `side` of them make up the box."""
+        return max(0.5, 2.0 ** round(math.log2(self.span / side)))
+
+    def words(self, tile: Tile, limit: float, shortest: int = 0, crowd: int = CROWD) -> Iterator[Words]:
+        """Yield the words that draw a tile, none of which is a prefix of another.
+
+        A word whose image of the box misses the tile is dropped; one that shrinks the world by less than `limit`, or
+        has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children. Where images overlap
+        a zoom is covered by ever more words: of more than `crowd`, the heaviest of each place are kept.
+        """
+        like = {"dtype": torch.float64, "device": self.maps.device}
+        edges = torch.tensor([[x, y] for x in self.box[:2] for y in self.box[2:]], **like)
+        low, high = torch.tensor([[tile[0], tile[2]], [tile[1], tile[3]]], **like) - 0.5
+        found = Words(
+            0,
+            torch.eye(2, 3, **like)[None],
+            self.maps.new_ones(1),
+            torch.tensor([[1.0, 0.0]], **like),
+        )
+        for length in range(self.recursion + 1):
+            seen = apply(found.maps, edges)
+            seen = ((seen.amax(1) >= low) & (seen.amin(1) <= high)).all(1)
+            maps, weights, digits = found.maps[seen], found.weights[seen], found.digits[seen]
+            small = (singular_values(maps)[:, 0] <= limit) & (length >= shortest) | (length == self.recursion)
+            yield Words(length, maps[small], weights[small], digits[small])
+            if small.all():
+                return
+            large = (~small).nonzero().squeeze(1)
+            if len(large) > crowd:
+                large = large[self.order(maps[large], weights[large], tile)[:crowd]]
+            maps, weights, digits = maps[large, None], weights[large, None], digits[large, None]
+            shifts = torch.addcmul(digits[..., 1], digits[..., 0], self.digits[:, 1])
+            found = Words(
+                length + 1,
+                compose(maps, self.maps).flatten(0, 1),
+                (weights * self.weights).flatten(),
+                torch.stack([(digits[..., 0] * self.digits[:, 0]), shifts], dim=-1).flatten(0, 1),
+            )
+
+    def order(self, maps: Tensor, weights: Tensor, tile: Tile) -> Tensor:
+        """An order of words (K,) in which each of 32 × 32 places of a tile has its heaviest word first, its next …"""
+        edges = torch.tensor(
+            [[x, y] for x in self.box[:2] for y in self.box[2:]], dtype=torch.float64, device=maps.device
+        )
+        seen = apply(maps, edges)
+        low, high = torch.tensor([[tile[0], tile[2]], [tile[1], tile[3]]], dtype=torch.float64, device=maps.device)
+        middle = (seen.amin(1).clamp(low, high) + seen.amax(1).clamp(low, high)) / 2
+        column, row = ((middle - low) / (high - low) * 32).long().clamp(max=31).unbind(1)
+        heaviest = weights.argsort(descending=True, stable=True)
+        by_place = heaviest[(row * 32 + column)[heaviest].argsort(stable=True)]
+        first = torch.searchsorted((row * 32 + column)[by_place], (row * 32 + column)[by_place])
+        rank = torch.arange(len(weights), device=weights.device) - first
+        return by_place[rank.argsort(stable=True)]
+
+    def points(self, tile: Tile, addresses: bool = False) -> Iterator[Tensor]:
+        """Yield points (2, P), or (3, P) with addresses, that draw a tile; others may be among them."""
+        if self.direct:
+            for _, points in grow(self.maps, self.box, 1.0, self.recursion, digits=self.digits if addresses else None):
+                yield points
             return
+        cell = self.cell(CLOUD_SIDE)
+        few = self.recursion <= 64 and len(self.maps) ** self.recursion <= FEW
+        one_by_one = few and self.corners is not None
+        fine = THIN if one_by_one else self.fine(cell, addresses)  # grows the cloud
+        small = []
+        for words in self.words(tile, 0.0 if one_by_one else fine / cell, int(addresses), FEW if one_by_one else CROWD):
+            if words.length == self.recursion and self.corners is not None:
+                middle = words.digits[:, 1] + words.digits[:, 0] / 2
+                yield from fill(apply(words.maps, self.corners), tile, middle if addresses else None)
+            elif len(words.maps):
+                small.append(words)
+        if not small:
+            return
+        maps, weights, digits = (torch.cat([getattr(w, k) for w in small]) for k in ("maps", "weights", "digits"))
+        levels = torch.cat([torch.full((len(w.maps),), self.recursion - w.length) for w in small]).to(maps.device)
+        spare = fine / cell / singular_values(maps)[:, 0].clamp(min=1e-300)
+        coarser = spare.log2().floor().clamp(0, math.log2(2 * CLOUD_SIDE)).long()
+        kinds = (levels.clamp(max=self.last) * 64 + coarser).unique(return_inverse=True)
+        clouds = [self._cloud(kind // 64, kind % 64, cell, addresses) for kind in kinds[0].tolist()]
+        sizes = torch.tensor([cloud.shape[1] for cloud in clouds], device=maps.device)[kinds[1]]
+        order = self.order(maps, weights, tile)
+        most = LAYERS * max((tile[1] - tile[0]) * (tile[3] - tile[2]), int(sizes.max()))
+        drawn_words = order[sizes[order].cumsum(0) <= most]
+        batch = 4 * at_once(maps.device)
+        for kind, cloud in enumerate(clouds):
+            for some in drawn_words[kinds[1][drawn_words] == kind].split(max(1, batch // cloud.shape[1])):
+                for part in cloud.split(batch, dim=1):
+                    yield images(maps[some], part, digits[some] if addresses else None)
+
+    def fine(self, cell: float, addresses: bool) -> float:
+        """How small, in pixels, words must make the cells of a cloud.
+
+        One point stands for all of its cell. On a curve or a dust, what the others would have drawn is missed unless
+        cells end up much smaller than a pixel: a sixth of the Koch curve's pixels at 0.7, 3 % at 0.35, 0.5 % at 0.2.
+        A solid picture has many other words that draw them, and 0.7 misses one pixel in 10,000.
+        """
+        area = (self.box[1] - self.box[0]) * (self.box[3] - self.box[2]) / cell**2
+        return SOLID if self._cloud(self.recursion, 0, cell, addresses).shape[1] > area / 8 else THIN
+
+    def _cloud(self, level: int, step: int, cell: float, addresses: bool) -> Tensor:
+        """The attractor, or a level of the figure, as at most one point for each cell; each step doubles it."""
+        if not self.clouds:
+            start = None
+            if self.corners is not None:
+                start = self._sampled(cell, addresses)
+            digits = self.digits if addresses else None
+            levels: list[list[Tensor]] = []
+            for number, points in grow(self.maps, self.box, cell, self.recursion, start, digits):
+                levels.extend([] for _ in range(number + 1 - len(levels)))
+                levels[number].append(points)
+            joined = [torch.cat(parts, dim=1) for parts in levels]
+            if start is None:  # levels add up
+                ends = torch.tensor([points.shape[1] for points in joined]).cumsum(0).tolist()
+                whole = torch.cat(joined, dim=1)
+                joined = [whole[:, :end] for end in ends]
+            self.clouds = {(number, 0): points for number, points in enumerate(joined)}
+            self.last = len(joined) - 1
+        level = min(level, self.last)
+        if (level, step) not in self.clouds:
+            finer = self._cloud(level, step - 1, cell, addresses)
+            cells = Cells(self.box, cell * 2**step, self.maps.device)
+            self.clouds[level, step] = images(cells.back, cells.claim(images(cells.there, finer)))
+        return self.clouds[level, step]
+
+    def _sampled(self, cell: float, addresses: bool) -> Tensor:
+        """The figure as points, one for each cell or closer."""
+        cells = Cells(self.box, cell, self.maps.device)
+        middle = self.maps.new_full((1,), 0.5) if addresses else None
+        parts = fill(apply(cells.there, self.corners), (0, cells.columns, 0, cells.rows), middle)
+        return torch.cat([images(cells.back, part) for part in parts], dim=1)
 
 
-def pixel_index(points: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Which points (2, P) fall into a picture of side × side pixels, (P,) booleans, and the flat pixels of those."""
-    column, row = (points + 0.5).floor_()
-    inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
-    return inside, column.add_(row, alpha=side)[inside].long()
+# --- Figures: points, segments and convex polygons ---
+
+
+def fill(polygons: Tensor, tile: Tile, addresses: Tensor | None = None) -> Iterator[Tensor]:
+    """Yield points that draw convex polygons (K, V, 2), in pixels, in a tile; with addresses (K,), points are (3, P).
+
+    A polygon is drawn by the centres of the pixels that it covers; one that is thinner than a pixel, and a segment,
+    by points an eighth of a pixel apart; all have their middle drawn.
+    """
+
+    def addressed(points: Tensor, owner: Tensor) -> Tensor:
+        return points if addresses is None else torch.cat([points, addresses[owner][None]])
+
+    every = torch.arange(len(polygons), device=polygons.device)
+    yield addressed(polygons.mean(1).T, every)
+    if polygons.shape[1] == 1:
+        return
+    ends = polygons.roll(-1, 1)
+    lengths = (ends - polygons).norm(dim=-1)
+    cross = polygons[..., 0] * ends[..., 1] - polygons[..., 1] * ends[..., 0]
+    thin = cross.sum(1).abs() / 2 < lengths.amax(1)
+    for k in range(polygons.shape[1] if polygons.shape[1] > 2 else 1):
+        for points, owner in _along(polygons[thin, k], ends[thin, k], tile):
+            yield addressed(points, every[thin][owner])
+    for points, owner in _within(polygons[~thin], tile):
+        yield addressed(points, every[~thin][owner])
+
+
+def _runs(counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Number the members of runs of `counts` (K,): yield (run, number) of them, not too many at once."""
+    batches = ((counts.cumsum(0) - counts) // BATCH).unique_consecutive(return_counts=True)[1]
+    for runs in torch.arange(len(counts), device=counts.device).split(batches.tolist()):
+        here = counts[runs]
+        owner = runs.repeat_interleave(here)
+        yield owner, torch.arange(len(owner), device=counts.device) - (here.cumsum(0) - here).repeat_interleave(here)
+
+
+def _along(starts: Tensor, ends: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield points (2, P) of segments (K, 2), an eighth of a pixel apart, that lie in a tile, and of which they are."""
+    low, high = torch.tensor([[tile[0], tile[2]], [tile[1], tile[3]]], dtype=torch.float64, device=starts.device)
+    way = ends - starts
+    entry, leave = (low - 1 - starts) / way, (high - starts) / way  # infinite, or nan, across a way that is level
+    first = torch.minimum(entry, leave).nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf).amax(1)
+    last = torch.maximum(entry, leave).nan_to_num(nan=torch.inf, neginf=-torch.inf, posinf=torch.inf).amin(1)
+    first, last = first.clamp(min=0), last.clamp(max=1)
+    steps = ((last - first).clamp(min=0) * way.norm(dim=1) * 8).ceil()
+    counts = torch.where(first <= last, steps + 1, 0).long()
+    for owner, number in _runs(counts):
+        at = first[owner] + (last - first)[owner] * (number / steps[owner].clamp(min=1))
+        yield (starts[owner] + at[:, None] * way[owner]).T, owner
+
+
+def _within(polygons: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the pixel centres (2, P) of a tile that lie in convex polygons (K, V, 2), and in which; edges to the right
+    and at the bottom are left to the neighbour."""
+    top, bottom = polygons[..., 1].amin(1).ceil().clamp(min=tile[2]), polygons[..., 1].amax(1).ceil().clamp(max=tile[3])
+    for polygon, number in _runs((bottom - top).clamp(min=0).long()):
+        y = top[polygon] + number
+        left, right = torch.full_like(y, torch.inf), torch.full_like(y, -torch.inf)
+        for k in range(polygons.shape[1]):
+            x0, y0 = polygons[polygon, k - 1].T
+            x1, y1 = polygons[polygon, k].T
+            crosses = (y0 <= y) != (y1 <= y)
+            x = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+            left = torch.where(crosses, torch.minimum(left, x), left)
+            right = torch.where(crosses, torch.maximum(right, x), right)
+        start, stop = left.ceil().clamp(tile[0], tile[1]), right.ceil().clamp(tile[0], tile[1])
+        for line, column in _runs((stop - start).clamp(min=0).long()):
+            yield torch.stack([start[line] + column, y[line]]), polygon[line]
+
+
+# --- Pictures ---
+
+
+def places(points: Tensor, tile: Tile) -> Tensor:
+    """The flat pixels of points (2, P) in a tile with a rim of one pixel, which takes what lies outside: (P,)."""
+    width, height = tile[1] - tile[0] + 2, tile[3] - tile[2] + 2
+    across = (points[0] + (1.5 - tile[0])).clamp_(0, width - 1)
+    down = (points[1] + (1.5 - tile[2])).clamp_(0, height - 1).floor_()
+    return across.add_(down, alpha=width).long()
+
+
+def rimless(flat: Tensor, tile: Tile) -> Tensor:
+    """The pixels (..., H, W) of a tile without their rim, from flat ones."""
+    return flat.unflatten(-1, (tile[3] - tile[2] + 2, tile[1] - tile[0] + 2))[..., 1:-1, 1:-1]
+
+
+def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: int = 0) -> Tensor:
+    """Which pixels of a tile hold a point: (H, W), boolean; with `colours`, the highest colour 1 … there, or 0."""
+    pixels = (tile[3] - tile[2] + 2) * (tile[1] - tile[0] + 2)
+    picture = torch.zeros(pixels, dtype=torch.int16 if colours else torch.bool, device=attractor.maps.device)
+    for points in attractor.points(tile, colours > 0):
+        if colours:
+            shown = (points[2] * colours + 1).short()  # where images overlap, the last letter in the alphabet wins
+            picture.scatter_reduce_(0, places(points, tile), shown, "amax")
+        else:
+            picture.index_fill_(0, places(points, tile), True)
+        progress(points.shape[1])
+    return rimless(picture, tile)
+
+
+def hits(maps: Tensor, window: Window, side: int, recursion: int = 1000, progress: Progress = bool) -> Tensor:
+    """Which of side × side pixels hold a point of the attractor after `recursion` levels: (side, side), boolean."""
+    return drawn(Attractor(maps, window, side, recursion), (0, side, 0, side), progress)
+
+
+def strip_rows(size: int, row_bytes: int, memory: int) -> int:
+    """How many rows of a picture fit into memory at once. Raises MemoryError if it is not even one."""
+    rows = (memory - OVERHEAD) // row_bytes
+    if rows < 1:
+        raise MemoryError(f"a single row needs {(row_bytes + OVERHEAD) / 2**30:.1f} GiB")
+    return min(size, rows)
+
+
+def coverage_strips(
+    maps: Tensor,
+    window: Window,
+    size: int,
+    recursion: int = 1000,
+    stroke: float = 0.0,
+    supersample: int = 3,
+    corners: Tensor | None = None,
+    palette: Tensor | None = None,
+    memory: int = MEMORY,
+    progress: Progress = bool,
+) -> Iterator[Tensor]:
+    """Yield coverage, float32, (H, S) in [0, 1], in strips from the top; see `occupancy`.
+
+    With a palette (L, 3), strips are (4, H, S): red, green and blue, times coverage, and coverage. Addresses between
+    0 and 1 take its colours in turn; a palette of n colours shows the first letter.
+    """
+    part = (window[1] - window[0]) / (size * supersample)
+    pad, side = math.ceil(stroke / part), size * supersample
+    attractor = Attractor(maps, window, side, recursion, corners, memory)
+    cost = (2 if palette is None else 4) + (6 if pad else 0) + (16 if pad and palette is not None else 0)
+    padding = 2 * pad * cost * (side + 2 * pad)
+    rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
+    attractor.direct &= rows == size and palette is None  # grown points hide those of other maps that came later
+    for first in range(0, size, rows):
+        last = min(first + rows, size)
+        tile = (-pad, side + pad, first * supersample - pad, last * supersample + pad)
+        taken = drawn(attractor, tile, progress, 0 if palette is None else len(palette))
+        if pad:
+            taken = _with_pen(taken, stroke / part)[pad:-pad, pad:-pad]
+        for piece in taken.split(max(1, (1 << 22) // side) * supersample):
+            if palette is None:
+                yield _pooled(piece, supersample)
+            else:
+                on = (piece > 0).float()
+                shades = palette.to(on)[(piece.long() - 1).clamp(min=0)].permute(2, 0, 1) * on
+                yield torch.stack([_pooled(layer, supersample) for layer in (*shades, on)])
+
+
+def _pooled(layer: Tensor, supersample: int) -> Tensor:
+    """Means of supersample² sub-pixels: (H, W) of any kind to float32."""
+    return torch.nn.functional.avg_pool2d(layer[None].float(), supersample)[0]
+
+
+def _with_pen(taken: Tensor, radius: float) -> Tensor:
+    """What is drawn (H, W), booleans or colours, with a pen of a radius in pixels; its colour is the nearest one."""
+    if taken.dtype == torch.bool:
+        return dilate(taken, radius)
+    if not taken.any():
+        return taken
+    near = distance_transform_edt((taken == 0).cpu().numpy(), return_distances=False, return_indices=True)
+    row, column = torch.from_numpy(near).to(taken.device)
+    return taken[row.long(), column.long()] * dilate(taken > 0, radius)
 
 
 def occupancy(
@@ -232,14 +662,8 @@ def occupancy(
     A pixel's coverage is the part of its supersample² sub-pixels that hold a point of the attractor or, with a
     stroke (world units), that lie within the stroke of such a sub-pixel.
     """
-    part = (window[1] - window[0]) / (size * supersample)
-    pad = math.ceil(stroke / part)
-    side, edge = size * supersample + 2 * pad, pad * part
-    wide = (window[0] - edge, window[1] + edge, window[2] - edge, window[3] + edge)
-    taken = hits(maps, wide, side, recursion, progress)
-    if pad:
-        taken = dilate(taken, stroke / part)[pad : side - pad, pad : side - pad]
-    return torch.nn.functional.avg_pool2d(taken[None].float(), supersample)[0]
+    strips = coverage_strips(maps, window, size, recursion, stroke, supersample, progress=progress)
+    return torch.cat(list(strips))
 
 
 def dilate(taken: Tensor, radius: float) -> Tensor:
@@ -262,15 +686,6 @@ def dilate(taken: Tensor, radius: float) -> Tensor:
     return disc
 
 
-def hits(maps: Tensor, window: Window, side: int, recursion: int = 1000, progress: Progress = bool) -> Tensor:
-    """Which of side × side pixels hold a point of the attractor after `recursion` levels: (side, side), boolean."""
-    taken = torch.zeros(side * side, dtype=torch.bool, device=maps.device)
-    for points in attractor(maps, window, side, recursion):
-        taken.index_fill_(0, pixel_index(points, side)[1], True)
-        progress(points.shape[1])
-    return taken.reshape(side, side)
-
-
 def distance(
     maps: Tensor,
     window: Window,
@@ -279,20 +694,96 @@ def distance(
     margin: float | None = None,
     progress: Progress = bool,
 ) -> Tensor:
-    """Distance (S, S) in world units from each pixel to the nearest pixel that holds a point of the attractor.
+    """Distance (S, S), float64, in world units from each pixel to the nearest that holds a point of the attractor.
 
     Points of the attractor up to `margin` outside the window count too; by default, as far away as the window is
     wide. Infinite everywhere if the attractor does not come so near. Pixels stand for their centres.
     """
+    return torch.cat(list(distance_strips(maps, window, size, recursion, margin, progress=progress)))
+
+
+def distance_strips(
+    maps: Tensor,
+    window: Window,
+    size: int,
+    recursion: int = 1000,
+    margin: float | None = None,
+    corners: Tensor | None = None,
+    memory: int = MEMORY,
+    progress: Progress = bool,
+) -> Iterator[Tensor]:
+    """Yield the distances of `distance` in strips (H, S) from the top.
+
+    Within a strip, the distance is that of a Euclidean distance transform. Of all that lies above it, only the lowest
+    pixel of each column can be the nearest one, and so on for each side; a pixel that is nearer to an edge of the
+    strip than to anything in it looks these up in a k-d tree.
+    """
     pixel = (window[1] - window[0]) / size
-    pad = math.ceil((window[1] - window[0] if margin is None else margin) / pixel)
-    edge = pad * pixel
-    wide = (window[0] - edge, window[1] + edge, window[2] - edge, window[3] + edge)
-    taken = hits(maps, wide, size + 2 * pad, recursion, progress)
-    if not taken.any():
-        return torch.full((size, size), torch.inf, device=maps.device)
-    near = torch.from_numpy(distance_transform_edt(~taken.cpu().numpy()))[pad : pad + size, pad : pad + size]
-    return (near * pixel).to(maps.device)
+    reach = math.ceil((window[1] - window[0] if margin is None else margin) / pixel)
+    attractor = Attractor(maps, window, size, recursion, corners, memory)
+    left, top = (min(0, max(-reach, math.floor(edge))) for edge in (attractor.box[0], attractor.box[2]))
+    right, bottom = (max(size, min(size + reach, math.ceil(edge) + 1)) for edge in (attractor.box[1], attractor.box[3]))
+    rows = strip_rows(bottom - top, 48 * (right - left), memory)
+    attractor.direct &= rows == bottom - top
+    whole = rows == bottom - top
+    starts = [top] if whole else sorted({*range(top, 0, rows), *range(0, size, rows), *range(size, bottom, rows)})
+    strips = list(zip(starts, [*starts[1:], bottom], strict=True))
+    highest, lowest = [], []  # rows of the outermost taken pixels of each column, strip by strip
+    if len(strips) == 1:
+        taken = drawn(attractor, (left, right, top, bottom), progress).cpu()
+        near = torch.full(taken.shape, torch.inf, dtype=torch.float64)
+        if taken.any():
+            near = torch.from_numpy(distance_transform_edt(~taken.numpy()))
+        yield (near[-top : size - top, -left : size - left] * pixel).to(maps.device)
+        return
+    for first, last in strips:
+        taken = drawn(attractor, (left, right, first, last), progress).cpu()
+        highest.append(first + _first(taken, 0))
+        lowest.append(last - 1 - _first(taken.flip(0), 0))
+    for number, (first, last) in enumerate(strips):
+        if not 0 <= first < size:
+            continue
+        taken = drawn(attractor, (left, right, first, last), progress).cpu()
+        before, within, after = taken.split([-left, size, right - size], dim=1)
+        near = torch.full(within.shape, torch.inf, dtype=torch.float64)
+        if within.any():
+            near = torch.from_numpy(distance_transform_edt(~within.numpy()))
+        around = [
+            *[
+                torch.stack([row, torch.arange(left, right)])
+                for row in _nearest(lowest[:number], highest[number + 1 :])
+            ],
+            *[torch.stack([torch.arange(first, last), -1 - _first(before.flip(1), 1)])],
+            *[torch.stack([torch.arange(first, last), size + _first(after, 1)])],
+        ]
+        around = torch.cat(around, dim=1)
+        around = around[:, (around.abs() < FAR // 2).all(0)]
+        if around.shape[1]:
+            _look_around(near, first, around)
+        yield (near * pixel).to(maps.device)
+
+
+def _first(taken: Tensor, axis: int) -> Tensor:
+    """Where along an axis the first pixel is taken; FAR where none is."""
+    if not taken.shape[axis]:
+        return torch.full_like(taken.any(axis), FAR, dtype=torch.long)
+    return torch.where(taken.any(axis), taken.byte().argmax(axis), FAR)
+
+
+def _nearest(above: list[Tensor], below: list[Tensor]) -> list[Tensor]:
+    """For each column the lowest row of those above, and the highest one of those below."""
+    return [torch.stack(rows).aminmax(dim=0)[k] for rows, k in ((above, 1), (below, 0)) if rows]
+
+
+def _look_around(near: Tensor, first: int, around: Tensor) -> None:
+    """Lower distances (H, S), in pixels, to what pixels at (row, column), (2, Q), outside of the strip allow."""
+    height, width = near.shape
+    row, column = torch.arange(height)[:, None], torch.arange(width)
+    edge = torch.minimum(torch.minimum(row + 1, height - row), torch.minimum(column + 1, width - column))
+    tree = cKDTree(around.T.numpy())
+    for some in (near > edge).nonzero().split(1 << 20):
+        found, _ = tree.query((some + torch.tensor([first, 0])).numpy(), workers=-1)
+        near[some[:, 0], some[:, 1]] = near[some[:, 0], some[:, 1]].minimum(torch.from_numpy(found))
 
 
 def density(maps: Tensor, window: Window, size: int, recursion: int = 1000, progress: Progress = bool) -> Tensor:
@@ -302,45 +793,77 @@ def density(maps: Tensor, window: Window, size: int, recursion: int = 1000, prog
     Particles that fall into the same cell are merged into one of their total weight at their centroid, so that mass
     is exact and places are exact to second order in the cell.
     """
-    maps = in_pixels(maps, window, size)
-    box = _reach(maps, size)
-    direct = _cells(box) <= GROWN_CELLS
-    cell = 1.0 if direct else max(box[1] - box[0], box[3] - box[2]) / CLOUD_SIDE
-    clouds = _particles(maps, box, cell, recursion)
-    whole = [(0, torch.eye(2, 3, dtype=torch.float64, device=maps.device)[None], maps.new_ones(1))]
-    picture = maps.new_zeros(size * size)
-    for length, words, shares in whole if direct else _follow(maps, box, size, 1 / cell, recursion):
-        points, weights = clouds[min(recursion - length, len(clouds) - 1)]
-        for word, share in zip(words, shares, strict=True):
-            inside, index = pixel_index(images(word[None], points), size)
-            picture.index_add_(0, index, share * weights[inside])
+    return torch.cat(list(density_strips(maps, window, size, recursion, progress=progress)))
+
+
+def density_strips(
+    maps: Tensor,
+    window: Window,
+    size: int,
+    recursion: int = 1000,
+    palette: Tensor | None = None,
+    memory: int = MEMORY,
+    progress: Progress = bool,
+) -> Iterator[Tensor]:
+    """Yield the mass of `density` in strips (H, S) from the top.
+
+    With a palette (L, 3), strips are (4, H, S): red, green and blue, weighted with mass, and mass.
+    """
+    attractor = Attractor(maps, window, size, recursion)
+    cell = attractor.cell(PARTICLE_SIDE)
+    clouds = particles(attractor, cell, palette is not None)
+    rows = strip_rows(size, (16 if palette is None else 64) * size, memory)
+    for first in range(0, size, rows):
+        tile = (0, size, first, min(first + rows, size))
+        flat = (tile[3] - tile[2] + 2) * (size + 2)
+        sums = torch.zeros(1 if palette is None else 4, flat, dtype=torch.float64, device=maps.device)
+        heaviest, room = [], LAYERS * max(flat, len(clouds[-1][1]))
+        for words in attractor.words(tile, 1 / cell, shortest=0 if palette is None else 1):
+            cloud = clouds[min(recursion - words.length, len(clouds) - 1)]
+            heaviest += [(float(weight), words, k, cloud) for k, weight in enumerate(words.weights)]
+        heaviest.sort(key=lambda found: -found[0])
+        for weight, words, k, (points, weights) in heaviest:
+            room -= len(weights)
+            if room < 0:
+                break  # a zoom into a place that very many words share: what is left is the lightest
+            moved = images(words.maps[k : k + 1], points, None if palette is None else words.digits[k : k + 1])
+            add(sums, places(moved, tile), weight * weights, moved, palette)
             progress(len(weights))
-    return picture.reshape(size, size)
+        yield rimless(sums[0] if palette is None else sums, tile)
 
 
-def _particles(maps: Tensor, box: Window, cell: float, recursion: int) -> list[tuple[Tensor, Tensor]]:
-    """The measure after 0, 1, 2 … levels, as points (2, P) and weights (P,), until it no longer moves by a cell."""
-    columns, rows = (math.ceil((box[k + 1] - box[k]) / cell - 1e-9) + 1 for k in (0, 2))
-    chances = area_weights(maps)
-    shrink = float((chances * singular_values(maps)[:, 0]).sum())
-    points, weights = centroid(maps, chances)[:, None], maps.new_ones(1)
-    levels, distance = [(points, weights)], max(box[1] - box[0], box[3] - box[2])
-    for _ in range(recursion):
-        if distance < cell / 4:
+def add(sums: Tensor, index: Tensor, mass: Tensor, points: Tensor, palette: Tensor | None) -> None:
+    """Add masses (P,) of points at flat pixels (P,) to the last of sums (1 or 4, pixels), and their colours before."""
+    sums[-1].scatter_add_(0, index, mass)
+    if palette is not None:
+        shades = palette.to(mass)[(points[2] * len(palette)).long()]
+        for layer, shade in zip(sums[:3], shades.unbind(1), strict=True):
+            layer.scatter_add_(0, index, shade * mass)
+
+
+def particles(attractor: Attractor, cell: float, addresses: bool = False) -> list[tuple[Tensor, Tensor]]:
+    """The measure after 0, 1, 2 … levels, as points (2, P) or (3, P) and weights (P,), until it no longer moves."""
+    cells = Cells(attractor.box, cell, attractor.maps.device)
+    steps = compose(compose(cells.there, attractor.maps), cells.back)
+    shrink = float((attractor.weights * singular_values(steps)[:, 0]).sum())
+    points, weights = centroid(steps, attractor.weights)[:, None], steps.new_ones(1)
+    if addresses:
+        points = torch.cat([points, torch.full_like(points[:1], 0.5)])
+    levels, gap = [(images(cells.back, points), weights)], attractor.span
+    size = max(1, at_once(steps.device) // len(steps))
+    for _ in range(attractor.recursion):
+        if gap < cell / 4:
             break
-        sums = maps.new_zeros(3, rows * columns)  # mass, and mass times place
-        size = max(1, CHUNK // len(maps))
+        sums = steps.new_zeros(1 + len(points), cells.rows * cells.columns)  # mass, and mass times coordinates
         for part, share in zip(points.split(size, dim=1), weights.split(size), strict=True):
-            moved, share = images(maps, part), (chances[:, None] * share).flatten()
-            column, row = (
-                (moved[k] - box[2 * k]).div_(cell).clamp_(0, most - 1) for k, most in enumerate((columns, rows))
-            )
-            index = column.add_(row.floor_(), alpha=columns).long()
+            moved = images(steps, part, attractor.digits)
+            share = (attractor.weights[:, None] * share).flatten()
+            index = cells.index(moved).long()
             for total, value in zip(sums, (share, *(moved * share)), strict=True):
-                total.index_add_(0, index, value)
+                total.scatter_add_(0, index, value)
         taken = sums[0].nonzero().squeeze(1)
         weights, *moments = sums.index_select(1, taken)
         points = torch.stack(moments) / weights
-        levels.append((points, weights))
-        distance *= shrink
+        levels.append((images(cells.back, points), weights))
+        gap *= shrink
     return levels

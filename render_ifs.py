@@ -1,11 +1,16 @@
 """Draw a fitted fractal: python render_ifs.py NAME RECURSION RESOLUTION draws NAME.pt after RECURSION levels.
 
-It writes results/NAME/NAME_render_RECURSION_RESOLUTION.png, a picture of RESOLUTION × RESOLUTION pixels.
+It writes results/NAME/NAME_render_RECURSION_RESOLUTION.png, a picture of RESOLUTION × RESOLUTION pixels. With --frames
+or --sweep it writes a film.
 """
 
 import argparse
+import math
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,29 +20,81 @@ from ifs_files import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-LARGEST = 16384  # pixels a side
+    from ifs_picture import Look, View
+
+LARGEST = 2**31 - 1  # pixels a side: what the PNG format can hold
+MOST_FRAMES = 1000
+FIGURES = ("segment", "square", "hull", "point")
+Window = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class System:
+    """What is drawn: maps (n, 2, 3), the window and the pen that go with them, and the checkpoint they came from."""
+
+    maps: "Tensor"
+    window: Window
+    stroke: float
+    checkpoint: dict
+    path: Path
+
+
+def coded(name: str) -> bool:
+    """Whether this is the name of a file that `ifs_codec` reads, not of a checkpoint."""
+    return Path(name).suffix in (".ifs", ".json", ".flame")
+
+
+def load_system(name: str) -> System:
+    """The system of that name. Raises InputError if there is none, or it is damaged."""
+    if coded(name):
+        import ifs_codec
+
+        path = Path(name)
+        checkpoint = ifs_codec.load(path)
+    else:
+        path = ifs_files.find_checkpoint(name)
+        ifs_files.check_archive(path)
+        checkpoint = ifs_files.load_checkpoint(path)
+    return System(checkpoint["maps"], tuple(checkpoint["window"]), checkpoint["stroke"], checkpoint, path)
 
 
 def parser() -> argparse.ArgumentParser:
     parse = ifs_files.Parser(prog="render_ifs.py", description=__doc__.splitlines()[0])
     add = parse.add_argument
-    add(
-        "name",
-        metavar="NAME",
-        help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file .ifs, .json or .flame",
-    )
-    add("recursion", metavar="RECURSION", help="levels of recursion, from 1; beyond about 30 nothing changes any more")
-    add("resolution", metavar="RESOLUTION", help=f"side of the picture in pixels, from 1 to {LARGEST}")
+    add("name", metavar="NAME",
+        help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file .ifs, .json or .flame")  # fmt: skip
+    add("recursion", metavar="RECURSION", help="levels of recursion, from 0; beyond about 30 nothing changes any more")
+    add("resolution", metavar="RESOLUTION", help="side of the picture in pixels")
+    add = parse.add_argument_group("what is drawn").add_argument
     add("--kind", choices=("occupancy", "density", "distance"), default="occupancy",
         help="occupancy: the fractal with smooth edges (default); density: its measure, on a logarithmic scale; "
         "distance: how far each pixel is from it")  # fmt: skip
+    add("--figure", choices=FIGURES,
+        help="what level 0 is: the fractal's longest diameter, the checkpoint's window, the fractal's convex hull or "
+        "its centre of mass (default: the fixed points of its maps)")  # fmt: skip
     add("--window", type=float, nargs=4, metavar=("XMIN", "XMAX", "YMIN", "YMAX"),
         help="the square of the world to draw (default: that of the checkpoint, -1 1 -1 1)")  # fmt: skip
+    add("--zoom-at", type=float, nargs=3, metavar=("X", "Y", "FACTOR"),
+        help="draw the window around (X, Y) that is FACTOR times smaller; a pen keeps its width in pixels")  # fmt: skip
     add("--stroke", type=float, metavar="R", help="radius of the pen in world units (default: that of the checkpoint)")
-    add(
-        "--supersample", type=int, metavar="N", help="sub-pixels a side that smooth the edges (default 4 to 1, by size)"
-    )
-    add("--out", type=Path, metavar="FILE", help="the PNG to write (default: in results/NAME)")
+    add("--supersample", type=int, metavar="N",
+        help="sub-pixels a side that smooth the edges of --kind occupancy (default 4 to 1, by size)")  # fmt: skip
+    add = parse.add_argument_group("how it is shown").add_argument
+    add("--color", choices=("map", "address", "none"), default="none",
+        help="colour by the map a point comes from, or by its whole address (default none)")  # fmt: skip
+    add("--cmap", metavar="NAME", help="colour map of matplotlib; without --color it colours the values themselves")
+    add("--gamma", type=float, metavar="G", help="show values to the power 1/G (default 1)", default=1.0)
+    add("--bits", type=int, choices=(8, 16), default=8, help="bits a channel (default 8)")
+    add("--transparent", action="store_true", help="let the background be transparent instead of black")
+    add = parse.add_argument_group("films").add_argument
+    add("--frames", type=int, metavar="N", help="a film of N frames that zooms in to --zoom-at")
+    add("--sweep", choices=("levels", "fit"),
+        help="levels: a film of the levels 0 to RECURSION; fit: one of the fit, from its first maps to its last; "
+        "--out FILE.png makes either a contact sheet")  # fmt: skip
+    add = parse.add_argument_group("the run").add_argument
+    add("--out", type=Path, metavar="FILE",
+        help="the file to write: .png, .npy for the bare numbers, .gif or .mp4 (default: in results/NAME)")  # fmt: skip
+    add("--memory", type=float, metavar="GIB", default=2.0, help="memory to stay under, in GiB (default 2)")
     add("--device", metavar="DEV", help="cuda or cpu (default: the best that is there)")
     add("--quiet", action="store_true", help="no progress bar")
     return parse
@@ -58,73 +115,206 @@ def main(argv: list[str] | None = None) -> int:
 
 def render(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
-    name = arguments.name
-    recursion = whole_number("RECURSION", arguments.recursion, 1_000_000)
-    size = whole_number("RESOLUTION", arguments.resolution, LARGEST)
-    supersample = arguments.supersample
-    if supersample is None:
-        supersample = 4 if size <= 1024 else 2 if size <= 4096 else 1
-    elif not (1 <= supersample <= 16 and size * supersample <= LARGEST):
-        raise InputError(f"--supersample must be from 1 to {min(16, LARGEST // size)} at {size} pixels")
-    coded = Path(name).suffix in (".ifs", ".json", ".flame")
-    path = Path(name) if coded else ifs_files.find_checkpoint(name)
-    name = path.stem
-    if not coded:
-        ifs_files.check_archive(path)
+    name, film = (
+        Path(arguments.name).stem if coded(arguments.name) else arguments.name,
+        bool(arguments.frames is not None or arguments.sweep),
+    )
+    recursion = whole_number("RECURSION", arguments.recursion, 0, 1_000_000)
+    size = whole_number("RESOLUTION", arguments.resolution, 1, LARGEST)
+    supersample = check_options(arguments, size, film)
     ifs_files.check_device(arguments.device)
-
+    out = arguments.out or Path("results", name, default_name(arguments, recursion, size))
+    if out.suffix not in ((".gif", ".mp4", ".png") if film else (".png", ".npy")):
+        raise InputError(f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}")
+    system = load_system(arguments.name)
     device = ifs_files.pick_device(arguments.device)
-    if coded:
-        import ifs_codec
 
-        checkpoint = ifs_codec.load(path)
-    else:
-        checkpoint = ifs_files.load_checkpoint(path)
-    window = check_window(arguments.window) if arguments.window else tuple(checkpoint["window"])
-    stroke = checkpoint["stroke"] if arguments.stroke is None else arguments.stroke
+    from ifs_picture import Look, View, palette
+
+    maps = system.maps.double().to("cpu" if device == "mps" else device)  # mps has no float64
+    window = check_window(tuple(arguments.window or system.window), size * supersample)
+    stroke = system.stroke if arguments.stroke is None else arguments.stroke
     if not 0 <= stroke <= window[1] - window[0]:
         raise InputError(f"a stroke of {stroke} does not fit the window; give --stroke R with R from 0 to its width")
-    maps = checkpoint["maps"].double().to("cpu" if device == "mps" else device)  # mps has no float64
+    look = Look(arguments.kind, arguments.color, arguments.cmap, arguments.gamma, arguments.bits, arguments.transparent)
+    if arguments.cmap is not None:
+        try:
+            palette(arguments.cmap, 2)
+        except KeyError:
+            raise InputError(f"matplotlib has no colour map {arguments.cmap!r}; try viridis, magma or tab10") from None
+    view = View(window, size, recursion, stroke, supersample, arguments.figure)
+    memory = round(arguments.memory * 2**30)
+    if arguments.zoom_at:
+        arguments.zoom_at = aimed(maps, view, *arguments.zoom_at)
+        if arguments.frames is None:
+            view = zoomed(view, *arguments.zoom_at, 1.0)
+    try:
+        with one_thread(), ifs_files.point_bar(name, arguments.quiet) as progress:
 
-    out = arguments.out or Path("results", name, f"{name}_render_{recursion}_{size}.png")
-    with ifs_files.point_bar(name, arguments.quiet) as progress:
-        pixels = draw(arguments.kind, maps, window, size, recursion, stroke, supersample, progress)
-    ifs_files.save_picture(out, pixels.cpu().numpy())
+            def measured(maps: "Tensor", view: "View"):
+                from ifs_picture import measure
+
+                return measure(maps, view, look, memory, progress, system.window)
+
+            if film:
+                make_film(arguments, system, maps, view, look, measured, out)
+            else:
+                make_picture(maps, view, look, measured, out)
+    except MemoryError as error:
+        raise InputError(
+            f"{arguments.memory:g} GiB are too little ({error}); give --memory GIB or a lower RESOLUTION"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
     print(f"{name}: {arguments.kind}, {size} × {size}, {time.perf_counter() - began:.1f} s -> {out}")
 
 
-def draw(
-    kind, maps: "Tensor", window, size: int, recursion: int, stroke: float, supersample: int, progress
-) -> "Tensor":
-    """The picture (S, S) of a system as 8-bit grey."""
-    import ifs_raster
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: steps are short, and where other programs run, threads would wait for each other."""
+    import torch
 
-    if kind == "occupancy":
-        picture = ifs_raster.occupancy(maps, window, size, recursion, stroke, supersample, progress)
-    elif kind == "density":
-        mass = ifs_raster.density(maps, window, size, recursion, progress)
-        typical = mass[mass > 0].median() if (mass > 0).any() else 1.0
-        picture = (mass / typical).log1p()
-        picture = picture / picture.max().clamp(min=1e-12)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def make_picture(maps: "Tensor", view: "View", look: "Look", measured: Callable, out: Path) -> None:
+    """Write one picture, or its bare numbers."""
+    from ifs_picture import rows
+
+    if out.suffix == ".npy":
+        ifs_files.save_array(out, measured(maps, view), view.size)
+    elif not ifs_files.save_rows(out, rows(lambda: measured(maps, view), view.size, look), view.size):
+        print("nothing of the fractal lies in this window", file=sys.stderr)
+
+
+def make_film(
+    arguments: argparse.Namespace,
+    system: System,
+    maps: "Tensor",
+    view: "View",
+    look: "Look",
+    measured: Callable,
+    out: Path,
+) -> None:
+    """Write a film or a contact sheet: of a zoom, of the levels, or of a fit."""
+    from ifs_picture import image
+
+    scenes: list[tuple[str, Tensor, View]] = []
+    if arguments.sweep == "levels":
+        scenes = [(f"level {k}", maps, replace(view, recursion=k)) for k in range(view.recursion + 1)]
+    elif arguments.sweep == "fit":
+        for step, system_then, stroke in zip(*ifs_files.load_path(system.path, system.checkpoint), strict=True):
+            pen = stroke if arguments.stroke is None else arguments.stroke
+            scenes.append((f"step {step}", system_then.to(maps), replace(view, stroke=pen)))
+        scenes.append(("best", maps, view))
     else:
-        near = (ifs_raster.distance(maps, window, size, recursion, progress=progress) - stroke).clamp(min=0)
-        picture = near / near.max() if near.isfinite().all() and near.max() > 0 else near.isfinite().logical_not()
-    return (picture * 255).round().byte()
+        for k in range(arguments.frames):
+            share = k / max(1, arguments.frames - 1)
+            at = zoomed(view, *arguments.zoom_at, share)
+            scenes.append((f"× {arguments.zoom_at[2] ** share:.3g}", maps, at))
+    if len(scenes) > MOST_FRAMES or len(scenes) * view.size**2 * 6 > arguments.memory * 2**30:
+        raise InputError(f"{len(scenes)} frames of {view.size} pixels are too much for one film; make it smaller")
+    frames = [image(lambda: measured(maps, view), view.size, look) for _, maps, view in scenes]  # noqa: B023
+    if out.suffix == ".png":
+        ifs_files.save_picture(out, ifs_files.contact_sheet(frames, [caption for caption, _, _ in scenes]))
+    else:
+        seconds = max(4.0, len(frames) / 25) if arguments.frames else max(4.0, 0.5 * len(frames))
+        ifs_files.save_film(out, frames, seconds=min(seconds, 30.0))
 
 
-def whole_number(what: str, text: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:12]) <= most and len(text) <= 12):
-        raise InputError(f"{what} must be a whole number from 1 to {most}, not {text!r}")
+def default_name(arguments: argparse.Namespace, recursion: int, size: int) -> str:
+    what = arguments.sweep or ("zoom" if arguments.frames is not None else "render")
+    return f"{arguments.name}_{what}_{recursion}_{size}.{'png' if what == 'render' else 'gif'}"
+
+
+def whole_number(what: str, text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text[:12]) <= most and len(text) <= 12):
+        raise InputError(f"{what} must be a whole number from {least} to {most}, not {text!r}")
     return int(text)
 
 
-def check_window(window: list[float]) -> tuple[float, ...]:
+def check_options(arguments: argparse.Namespace, size: int, film: bool) -> int:
+    """The sub-pixels a side. Raises InputError for options that do not go together or are out of range."""
+    supersample = arguments.supersample
+    if arguments.kind != "occupancy":
+        if supersample is not None:
+            raise InputError("--supersample smooths edges, which only --kind occupancy has")
+        supersample = 1
+    elif supersample is None:
+        supersample = 4 if size <= 1024 else 2 if size <= 4096 else 1
+    elif not 1 <= supersample <= 16:
+        raise InputError("--supersample must be from 1 to 16")
+    if arguments.kind == "density" and arguments.figure:
+        raise InputError("--figure is for --kind occupancy and distance; a density starts from one point of mass")
+    if arguments.kind == "distance" and (arguments.color != "none" or arguments.transparent):
+        raise InputError("--kind distance has no points to colour and no background; give --cmap NAME alone")
+    if not 0.05 <= arguments.gamma <= 20:
+        raise InputError("--gamma must be from 0.05 to 20")
+    if not 0 < arguments.memory <= 1 << 20:
+        raise InputError("--memory must be a positive number of GiB")
+    if arguments.window and arguments.zoom_at:
+        raise InputError("give either --window or --zoom-at")
+    if arguments.zoom_at and not (all(map(math.isfinite, arguments.zoom_at)) and arguments.zoom_at[2] >= 1):
+        raise InputError("--zoom-at X Y FACTOR needs a FACTOR of 1 or more")
+    if arguments.frames is not None:
+        if not arguments.zoom_at or arguments.sweep:
+            raise InputError("--frames N makes a film that zooms in: it needs --zoom-at X Y FACTOR, and no --sweep")
+        if not 1 <= arguments.frames <= MOST_FRAMES:
+            raise InputError(f"--frames must be from 1 to {MOST_FRAMES}")
+    if film and arguments.bits != 8:
+        raise InputError("films have 8 bits a channel: leave out --bits 16")
+    if arguments.out and arguments.out.suffix == ".mp4" and not ifs_files.can_film():
+        raise InputError("an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in .gif")
+    return supersample
+
+
+def check_window(window: Window, side: int) -> Window:
+    """The window. Raises InputError unless it is a square whose sub-pixels float64 can tell apart."""
     width, height = window[1] - window[0], window[3] - window[2]
-    if not (1e-12 < width < 1e6 and abs(width - height) <= 1e-9 * width):
+    if not (0 < width < 1e6 and abs(width - height) <= 1e-6 * width):
         raise InputError(
             "--window XMIN XMAX YMIN YMAX must be a square with XMIN < XMAX and YMIN < YMAX, as in -1 0 -1 0"
         )
-    return tuple(window)
+    check_sharp(max(map(abs, window)), width, side)
+    return window
+
+
+def check_sharp(furthest: float, width: float, side: int) -> None:
+    """Raise InputError unless float64 can tell the sub-pixels of a window apart that lies so far from the origin."""
+    if furthest * side * 2**-50 > 0.25 * width:
+        raise InputError("so small a window at so high a resolution is beyond double precision; zoom in less")
+
+
+def aimed(maps: "Tensor", view: "View", x: float, y: float, factor: float) -> tuple[float, float, float]:
+    """Where to zoom in: at (x, y), or at the fractal's nearest point if nothing of it would be seen there."""
+    from ifs_raster import nearest
+
+    reach = (view.window[1] - view.window[0]) / 2 / factor
+    check_sharp(max(abs(x), abs(y), reach), 2 * reach, view.size * view.supersample)
+    u, v = nearest(maps, x, y)
+    if max(abs(u - x), abs(v - y)) <= reach:
+        return x, y, factor
+    print(
+        f"({x}, {y}) is off the fractal; zooming in at its nearest point: --zoom-at {u!r} {v!r} {factor:g}",
+        file=sys.stderr,
+    )
+    return u, v, factor
+
+
+def zoomed(view: "View", x: float, y: float, factor: float, share: float) -> "View":
+    """The view on its way from its own window (share 0) to that around (x, y) (share 1), its pen as wide in pixels."""
+    xmin, xmax, ymin, ymax = view.window
+    part = factor**-share
+    rest = (part - 1 / factor) / (1 - 1 / factor) if factor > 1 else 0.0  # of the way that the centre has to go
+    middle = x + rest * ((xmin + xmax) / 2 - x), y + rest * ((ymin + ymax) / 2 - y)
+    half = (xmax - xmin) / 2 * part
+    window = (middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half)
+    return replace(view, window=window, stroke=view.stroke * part)
 
 
 if __name__ == "__main__":

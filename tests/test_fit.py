@@ -7,6 +7,7 @@ from systems import KOCH
 
 import ifs_fit
 from ifs_fit import Setup, best_radius, fit, initial_systems, judge, pen_radius, placed_anew, stages
+from ifs_metrics import mse
 from ifs_model import MAX_SINGULAR, WINDOW, affine, area_weights, centroid, similarity, singular_values
 from ifs_raster import occupancy
 
@@ -26,6 +27,7 @@ def blob(size: int = 64) -> torch.Tensor:
         ("rate", -1.0, "Setup.rate must be a number from"),
         ("stroke", float("nan"), "Setup.stroke must be a number from"),
         ("size", "big", "Setup.size must be a whole number"),
+        ("grey", 1, "Setup.grey must be True or False"),
         ("seed", True, "Setup.seed must be a whole number"),
         ("maps", 0, "Setup.maps must be a whole number from 1 to 1000"),
         ("maps", [[1, 2, 3]], "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
@@ -104,7 +106,7 @@ def test_best_radius_is_where_the_iou_is_best():
 def test_judge_finds_the_pen_that_drew_the_picture():
     target = occupancy(0.9 * KOCH, WINDOW, 128, stroke=3 / 128, supersample=6)
     maps = 0.9 * KOCH
-    iou, stroke, picture = judge(maps, target, search_stroke=True)
+    iou, stroke, picture, _ = judge(maps, target, search_stroke=True)
     assert iou > 0.95
     assert stroke == pytest.approx(3 / 128, rel=0.15)
     assert picture.shape == (128, 128)
@@ -130,8 +132,8 @@ def test_the_best_state_is_kept_when_later_ones_are_worse(monkeypatch):
 
     def stricter_each_time(*arguments, **options):
         judged.append(1)
-        _, stroke, picture = honest(*arguments, **options)
-        return 1 - len(judged) / 1000, stroke, picture
+        worse = 1 - len(judged) / 1000
+        return honest(*arguments, **options)._replace(iou=worse, score=worse)
 
     monkeypatch.setattr(ifs_fit, "judge", stricter_each_time)
     states = list(fit(blob(), QUICK, every=10))
@@ -199,3 +201,19 @@ def test_a_broken_gradient_never_reaches_the_maps(monkeypatch):
     monkeypatch.setattr(ifs_fit.Objective, "__call__", poisoned)  # sqrt(0): an infinite gradient at every step
     for state in fit(blob(), QUICK, every=10):
         assert state.maps.isfinite().all()
+
+
+def test_a_grey_target_is_fitted_and_judged_by_its_levels():
+    at = (2 * torch.arange(32) + 1) / 32 - 1
+    target = torch.exp(-4 * (at[:, None] ** 2 + at**2))
+    setup = dataclasses.replace(QUICK, size=32, steps=100, grey=True)
+    last = list(fit(target, setup, every=10))[-1]
+    verdict = judge(last.best_maps, target, grey=True)
+    assert (
+        verdict.score
+        == -mse(verdict.picture, target)
+        == max(judge(s, target, grey=True).score for _, s, _ in last.path)
+    )
+    assert -verdict.score < 0.004
+    flat = judge(last.best_maps, target).picture
+    assert mse(flat, target) > 0.02, "the hard attractor has no greys"

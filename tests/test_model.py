@@ -209,7 +209,8 @@ def test_descendants_are_points_of_the_attractor_and_their_gradients_agree_with_
     assert len(ancestry.sizes) > 3
     assert sum(ancestry.sizes) == len(ancestry.letters)
     points = model.descendants(maps, ancestry)
-    grown = torch.cat(list(ifs_raster.attractor(maps.detach(), model.WINDOW, 8, 99)), dim=1)
+    pixels = ifs_raster.in_pixels(maps.detach(), model.WINDOW, 8)
+    grown = torch.cat([points for _, points in ifs_raster.grow(pixels, ifs_raster._reach(pixels, 8), 1.0, 99)], dim=1)
     to = torch.tensor(model.frame(model.WINDOW, 8), dtype=torch.float64)
     assert torch.allclose(to[:, :2] @ points + to[:, 2:], grown)
     assert torch.autograd.gradcheck(lambda m: model.descendants(m, ancestry), maps, eps=1e-7, atol=1e-5)

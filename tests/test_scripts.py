@@ -153,7 +153,7 @@ BAD = [
     ("train_ifs.py", ["empty"], "cannot be read as a picture"),
     ("render_ifs.py", ["koch", "9", "64"], "there is no koch.pt yet; make it with: python train_ifs.py koch"),
     ("render_ifs.py", ["nowhere", "9", "64"], "there is no nowhere.pt here, nor a nowhere.png to fit; the checkpoints"),
-    ("render_ifs.py", ["broken", "0", "64"], "RECURSION must be a whole number from 1 to"),
+    ("render_ifs.py", ["broken", "1.0", "64"], "RECURSION must be a whole number from 0 to"),
     ("render_ifs.py", ["broken", "-3", "64"], "RECURSION must be a whole number"),
     ("render_ifs.py", ["broken", "9", "1.5"], "RESOLUTION must be a whole number from 1 to"),
     ("render_ifs.py", ["broken", "9", "99999999999999999999"], "RESOLUTION must be a whole number"),

@@ -1,0 +1,164 @@
+"""What a drawing looks like: coverage, mass and distance become the rows of a picture, with tone and colour.
+
+`ifs_raster` measures, and knows nothing of greys and colours; `ifs_files` writes rows, and knows nothing of systems.
+
+Letters in shapes: S side of the picture, H rows of a strip, C channels (grey, grey + alpha, RGB or RGBA).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import ifs_raster
+
+KEPT = 1 << 26  # pixels up to which what was measured is kept for the second look that normalising needs
+SHADES = 1024  # colours of a continuous palette
+
+
+@dataclass(frozen=True)
+class View:
+    """What is drawn: a window, at size × size pixels, after some levels, with a pen, starting from a figure or not."""
+
+    window: tuple[float, float, float, float]
+    size: int
+    recursion: int
+    stroke: float = 0.0
+    supersample: int = 1
+    figure: str | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """How it is shown.
+
+    color: none, map (by the first letter of the address) or address (by all of it), in the colours of `cmap`; with
+    none, `cmap` colours the values themselves, and without it they are grey.
+    """
+
+    kind: str = "occupancy"
+    color: str = "none"
+    cmap: str | None = None
+    gamma: float = 1.0
+    bits: int = 8
+    transparent: bool = False
+
+    @property
+    def channels(self) -> int:
+        """1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
+        return (1 if self.color == "none" and self.cmap is None else 3) + self.transparent
+
+
+def palette(name: str, count: int) -> Tensor:
+    """`count` colours (count, 3) in [0, 1], evenly spaced along a colour map of matplotlib, or its first ones.
+
+    A list of few colours, such as tab10, is taken in turn. Raises KeyError for an unknown name.
+    """
+    colours = matplotlib.colormaps[name]
+    few = colours.N < 64
+    at = np.arange(count) % colours.N if few else np.linspace(0, 1, count)
+    return torch.from_numpy(colours(at)[:, :3].astype(np.float32))
+
+
+def measure(
+    maps: Tensor,
+    view: View,
+    look: Look,
+    memory: int = ifs_raster.MEMORY,
+    progress: ifs_raster.Progress = bool,
+    world: tuple[float, float, float, float] = (-1.0, 1.0, -1.0, 1.0),
+) -> Iterator[Tensor]:
+    """Yield what a picture shows, in strips from the top: (H, S) coverage, mass, or distance from the pen in the world.
+
+    With color map or address, strips are (4, H, S): the sums of red, green and blue, and coverage or mass. `world` is
+    the window that the figure "square" stands for.
+    """
+    corners = None if view.figure is None else ifs_raster.figure(view.figure, maps, world)
+    colours = None
+    if look.color != "none":
+        name = look.cmap or ("tab10" if look.color == "map" else "viridis")
+        colours = palette(name, len(maps) if look.color == "map" else SHADES).to(maps.device)
+    if look.kind == "occupancy":
+        yield from ifs_raster.coverage_strips(
+            maps,
+            view.window,
+            view.size,
+            view.recursion,
+            view.stroke,
+            view.supersample,
+            corners,
+            colours,
+            memory,
+            progress,
+        )
+    elif look.kind == "density":
+        yield from ifs_raster.density_strips(
+            maps, view.window, view.size, view.recursion, colours, memory, progress=progress
+        )
+    else:
+        strips = ifs_raster.distance_strips(
+            maps, view.window, view.size, view.recursion, None, corners, memory, progress
+        )
+        for near in strips:
+            yield (near - view.stroke).clamp(min=0)
+
+
+def rows(measured: Callable[[], Iterator[Tensor]], size: int, look: Look) -> Iterator[np.ndarray]:
+    """Yield the rows of a picture, (H, S, C) uint8 or uint16, from what `measured` yields each time it is called.
+
+    Mass m is shown as log(1 + m / mean) over all that is lit, as a part of its peak, to the power 1 / gamma; distance
+    as a part of the largest one.
+    """
+    if look.kind != "occupancy" and size * size <= KEPT:
+        kept = list(measured())
+        again: Callable[[], Iterator[Tensor]] = lambda: iter(kept)  # noqa: E731
+    else:
+        again = measured
+    tone = _tone(again, look)
+    lut = None if look.cmap is None or look.color != "none" else palette(look.cmap, SHADES)
+    top = 2**look.bits - 1
+    pieces = (piece for strip in again() for piece in strip.split(max(1, (1 << 22) // size), dim=-2))
+    for strip in pieces:
+        strip = strip.cpu()
+        amount = strip if look.color == "none" else strip[3]
+        value = tone(amount)
+        if look.color != "none":
+            shade = strip[:3] / amount.clamp(min=torch.finfo(amount.dtype).tiny)
+            layers = list(shade if look.transparent else shade * value)
+        elif lut is not None:
+            layers = list(lut[(value * (SHADES - 1)).round().long()].permute(2, 0, 1))
+        else:
+            layers = [torch.ones_like(value) if look.transparent else value]
+        if look.transparent:
+            layers.append(value)
+        picture = (torch.stack([layer.float() for layer in layers], dim=-1) * top).round_().clamp_(0, top)
+        yield picture.numpy().astype(np.uint8 if look.bits == 8 else np.uint16)
+
+
+def _tone(measured: Callable[[], Iterator[Tensor]], look: Look) -> Callable[[Tensor], Tensor]:
+    """What turns coverage, mass or distance into a value in [0, 1]."""
+    if look.kind == "occupancy":
+        return lambda coverage: coverage ** (1 / look.gamma) if look.gamma != 1 else coverage
+    total, lit, peak = 0.0, 0, 0.0
+    for strip in measured():
+        amount = strip if look.color == "none" else strip[3]
+        finite = amount[amount.isfinite() & (amount > 0)]
+        total, lit = total + float(finite.sum()), lit + len(finite)
+        peak = max(peak, float(finite.max())) if len(finite) else peak
+    if look.kind == "density":
+        mean = total / max(lit, 1) or 1.0
+        full = float(np.log1p(peak / mean)) or 1.0
+        return lambda mass: ((mass / mean).log1p() / full) ** (1 / look.gamma)
+    return lambda near: (near / (peak or 1.0)).nan_to_num(posinf=1.0).clamp(max=1) ** (1 / look.gamma)
+
+
+def image(measured: Callable[[], Iterator[Tensor]], size: int, look: Look) -> Image.Image:
+    """The whole picture, for a film or a sheet; what is transparent shows black."""
+    picture = np.concatenate(list(rows(measured, size, look)))
+    alpha = picture[..., -1:].astype(np.float32) / 255 if look.transparent else 1
+    colours = picture[..., :-1] if look.transparent else picture
+    return Image.fromarray((colours * alpha).astype(np.uint8).repeat(3 // colours.shape[-1], axis=-1))
