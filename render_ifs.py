@@ -123,7 +123,7 @@ def render(arguments: argparse.Namespace) -> None:
     size = whole_number("RESOLUTION", arguments.resolution, 1, LARGEST)
     supersample = check_options(arguments, size, film)
     ifs_files.check_device(arguments.device)
-    out = arguments.out or Path("results", name, default_name(arguments, recursion, size))
+    out = arguments.out or Path("results", name, default_name(arguments, name, recursion, size))
     if out.suffix not in ((".gif", ".mp4", ".png") if film else (".png", ".npy")):
         raise InputError(f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}")
     system = load_system(arguments.name)
@@ -227,9 +227,9 @@ def make_film(
         ifs_files.save_film(out, frames, seconds=min(seconds, 30.0))
 
 
-def default_name(arguments: argparse.Namespace, recursion: int, size: int) -> str:
+def default_name(arguments: argparse.Namespace, name: str, recursion: int, size: int) -> str:
     what = arguments.sweep or ("zoom" if arguments.frames is not None else "render")
-    return f"{arguments.name}_{what}_{recursion}_{size}.{'png' if what == 'render' else 'gif'}"
+    return f"{name}_{what}_{recursion}_{size}.{'png' if what == 'render' else 'gif'}"
 
 
 def whole_number(what: str, text: str, least: int, most: int) -> int:

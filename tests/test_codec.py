@@ -238,7 +238,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with a checkpoint of a blob, and its picture."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ifs_codec, "STEPS", 10)
-    torch.save({"format": "diff_ifs", "version": 1, "name": "blob", **system(BLOB)}, "blob.pt")
+    torch.save({"format": "diff_ifs", "version": 1, "name": "blob", "step": 9, "iou": 1.0, **system(BLOB)}, "blob.pt")
     Image.fromarray(np.uint8(255 * picture(BLOB).numpy())).save("blob.png")
     return tmp_path
 
@@ -276,7 +276,7 @@ def test_a_loss_that_is_allowed_saves_bytes(folder, capsys):
 @pytest.mark.parametrize("kind", ["json", "flame"])
 def test_exports_come_back_exactly(folder, kind):
     whole = {**system(FERN, stroke=0.0123, size=300), "window": (-0.5, 1.0, -1.25, 0.25)}
-    torch.save({"format": "diff_ifs", "version": 1, **whole}, "fern.pt")
+    torch.save({"format": "diff_ifs", "version": 1, "name": "fern", "step": 9, "iou": 1.0, **whole}, "fern.pt")
     assert compress_ifs.main(["fern", "--export", kind]) == 0
     back = ifs_codec.load(Path(f"fern.{kind}"))
     assert torch.equal(back["maps"], whole["maps"])

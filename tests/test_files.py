@@ -432,6 +432,8 @@ def test_every_field_of_a_setup_has_a_range():
     assert [field.name for field in fields(Setup)] == list(ifs_ranges.RANGES)
     Setup(**{name: low for name, (low, _) in ifs_ranges.RANGES.items()})
     for name, (low, high) in ifs_ranges.RANGES.items():
+        if isinstance(high, bool):
+            continue
         for value in (low - 1, 2 * high + 1, True, *(["x", float("nan")] if name != "maps" else [])):
             with pytest.raises(ValueError, match=rf"Setup\.{name} must be a (whole )?number from .* to "):
                 Setup(**{name: value})

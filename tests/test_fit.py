@@ -207,13 +207,9 @@ def test_a_grey_target_is_fitted_and_judged_by_its_levels():
     at = (2 * torch.arange(32) + 1) / 32 - 1
     target = torch.exp(-4 * (at[:, None] ** 2 + at**2))
     setup = dataclasses.replace(QUICK, size=32, steps=100, grey=True)
-    last = list(fit(target, setup, every=10))[-1]
-    verdict = judge(last.best_maps, target, grey=True)
-    assert (
-        verdict.score
-        == -mse(verdict.picture, target)
-        == max(judge(s, target, grey=True).score for _, s, _ in last.path)
-    )
+    states = list(fit(target, setup, every=10))
+    verdict = judge(states[-1].best_maps, target, grey=True)
+    assert verdict.score == -mse(verdict.picture, target) == -min(mse(state.picture, target) for state in states)
     assert -verdict.score < 0.004
-    flat = judge(last.best_maps, target).picture
+    flat = judge(states[-1].best_maps, target).picture
     assert mse(flat, target) > 0.02, "the hard attractor has no greys"

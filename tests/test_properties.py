@@ -259,7 +259,11 @@ def test_checkpoints_read_back(state, maps, seed, stroke, iou, data):
 
 
 numbers = {
-    name: st.integers(low, min(high, 10**6)) if isinstance(high, int) else st.floats(low, high)
+    name: st.booleans()
+    if isinstance(high, bool)
+    else st.integers(low, min(high, 10**6))
+    if isinstance(high, int)
+    else st.floats(low, high)
     for name, (low, high) in ifs_files.ifs_ranges.RANGES.items()
     if name != "depth"
 }
