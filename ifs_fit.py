@@ -54,9 +54,9 @@ class Setup:
     depth: int | None = None  # letters in a word: all n^depth words are drawn; None: words of about equal weight
     points: int = 40_000  # points drawn of a full-size picture when depth is None; half as many again in the end
     size: int = 256  # side of the picture that is fitted, in pixels
-    steps: int = 500  # steps of the optimiser, all stages together
+    steps: int | None = None  # steps of the optimiser, all stages together; None: 350, and 50 for each round
     starts: int = 32  # systems that start, as one batch
-    rounds: int = 3  # how often the best systems are bred
+    rounds: int | None = None  # how often the best systems are bred; None: 2, and one for every two maps
     jitter: float = 0.05  # spread of the starts around initial maps that are given
     stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
     grey: bool | None = None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
@@ -73,6 +73,10 @@ class Setup:
                 object.__setattr__(self, field.name, check_field(field.name, getattr(self, field.name)))
         if not isinstance(self.maps, int):
             self._check_maps()
+        if self.rounds is None:
+            object.__setattr__(self, "rounds", 2 + self.n // 2)
+        if self.steps is None:
+            object.__setattr__(self, "steps", 350 + 50 * self.rounds)
         if self.depth is not None and self.n**self.depth > MAX_POINTS:
             raise ValueError(f"Setup.depth {self.depth} would draw {self.n}^{self.depth} points; at most {MAX_POINTS}")
 
@@ -236,7 +240,7 @@ def placed_anew(systems: Tensor, target: Tensor, generator: torch.Generator) -> 
     place but is turned or reflected about it. Descent alone does neither: it follows the nearest slope.
     """
     systems, maps, side = systems.clone(), systems[0].double(), len(target)
-    missed = (target.cpu() - ifs_raster.occupancy(maps, WINDOW, side)).clamp(min=0).flatten() + 1e-6
+    missed = (target.cpu() - ifs_raster.occupancy(maps, WINDOW, side, supersample=1)).clamp(min=0).flatten() + 1e-6
     middle = centroid(maps, area_weights(maps)).float()
     area = determinants(systems[0]).abs()
 
@@ -521,13 +525,14 @@ def fit(
 def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
     """Let those systems go on whose converged attractors are most like the target, and breed them.
 
-    They are judged at twice the size of the next stage, because a coarse picture flatters.
+    They are judged at twice the size of the next stage, because a coarse picture flatters. There a pixel is on if a
+    point falls into it: pinholes and dust are for the last stages to mend.
     """
     size = min(stage.size if setup.grey else 2 * stage.size, len(target))
     finer = F.adaptive_avg_pool2d(target[None, None], size)[0, 0]
     strokes = [0.0] * len(run["maps"]) if run["stroke"] is None else run["stroke"].tolist()
     scores = [
-        judge(maps, finer, stroke, supersample=2, grey=setup.grey).score
+        judge(maps, finer, stroke, supersample=2 if stroke > 0 else 1, grey=setup.grey).score
         for maps, stroke in zip(run["maps"], strokes, strict=True)
     ]
     best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.systems]

@@ -27,7 +27,7 @@ RANGES = {  # least and most; whole numbers where they are
     "bound": (0.1, 0.99),
     "seed": (0, 2**63 - 1),
 }
-MAY_BE_NONE = ("depth", "stroke", "grey")
+MAY_BE_NONE = ("depth", "steps", "rounds", "stroke", "grey")
 
 
 def check_field(field: str, value: object, label: str = "") -> int | float | bool | None:
