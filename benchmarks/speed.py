@@ -226,10 +226,9 @@ def distance_field_step(maps: Tensor, segment: Tensor, depth: int, target: Tenso
 def steps_table(device: str, rate: dict[str, float]) -> dict[tuple[int, int], float]:
     """Print the steps at full size; their seconds by (points, systems)."""
     print(f"\nA training step at {SIZE} × {SIZE}, 12 maps: milliseconds")
-    print(
-        "                   forward  and backward  and Adam  Mpoints/s  systems/s  × floor:   torch  compiled   peak MiB\n"
-        "  points  systems"
-    )
+    print(f"{'points':>8} {'systems':>8} {'a step, in milliseconds':>32} {'Mpoints/s':>10} {'systems/s':>10}", end="")
+    print(f" {'× the floor, by':>19} {'peak MiB':>10}")
+    print(f"{'':17} {'forward':>8} {'and backward':>13} {'and Adam':>9} {'':21} {'torch':>9} {'loops':>9}")
     found = {}
     for points in POINTS:
         for systems in SYSTEMS:
@@ -239,13 +238,13 @@ def steps_table(device: str, rate: dict[str, float]) -> dict[tuple[int, int], fl
             step = Step(device, points, systems)
             with torch.no_grad():
                 forward = seconds(step.forward, device)
-                backward, whole = seconds(step.gradient, device), step.seconds()
+            backward, whole = seconds(step.gradient, device), step.seconds()
             found[points, systems] = whole
             by_torch, by_loops = (whole / floor for floor in floors(rate, points, systems, SIZE))
             print(
                 f"{points:8} {systems:8} {1e3 * forward:8.2f} {1e3 * backward:13.2f} {1e3 * whole:9.2f} "
-                f"{points * systems / whole / 1e6:10.1f} {systems / whole:10.1f} {by_torch:17.2f} "
-                + ("        –" if math.isnan(by_loops) else f"{by_loops:9.2f}")
+                f"{points * systems / whole / 1e6:10.1f} {systems / whole:10.1f} {by_torch:9.2f} "
+                + (f"{'–':>9}" if math.isnan(by_loops) else f"{by_loops:9.2f}")
                 + f" {step.memory():10.0f}",
                 flush=True,
             )
