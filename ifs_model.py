@@ -9,6 +9,7 @@ World: x right, y up; a window is (xmin, xmax, ymin, ymax). Pixels: u right, v d
 """
 
 import functools
+import itertools
 import math
 from types import ModuleType
 from typing import NamedTuple
@@ -374,12 +375,46 @@ def splat_descendants(maps: Tensor, ancestry: Ancestry, to: Tensor, weight: floa
 
 def blur_matrix(size: int, sigma: Tensor | float, like: Tensor) -> Tensor:
     """The banded matrix G (..., S, S) of a Gaussian of `sigma` pixels; G @ picture @ G blurs a picture with it."""
-    at = torch.arange(size, dtype=like.dtype, device=like.device)
-    sigma = torch.as_tensor(sigma, dtype=like.dtype, device=like.device)[..., None, None].clamp(min=1e-3)
-    squared = (at[:, None] - at) ** 2
-    kernel = torch.exp(-squared / (2 * sigma**2))
+    sigma = torch.as_tensor(sigma, dtype=like.dtype, device=like.device)[..., None].clamp(min=1e-3)
     reach = torch.arange(-size, size + 1, dtype=like.dtype, device=like.device)
-    return kernel / torch.exp(-(reach**2) / (2 * sigma[..., 0] ** 2)).sum(-1)[..., None, None]
+    kernel = torch.exp(-(reach**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum(-1, keepdim=True)
+    return kernel[..., 1:-1].unfold(-1, size, 1).flip(-2)  # row i, column j: that of j − i
+
+
+class _Pen(torch.autograd.Function):
+    """Convolution with a disc. Its gradients are convolutions too, because a disc is symmetric."""
+
+    @staticmethod
+    def forward(ctx, density: Tensor, radius: Tensor, reach: int) -> Tensor:
+        at = torch.arange(-reach, reach + 1, dtype=density.dtype, device=density.device)
+        away = torch.hypot(at[:, None], at)
+        inked = (radius[:, None, None] + 0.5 - away).masked_fill(away > reach, -1)
+        disc, edge = inked.clamp(0, 1), ((inked > 0) & (inked < 1)).to(density)
+        mass = disc.sum((1, 2), keepdim=True)
+        disc = disc / mass
+        ctx.save_for_backward(density, disc, (edge - disc * edge.sum((1, 2), keepdim=True)) / mass)
+        return _convolve(density, disc)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        density, disc, growth = ctx.saved_tensors
+        by_radius = (gradient * _convolve(density, growth)).sum((1, 2)) if ctx.needs_input_grad[1] else None
+        return _convolve(gradient, disc), by_radius, None
+
+
+def _convolve(pictures: Tensor, discs: Tensor) -> Tensor:
+    """Each picture (B, S, S), zero all around, with its own disc (B, 2 R + 1, 2 R + 1), zero beyond R pixels.
+
+    Sums of shifted pictures are several times as fast on a CPU as grouped convolutions of so few channels.
+    """
+    size, reach = pictures.shape[-1], discs.shape[-1] // 2
+    padded, sums = torch.nn.functional.pad(pictures, [reach] * 4), torch.zeros_like(pictures)
+    for row, column in itertools.product(range(2 * reach + 1), repeat=2):
+        if math.hypot(row - reach, column - reach) <= reach:
+            shifted = padded[:, row : row + size, column : column + size]
+            sums.addcmul_(shifted, discs[:, row, column, None, None])
+    return sums
 
 
 def draw_with_pen(density: Tensor, radius: Tensor, reach: int) -> Tensor:
@@ -387,10 +422,7 @@ def draw_with_pen(density: Tensor, radius: Tensor, reach: int) -> Tensor:
 
     The disc is K(d) = clamp(r + 1/2 − d, 0, 1), which is differentiable in r; it is cut off after `reach` pixels.
     """
-    at = torch.arange(-reach, reach + 1, dtype=density.dtype, device=density.device)
-    disc = (radius[:, None, None] + 0.5 - torch.hypot(at[:, None], at)).clamp(0, 1)
-    disc = disc / disc.sum((1, 2), keepdim=True)
-    return torch.nn.functional.conv2d(density[None], disc[:, None], padding=reach, groups=len(density))[0]
+    return _Pen.apply(density, radius, reach)
 
 
 def coverage(density: Tensor, alpha: Tensor | float) -> Tensor:

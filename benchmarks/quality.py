@@ -1,20 +1,34 @@
 """Fit every PNG of a folder without a setup, and say how good the fits are.
 
-    python benchmarks/quality.py FOLDER [--maps N] [--size S] [--seed X] [--out OUT]
+    python benchmarks/quality.py FOLDER [--maps N] [--size S] [--seed X] [--jobs J] [--shard I/K] [--out OUT]
 
 OUT (default: quality_N) gets fits.csv, one row a picture, written as soon as it is fitted, table.txt and sheet.png:
 target, fit and difference side by side. Pictures that are in fits.csv already are not fitted again.
+
+J pictures (default: as many as there are cores) are fitted side by side, in processes of one thread each; with
+--jobs 1, one after the other, by as many threads as PyTorch takes. With --shard I/K, I from 0 to K − 1, only every K-th
+picture is fitted, and its row goes into fits_I_K.csv: one such command on each of K machines that share OUT does the
+whole folder. The table and the sheet are made of all rows that are there: those of the shard that ends last are whole.
+
+    srun --ntasks 8 bash -c 'python benchmarks/quality.py FOLDER --shard $SLURM_PROCID/$SLURM_NTASKS'
+    parallel python benchmarks/quality.py FOLDER --jobs 1 --shard {}/8 ::: 0 1 2 3 4 5 6 7
 """
 
 import argparse
 import csv
+import multiprocessing
+import os
+import re
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -56,8 +70,26 @@ def fit_picture(path: Path, setup: Setup) -> tuple[dict, Image.Image]:
     return row, strip.resize((3 * side // 2, strip.height // 2), Image.Resampling.BOX)
 
 
-def table(rows: list[dict]) -> str:
-    """Mean, median and worst of every measure."""
+def fit_pictures(paths: list[Path], setup: Setup, jobs: int) -> Iterator[tuple[dict, Image.Image]]:
+    """`fit_picture` of all paths, in the order in which they are done."""
+    if jobs == 1:
+        yield from (fit_picture(path, setup) for path in paths)
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        try:
+            for fitted in as_completed([pool.submit(fit_picture, path, setup) for path in paths]):
+                yield fitted.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def rows_of(path: Path) -> list[dict]:
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
+def table(parts: list[list[dict]]) -> str:
+    """Mean, median and worst of every measure. `parts` are the rows of each shard; their rates add up."""
+    rows = [row for part in parts for row in part]
     lines = [f"{'':8}" + "".join(f"{measure:>10}" for measure in MEASURES)]
     for name, summary in (("mean", statistics.fmean), ("median", statistics.median), ("worst", None)):
         values = []
@@ -66,7 +98,31 @@ def table(rows: list[dict]) -> str:
             worst = max if measure in LOWER_IS_BETTER else min
             values.append((summary or worst)(column))
         lines.append(f"{name:8}" + "".join(f"{value:10.4f}" for value in values))
-    return f"{len(rows)} pictures\n" + "\n".join(lines) + "\n"
+    rate = sum(60 * len(part) / sum(float(row["wall"]) for row in part) for part in parts)
+    return f"{len(rows)} pictures, {rate:.1f} a minute\n" + "\n".join(lines) + "\n"
+
+
+def summarise(out: Path, names: list[str]) -> str:
+    """Write the table and the sheet of all pictures that any shard has fitted; the table."""
+    parts = [rows_of(path) for path in sorted(out.glob("fits*.csv"))]
+    summary = table(parts)
+    with ifs_files.whole_file(out / "table.txt") as file:
+        file.write(summary.encode())
+    known = {row["name"] for part in parts for row in part}
+    strips = [Image.open(out / "strips" / f"{name}.png") for name in names if name in known]
+    width, height = max(strip.width for strip in strips), max(strip.height for strip in strips)
+    sheet = Image.new("RGB", (2 * width, -(-len(strips) // 2) * height))
+    for k, strip in enumerate(strips):
+        sheet.paste(strip, (k % 2 * width, k // 2 * height))
+    ifs_files.save_picture(out / "sheet.png", sheet)
+    return summary
+
+
+def shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/K with I from 0 to K - 1, such as 0/2")
+    return int(found[1]), int(found[2])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,32 +131,30 @@ def main(argv: list[str] | None = None) -> None:
     parse.add_argument("--maps", type=int, default=8)
     parse.add_argument("--size", type=int, default=256)
     parse.add_argument("--seed", type=int, default=0)
+    parse.add_argument("--jobs", type=int, default=os.cpu_count())
+    parse.add_argument("--shard", type=shard, default=(0, 1), metavar="I/K")
     parse.add_argument("--out", type=Path)
     arguments = parse.parse_args(argv)
+    if arguments.jobs < 1:
+        parse.error("--jobs must be at least 1")
     setup = Setup(maps=arguments.maps, size=arguments.size, seed=arguments.seed)
-    out = arguments.out or Path(f"quality_{arguments.maps}")
+    out, (turn, shards) = arguments.out or Path(f"quality_{arguments.maps}"), arguments.shard
     pictures = sorted(arguments.folder.glob("*.png"))
     if not pictures:
         parse.error(f"there are no PNG files in {arguments.folder}")
-    done = out / "fits.csv"
-    rows = list(csv.DictReader(done.read_text().splitlines())) if done.exists() else []
-    known = {row["name"] for row in rows}
-    with tqdm([path for path in pictures if path.stem not in known], unit="picture") as bar:
-        for path in bar:
-            row, strip = fit_picture(path, setup)
-            rows.append(row)
-            ifs_files.save_picture(out / "strips" / f"{path.stem}.png", strip)
-            ifs_files.save_trace(done, rows)
-            bar.set_postfix(IoU=f"{statistics.fmean(float(row['iou']) for row in rows):.4f}")
-    with ifs_files.whole_file(out / "table.txt") as file:
-        file.write(table(rows).encode())
-    strips = [Image.open(out / "strips" / f"{row['name']}.png") for row in rows]
-    width, height = max(strip.width for strip in strips), max(strip.height for strip in strips)
-    sheet = Image.new("RGB", (2 * width, -(-len(strips) // 2) * height))
-    for k, strip in enumerate(strips):
-        sheet.paste(strip, (k % 2 * width, k // 2 * height))
-    ifs_files.save_picture(out / "sheet.png", sheet)
-    print(table(rows), end="")
+    known = {row["name"] for path in out.glob("fits*.csv") for row in rows_of(path)}
+    todo = [path for path in pictures[turn::shards] if path.stem not in known]
+    done = out / ("fits.csv" if shards == 1 else f"fits_{turn}_{shards}.csv")
+    rows, began = rows_of(done), time.perf_counter()
+    for row, strip in (bar := tqdm(fit_pictures(todo, setup, arguments.jobs), total=len(todo), unit="picture")):
+        row["wall"] = time.perf_counter() - began  # since the picture before: these add up, side by side or not
+        began += row["wall"]
+        rows.append(row)
+        ifs_files.save_picture(out / "strips" / f"{row['name']}.png", strip)
+        ifs_files.save_trace(done, rows)
+        bar.set_postfix(IoU=f"{statistics.fmean(float(row['iou']) for row in rows):.4f}")
+    if known or rows:
+        print(summarise(out, [path.stem for path in pictures]), end="")
 
 
 if __name__ == "__main__":

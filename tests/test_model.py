@@ -177,6 +177,26 @@ def test_blur_keeps_mass_away_from_the_border_and_agrees_with_a_direct_sum():
     assert torch.allclose(blurred, direct / direct.sum(), atol=1e-9)
 
 
+def test_a_pen_keeps_mass_and_its_gradients_agree_with_finite_differences():
+    generator = torch.Generator().manual_seed(7)
+    density = torch.zeros(2, 15, 15, dtype=torch.float64)
+    density[:, 4:11, 4:11] = torch.rand(2, 7, 7, generator=generator, dtype=torch.float64)
+    radius = torch.tensor([0.7, 1.9], dtype=torch.float64)
+    drawn = model.draw_with_pen(density, radius, 3)
+    assert torch.allclose(drawn.sum((1, 2)), density.sum((1, 2)))
+    leaves = density.requires_grad_(), radius.requires_grad_()
+    assert torch.autograd.gradcheck(lambda d, r: model.draw_with_pen(d, r, 3), leaves, eps=1e-7, atol=1e-5)
+
+
+def test_a_pen_draws_a_disc_about_a_point():
+    density = torch.zeros(1, 11, 11, dtype=torch.float64)
+    density[0, 3, 6] = 1
+    drawn = model.draw_with_pen(density, torch.tensor([2.0], dtype=torch.float64), 4)
+    at = torch.arange(11, dtype=torch.float64)
+    disc = (2.5 - torch.hypot(at[:, None] - 3, at - 6)).clamp(0, 1)
+    assert torch.allclose(drawn[0], disc / disc.sum())
+
+
 def test_coverage_is_zero_without_density_and_half_at_log_two():
     assert torch.allclose(model.coverage(torch.tensor([0.0, math.log(2), 50.0]), 1.0), torch.tensor([0.0, 0.5, 1.0]))
 

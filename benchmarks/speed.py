@@ -1,0 +1,370 @@
+"""How long a step of the fit takes, and how far that is from what the machine allows.
+
+    python benchmarks/speed.py [--device DEV] [--out PLOT] > TABLE
+
+Takes about three minutes on two cores. First come the rates of the machine: copying, scattering, gathering, a matrix
+product. The floor of a step is the time that its own share of these takes at those rates:
+
+- a scatter and a gather at four pixels for each point, by PyTorch's own operations on tensors that hold all points, or,
+  on a CPU, by the compiled loops of `ifs_kernels`, which hold none: two floors;
+- eight pictures written and read: the density, four products that blur it and its gradient, coverage, error, gradient;
+- these four products, two S³ operations each.
+
+Where there is one system, the rates are those for one picture, else those for eight. A step is `ifs_fit.descend`,
+a tenth of a choice of words included. Times are medians; memory is the peak beyond what was there before. PLOT
+(default: speed_DEVICE.png) shows cost against points, depth, resolution and batch.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import ifs_files
+from ifs_fit import REFRESH, Objective, Setup, Stage, begin, descend
+from ifs_model import WINDOW, apply, frame, kernels, word_maps, words_of_depth
+
+SIZE = 256
+POINTS, SYSTEMS = (4_000, 40_000, 400_000), (1, 8, 64)
+MOST = 4_000_000  # points of all systems together; what would need more is left out
+MANY = 8  # pictures in a batch whose rates stand for those of all batches
+PASSES = 16  # over a picture, to write or to read it, in one step
+TAPS = 4  # pixels that share a point
+HELD = 56  # bytes written and read for each point by tensors that hold all points: place, weight, fractions, index
+SPREAD = 1.0  # sigma of the splat in pixels
+KOCH = {"name": "koch", "maps": ifs_files.load_setup("koch", {})[0].maps, "stroke": 0.01}
+KOCH_ENDS = ((-0.9, -0.26), (0.9, -0.26))
+
+
+# --- Measuring ---
+
+
+def wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def peak_memory(work: Callable[[], object], device: str) -> float:
+    """The most memory in MiB that one call of `work` takes beyond what was there; NaN where the system cannot say."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        wait(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # so that memory that was freed before counts again when it is taken
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what there is
+        before = _resident()
+    except OSError:
+        before = math.nan
+    work()
+    return math.nan if math.isnan(before) else (_resident() - before) / 2**20
+
+
+def _resident() -> int:
+    """The largest resident size of this process in bytes, since it was last set back."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def seconds(work: Callable[[], object], device: str, budget: float = 0.4) -> float:
+    """The median time of a call of `work`, which has been called once before."""
+    work()
+    spent = []
+    while sum(spent) < budget:
+        wait(device)
+        began = time.perf_counter()
+        work()
+        wait(device)
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent)
+
+
+# --- The floor ---
+
+
+def rates(device: str) -> dict[str, float]:
+    """Seconds for each byte copied, for each element scattered or gathered, point splatted, and operation of a GEMM."""
+    generator = torch.Generator().manual_seed(0)
+    floats = torch.zeros(1 << 25, device=device)
+    other = torch.empty_like(floats)
+    found = {"byte": seconds(lambda: other.copy_(floats), device) / (8 * len(floats))}
+    square = torch.rand(1024, 1024, generator=generator).to(device)
+    found["operation"] = seconds(lambda: square @ square, device) / (2 * 1024**3)
+    return found | _picture_rates(device, 1, generator) | _picture_rates(device, MANY, generator)
+
+
+def _picture_rates(device: str, batch: int, generator: torch.Generator) -> dict[str, float]:
+    count, threads = batch * 200_000, torch.get_num_threads()
+    index = torch.randint(SIZE**2, (batch, 200_000), generator=generator).to(device)
+    values, picture = torch.ones(index.shape, device=device), torch.zeros(batch, SIZE**2, device=device)
+    works = {
+        "scatter": lambda: picture.scatter_add_(1, index, values),
+        "gather": lambda: picture.gather(1, index),
+    }
+    if (loops := kernels(picture)) is not None:
+        outer = torch.eye(2, 3).repeat(batch, 200, 1, 1) * (SIZE / 2)  # points anywhere in the picture
+        outer[..., 2] = torch.rand(batch, 200, 2, generator=generator) * (SIZE / 2 - 1)
+        inner = torch.rand(batch, 2, 1000, generator=generator)
+        words = [part.numpy() for part in (outer, inner, torch.ones(batch, 200), torch.ones(batch, 1000))]
+        upstream = torch.rand(batch, SIZE + 4, SIZE + 4).numpy(), torch.ones(batch).numpy()
+        works["splat"] = lambda: loops.splat(*words, SIZE, threads)
+        works["splat's gradient"] = lambda: loops.splat_gradient(*words, *upstream, threads)
+    return {f"{name} {batch}": seconds(work, device) / count for name, work in works.items()}
+
+
+def floors(rate: dict[str, float], points: int, systems: int, size: int) -> tuple[float, float]:
+    """Seconds that a step cannot do without: by PyTorch's operations, and by the compiled loops (NaN without them).
+
+    `points` are those of each system.
+    """
+    batch = 1 if systems == 1 else MANY
+    pictures = systems * (PASSES * 4 * size**2 * rate["byte"] + 4 * 2 * size**3 * rate["operation"])
+    by_torch = TAPS * (rate[f"scatter {batch}"] + rate[f"gather {batch}"]) + HELD * rate["byte"]
+    compiled = rate.get(f"splat {batch}", math.nan) + rate.get(f"splat's gradient {batch}", math.nan)
+    return pictures + systems * points * by_torch, pictures + systems * points * compiled
+
+
+# --- The step ---
+
+
+class Step:
+    """A fit that stands at the start of a stage."""
+
+    def __init__(self, device: str, points: int, systems: int, size: int = SIZE, name: str = "apple", **fields):
+        setup = Setup(**{"maps": 12, "starts": systems, "size": size, "points": points, "stroke": 0.0, **fields})
+        target = ifs_files.load_target(ifs_files.find_picture(name), size).to(device)
+        rates, blurs = (setup.rate / 100, setup.rate / 100), (SPREAD, SPREAD)
+        stage = Stage(size, points, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=False)
+        self.objective, self.run, self.device = Objective(target, stage, setup), begin(target, setup, device), device
+        self.objective.refresh(self.run["maps"], self.run["stroke"], SPREAD)
+
+    def forward(self) -> Tensor:
+        return self.objective(self.run["maps"], self.run["stroke"], SPREAD)
+
+    def gradient(self) -> None:
+        self.run["maps"].requires_grad_()
+        torch.autograd.grad(self.forward().sum(), self.run["maps"])
+
+    def descend(self) -> None:
+        for _ in range(REFRESH):
+            descend(self.objective, self.run)
+            self.run["stage_step"] += 1
+
+    def seconds(self) -> float:
+        """Of one step, a tenth of a choice of words included."""
+        return seconds(self.descend, self.device) / REFRESH
+
+    def memory(self) -> float:
+        return peak_memory(self.descend, self.device)
+
+
+# --- What others do ---
+
+
+def dense_splat(points: Tensor, shares: Tensor, size: int, sigma: float, upstream: Tensor) -> tuple[Tensor, Tensor]:
+    """A Gaussian of `sigma` pixels for each point (2, P) at each pixel: density (S, S), and gradient (2, P) of points.
+
+    As short as it can be: the exponentials of 64 points and all pixels at a time. Shares are (P,), `upstream` is the
+    gradient of the density.
+    """
+    at = torch.arange(size, dtype=points.dtype, device=points.device)
+    density, gradients = torch.zeros(size, size, dtype=points.dtype, device=points.device), []
+    for chunk, share in zip(points.split(64, dim=1), shares.split(64), strict=True):
+        chunk = chunk.detach().requires_grad_()
+        across, down = (at - chunk[0, :, None]) ** 2, (at - chunk[1, :, None]) ** 2
+        exponent = -(across[:, None, :] + down[:, :, None]) / (2 * sigma**2)
+        part = (share[:, None, None] * torch.exp(exponent)).sum(0) / (2 * math.pi * sigma**2)
+        gradients += torch.autograd.grad(part, chunk, upstream)
+        density += part.detach()
+    return density, torch.cat(gradients, dim=1)
+
+
+def distance_field(maps: Tensor, segment: Tensor, depth: int, size: int, radius: float) -> Tensor:
+    """Coverage (S, S) of a segment (2, 2), its ends, under all words of `depth` letters of maps (n, 2, 3).
+
+    The distance of a pixel is the least of those to all images of the segment, as in Scott 2022 (arXiv 2203.01231);
+    a pixel is on within `radius` pixels.
+    """
+    to = torch.tensor(frame(WINDOW, size), device=maps.device)
+    ends = apply(to, apply(word_maps(maps, words_of_depth(len(maps), depth, maps.device)), segment))  # (K, 2, 2)
+    at = torch.arange(size, dtype=maps.dtype, device=maps.device)
+    start, along = ends[:, 0, :, None, None], (ends[:, 1] - ends[:, 0])[..., None, None]  # (K, 2, 1, 1)
+    across, down = at - start[:, 0], at[:, None] - start[:, 1]
+    place = ((across * along[:, 0] + down * along[:, 1]) / along.square().sum(1)).clamp(0, 1)
+    near = torch.hypot(across - place * along[:, 0], down - place * along[:, 1]).amin(0)
+    return torch.sigmoid((radius - near) / 0.25)
+
+
+def distance_field_step(maps: Tensor, segment: Tensor, depth: int, target: Tensor, radius: float) -> None:
+    """Forward and backward, with the squared error summed over a pyramid of five levels."""
+    maps = maps.detach().requires_grad_()
+    error = (distance_field(maps, segment, depth, len(target), radius) - target)[None, None]
+    loss = error.square().mean()
+    for _ in range(4):
+        error = torch.nn.functional.avg_pool2d(error, 2)
+        loss = loss + error.square().mean()
+    torch.autograd.grad(loss, maps)
+
+
+# --- The tables ---
+
+
+def steps_table(device: str, rate: dict[str, float]) -> dict[tuple[int, int], float]:
+    """Print the steps at full size; their seconds by (points, systems)."""
+    print(f"\nA training step at {SIZE} × {SIZE}, 12 maps: milliseconds")
+    print(f"{'points':>8} {'systems':>8} {'a step, in milliseconds':>32} {'Mpoints/s':>10} {'systems/s':>10}", end="")
+    print(f" {'× the floor, by':>19} {'peak MiB':>10}")
+    print(f"{'':17} {'forward':>8} {'and backward':>13} {'and Adam':>9} {'':21} {'torch':>9} {'loops':>9}")
+    found = {}
+    for points in POINTS:
+        for systems in SYSTEMS:
+            if points * systems > MOST:
+                print(f"{points:8} {systems:8}   left out: more than {MOST:,} points in all")
+                continue
+            step = Step(device, points, systems)
+            with torch.no_grad():
+                forward = seconds(step.forward, device)
+            backward, whole = seconds(step.gradient, device), step.seconds()
+            found[points, systems] = whole
+            by_torch, by_loops = (whole / floor for floor in floors(rate, points, systems, SIZE))
+            print(
+                f"{points:8} {systems:8} {1e3 * forward:8.2f} {1e3 * backward:13.2f} {1e3 * whole:9.2f} "
+                f"{points * systems / whole / 1e6:10.1f} {systems / whole:10.1f} {by_torch:9.2f} "
+                + (f"{'–':>9}" if math.isnan(by_loops) else f"{by_loops:9.2f}")
+                + f" {step.memory():10.0f}",
+                flush=True,
+            )
+    return found
+
+
+def rivals_table(device: str, whole: float) -> None:
+    """Print what dense splats and distance fields cost beside a step; `whole`: that of one system, 40,000 points."""
+    print(f"\nThe same jobs done otherwise, {SIZE} × {SIZE}: milliseconds")
+    generator = torch.Generator().manual_seed(0)
+    part, points = 256, 40_000
+    places = (SIZE * torch.rand(2, part, generator=generator)).to(device)
+    upstream, shares = torch.rand(SIZE, SIZE, generator=generator).to(device), torch.ones(part, device=device)
+
+    def dense() -> None:
+        dense_splat(places, shares, SIZE, SPREAD, upstream)
+
+    slow = seconds(dense, device) * points / part
+    print(f"our step, {points:,} points of 12 maps {1e3 * whole:34.2f}")
+    print(
+        f"dense splat of as many, its loss not counted {1e3 * slow:24.0f}   {slow / whole:.0f} × as long "
+        f"(measured on {part} points)   {peak_memory(dense, device):.0f} MiB at 64 points a chunk"
+    )
+
+    koch, field = Step(device, points, 1, **KOCH), field_step(device, 3)
+    whole, slow = koch.seconds(), seconds(field, device)
+    ours, theirs = koch.memory(), peak_memory(field, device)
+    print(f"our step, Koch curve, {points:,} points under a pen {1e3 * whole:18.2f}   {ours:.0f} MiB")
+    print(
+        f"distance field, Koch curve, depth 3 {1e3 * slow:34.0f}   {slow / whole:.0f} × as long   "
+        f"{theirs:.0f} MiB, {theirs / ours:.0f} × as much"
+    )
+
+
+def field_step(device: str, depth: int) -> Callable[[], None]:
+    """A step of the distance field on the Koch curve, of which all words of `depth` letters are drawn."""
+    step = Step(device, 4000, 1, **KOCH)
+    maps, segment = step.run["maps"][0], torch.tensor(KOCH_ENDS, device=device)
+    return lambda: distance_field_step(maps, segment, depth, step.objective.target, 1.0)
+
+
+def starts_table(device: str) -> dict[int, float]:
+    """Print what a batch of starts at 64 × 64 gains; the seconds of its steps by systems."""
+    print(
+        "\nStarts side by side, 64 × 64, 2,500 points each\n systems   step (ms)   steps of one start/s   × one by one"
+    )
+    found = {}
+    for systems in (1, 4, 16, 64):
+        found[systems] = Step(device, 2500, systems, size=64).seconds()
+        rate, gain = systems / found[systems], systems * found[1] / found[systems]
+        print(f"{systems:8} {1e3 * found[systems]:11.2f} {rate:22.0f} {gain:14.1f}", flush=True)
+    return found
+
+
+def plot(path: Path, curves: dict[str, dict[str, dict[float, float]]]) -> None:
+    """One panel of milliseconds for each kind of cost, with the slope between the last two points of each curve."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.8), layout="constrained", sharey=True)
+    for axis, (title, lines) in zip(axes, curves.items(), strict=True):
+        for label, line in lines.items():
+            (x0, y0), (x1, y1) = list(line.items())[-2:]
+            per_letter = title.startswith("depth")  # cost there grows as a power of n
+            slope = f"× {(y1 / y0) ** (1 / (x1 - x0)):.1f} a letter" if per_letter else f"slope {slope_of(line):.2f}"
+            axis.plot(line.keys(), [1e3 * y for y in line.values()], "o-", label=f"{label}: {slope}")
+            if not per_letter:
+                axis.set_xscale("log")
+        axis.set(xlabel=title, yscale="log")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    axes[0].set_ylabel("a step (ms)")
+    figure.savefig(path, dpi=110)
+
+
+def slope_of(line: dict[float, float]) -> float:
+    """The power of x with which y grows between the last two points."""
+    (x0, y0), (x1, y1) = list(line.items())[-2:]
+    return math.log(y1 / y0) / math.log(x1 / x0)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parse.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    parse.add_argument("--out", type=Path, help="the plot (default: speed_DEVICE.png)")
+    arguments = parse.parse_args(argv)
+    device = ifs_files.pick_device(arguments.device)
+    out = arguments.out or Path(f"speed_{device.split(':')[0]}.png")
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{torch.get_num_threads()} threads"
+    print(f"{device} ({name}), PyTorch {torch.__version__}\n\nRates of the machine")
+    rate = rates(device)
+    print(f"copying              {2e-9 / rate['byte'] / 2:9.1f} GB/s, written and read")
+    print(f"matrix product       {1e-9 / rate['operation']:9.1f} billion operations/s, 1024 × 1024")
+    for kind in ("scatter", "gather", "splat", "splat's gradient"):
+        if f"{kind} 1" in rate:
+            of = "point" if kind.startswith("splat") else "pixel"
+            one, many = (1e9 * rate[f"{kind} {batch}"] for batch in (1, MANY))
+            print(f"{kind:20} {one:9.2f} ns a {of}; {many:.2f} ns in {MANY} pictures at once")
+    steps = steps_table(device, rate)
+    rivals_table(device, steps[40_000, 1])
+    starts = starts_table(device)
+    by_points = {points: Step(device, points, 1).seconds() for points in (1_000, 12_000, 120_000)}
+    by_points |= {points: time for (points, systems), time in steps.items() if systems == 1}
+    by_size = {size: Step(device, 40_000, 1, size=size).seconds() for size in (64, 128, 256, 512, 1024)}
+    by_depth = {depth: Step(device, 4000, 1, **KOCH, depth=depth).seconds() for depth in range(3, 10)}
+    by_field = {depth: seconds(field_step(device, depth), device) for depth in range(1, 5)}
+    plot(
+        out,
+        {
+            f"points ({SIZE} × {SIZE}, one system)": {"words of equal weight": dict(sorted(by_points.items()))},
+            f"depth (Koch curve, {SIZE} × {SIZE})": {"all words": by_depth, "distance field": by_field},
+            "side of the picture (40,000 points)": {"one system": by_size},
+            "systems (64 × 64, 2,500 points each)": {"a batch": starts},
+        },
+    )
+    grown = math.log(steps[400_000, 1] / steps[40_000, 1]) / math.log(10)
+    print(f"\nCost grows with points from 40,000 to 400,000 as their power {grown:.2f}. Plot: {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The benchmarks' own promises, on tiny pictures."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+import quality
+import speed
+import torch
+from PIL import Image, ImageDraw
+
+import ifs_fit
+import ifs_model
+
+
+@pytest.fixture
+def shapes(tmp_path, monkeypatch):
+    """A folder of three tiny pictures; fits of few steps."""
+    folder = tmp_path / "shapes"
+    folder.mkdir()
+    for k in range(3):
+        image = Image.new("L", (32, 32))
+        ImageDraw.Draw(image).ellipse([4, 4 + 2 * k, 27, 27 - 2 * k], fill=255)
+        image.save(folder / f"ellipse_{k}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quality, "Setup", lambda **fields: ifs_fit.Setup(**fields, steps=20, starts=2, rounds=1))
+    return folder
+
+
+def rows(out: Path) -> list[dict]:
+    """All rows of a folder, by name, without times."""
+    found = [row for path in out.glob("fits*.csv") for row in csv.DictReader(path.read_text().splitlines())]
+    return sorted(({k: v for k, v in row.items() if k not in ("seconds", "wall")} for row in found), key=str)
+
+
+def test_two_shards_give_the_rows_of_one_run_and_so_do_two_processes(shapes, capsys):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        common = [str(shapes), "--size", "32", "--maps", "2"]
+        quality.main([*common, "--jobs", "1", "--out", "whole"])
+        quality.main([*common, "--jobs", "1", "--out", "shards", "--shard", "0/2"])
+        assert capsys.readouterr().out.splitlines()[-5].startswith("2 pictures")
+        quality.main([*common, "--jobs", "2", "--out", "shards", "--shard", "1/2"])
+        quality.main([*common, "--jobs", "2", "--out", "jobs"])
+    finally:
+        torch.set_num_threads(threads)
+    assert sorted(path.name for path in Path("shards").glob("*.csv")) == ["fits_0_2.csv", "fits_1_2.csv"]
+    assert len(rows(Path("whole"))) == 3
+    assert rows(Path("whole")) == rows(Path("shards")) == rows(Path("jobs"))
+    assert Path("shards/sheet.png").read_bytes() == Path("whole/sheet.png").read_bytes()
+    assert Path("shards/table.txt").read_text().startswith("3 pictures")
+
+
+def test_a_picture_is_fitted_once_by_whatever_shard(shapes, monkeypatch):
+    common = [str(shapes), "--size", "32", "--maps", "2", "--jobs", "1", "--out", "out"]
+    quality.main([*common, "--shard", "1/3"])
+    quality.main(common)
+    monkeypatch.setattr(quality, "fit_picture", lambda *_: pytest.fail("all pictures were there"))
+    quality.main(common)
+    assert [row["name"] for row in rows(Path("out"))] == ["ellipse_0", "ellipse_1", "ellipse_2"]
+
+
+@pytest.mark.parametrize("text", ["2/2", "1", "-1/2", "0/0", "a/b"])
+def test_a_shard_that_is_none_is_refused(shapes, text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        quality.main([str(shapes), f"--shard={text}"])
+    assert stop.value.code == 2
+    assert "such as 0/2" in capsys.readouterr().err
+
+
+def test_the_dense_splat_and_its_gradient_agree_with_ours():
+    generator = torch.Generator().manual_seed(0)
+    points = 8 + 16 * torch.rand(2, 100, generator=generator, dtype=torch.float64)
+    shares, upstream = torch.ones(100, dtype=torch.float64), torch.zeros(32, 32, dtype=torch.float64)
+    upstream[:] = torch.linspace(-1, 1, 32)[:, None] * torch.linspace(0, 2, 32)
+    dense, gradient = speed.dense_splat(points, shares, 32, 2.0, upstream)
+    leaf, spread = points.clone().requires_grad_(), ifs_model.blur_matrix(32, 2.0, points)
+    ours = spread @ ifs_model.splat(leaf[None], shares[None], 32)[0] @ spread
+    assert torch.allclose(ours, dense, atol=0.05 * float(dense.max()))
+    (by_ours,) = torch.autograd.grad((ours * upstream).sum(), leaf)
+    assert torch.allclose(by_ours, gradient, atol=0.05 * float(gradient.abs().max()))
+
+
+def test_the_distance_field_draws_the_segments_of_all_words():
+    maps = torch.tensor([ifs_model.similarity(0.5, at=(x, 0.0)) for x in (-0.5, 0.5)])
+    drawn = speed.distance_field(maps, torch.tensor([[-0.5, 0.0], [0.5, 0.0]]), 1, 64, 2.0)
+    segments = torch.zeros(64, 64, dtype=torch.bool)
+    segments[30:34, 16 - 8 : 16 + 8] = segments[30:34, 48 - 8 : 48 + 8] = True
+    assert ((drawn > 0.5) & segments).sum() == segments.sum()
+    assert ((drawn > 0.5) & ~segments).sum() <= 2 * 16  # round ends
+
+
+def test_memory_is_measured_and_given_back():
+    peak = speed.peak_memory(lambda: torch.ones(8 << 20), "cpu")
+    assert math.isnan(peak) or 31 < peak < 40
