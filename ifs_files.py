@@ -377,7 +377,6 @@ def load_setup(name: str, overrides: dict) -> tuple["Setup", Path | None]:
 
     check_setup(name)
     path = find(f"{name}_setup.py")
-    setup = Setup()
     if path is not None:
         try:
             setup = runpy.run_path(str(path), run_name=path.stem).get("SETUP")
@@ -388,8 +387,10 @@ def load_setup(name: str, overrides: dict) -> tuple["Setup", Path | None]:
             raise InputError(f"{path}{_failing_line(error, path)}: {words}") from error
         if not isinstance(setup, Setup):
             raise InputError(f"{path} must define SETUP = Setup(...), with Setup from ifs_fit")
+        if "maps" in overrides:
+            setup = replace(setup, rounds=None)
     try:
-        return replace(setup, **overrides), path
+        return (Setup(**overrides) if path is None else replace(setup, **overrides)), path
     except ValueError as error:
         raise InputError(_one_line(error)) from error
 

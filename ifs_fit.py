@@ -9,7 +9,7 @@ Letters in shapes: B systems fitted side by side, n maps, S side of the picture.
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
@@ -43,6 +43,7 @@ from ifs_ranges import MAX_MAPS, MAX_POINTS, MAX_SINGULAR, check_field
 REFRESH = 10  # steps between two choices of the words
 GREY_BLUR = 0.4  # sigma, in pixels, of the splat that draws a grey picture in the end
 GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
+LADDER = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)  # numbers of maps that are tried where none is given
 THIN = 2.5  # half thickness in pixels up to which a picture counts as drawn with a pen
 
 
@@ -520,6 +521,23 @@ def fit(
                 run.update(stage=run["stage"] + 1, stage_step=0, **_still(run["maps"], run["stroke"]))
             if run["stage_step"] % every == 0:
                 yield _report(run, target, stage, setup, steps, loss, stage is plan[-1], run["stage"] == len(plan))
+
+
+def price_maps(target: Tensor, setup: Setup, device: torch.device | str, price: float) -> Iterator[tuple[int, float]]:
+    """Yield numbers of maps and the IoU that a short fit reaches with each, until more maps are twice worth less.
+
+    What n maps are worth is the IoU minus `price` for each map. Short fits see a picture of 128 × 128 pixels at most.
+    """
+    size = min(setup.size, 128)
+    small = F.adaptive_avg_pool2d(target[None, None], size)[0, 0]
+    worth: list[float] = []
+    for n in LADDER:
+        short = replace(setup, maps=n, size=size, starts=min(setup.starts, 16), rounds=2, steps=250, depth=None)
+        *_, state = fit(small, short, device, every=short.steps)
+        yield n, state.best_iou
+        worth.append(state.best_iou - price * n)
+        if len(worth) > 2 and max(worth[-2:]) < max(worth):
+            return
 
 
 def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from ifs_fit import State
+    from ifs_fit import Setup, State
 
 FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed")  # of a Setup, that are options
 
@@ -30,10 +30,11 @@ def parser() -> argparse.ArgumentParser:
     add("name", metavar="NAME", help="the target: NAME.png here or beside the script, white on black")
     add(
         "--maps",
-        type=int,
+        type=number_of_maps,
         metavar="N",
-        help="number of maps, from a random start (default: those of NAME_setup.py, or 12)",
+        help="number of maps, from a random start, or auto (default: those of NAME_setup.py, or 12)",
     )
+    add("--price", type=float, metavar="P", default=0.003, help="IoU that a map must be worth to --maps auto (0.003)")
     add(
         "--depth",
         type=int,
@@ -56,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on from NAME.pt")
     add("--quiet", action="store_true", help="no progress bar")
     return parse
+
+
+def number_of_maps(text: str) -> int | str:
+    """The value of --maps."""
+    return text if text == "auto" else int(text)
 
 
 class Stop:
@@ -103,6 +109,13 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     name, checkpoint, folder = arguments.name, Path(f"{arguments.name}.pt"), Path("results", arguments.name)
     source = ifs_files.find_picture(name)
     overrides = {field: value for field in FIELDS if (value := getattr(arguments, field)) is not None}
+    automatic = overrides.get("maps") == "auto"
+    if automatic:
+        del overrides["maps"]
+        if arguments.resume:
+            raise InputError("--resume goes on with the maps that are there: give their number instead of --maps auto")
+        if not 0.0001 <= arguments.price <= 1:
+            raise InputError(f"--price must be a number from 0.0001 to 1, not {arguments.price}")
     ifs_files.check_options(overrides)
     ifs_files.check_device(arguments.device)
     ifs_files.check_setup(name)
@@ -122,6 +135,9 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             setup = replace(setup, grey=ifs_files.is_grey(picture))
         target = ifs_files.as_target(picture, source, setup.size)
         del picture  # it may be large
+        if automatic:
+            overrides["maps"] = choose_maps(target, setup, device, arguments.price)
+            setup = replace(ifs_files.load_setup(name, overrides)[0], grey=setup.grey)
         resume = ifs_files.load_resume(checkpoint, name, setup, target) if arguments.resume else None
         if setup_file is None:
             print(f"no {name}_setup.py: {setup.starts} random starts of {setup.n} maps", file=sys.stderr)
@@ -174,6 +190,20 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     if stop.code:
         print(f"stopped at step {state.step}; go on with: {again(arguments, overrides)}", file=sys.stderr)
     return stop.code
+
+
+def choose_maps(target: "Tensor", setup: "Setup", device: str, price: float) -> int:
+    """The number of maps that is worth most, after printing the curve it was chosen from."""
+    from ifs_fit import price_maps
+
+    print(f" maps     IoU   IoU - {price:g} a map", file=sys.stderr)
+    worth = {}
+    for n, iou in price_maps(target, setup, device, price):
+        worth[n] = iou - price * n
+        print(f"{n:5}  {iou:.4f}  {worth[n]:.4f}", file=sys.stderr)
+    best = max(worth, key=worth.get)
+    print(f"-> {best} maps", file=sys.stderr)
+    return best
 
 
 def write_results(folder: Path, name: str, target: "Tensor", state: "State", frames: dict, grey: bool) -> "Tensor":

@@ -3,10 +3,10 @@ import itertools
 
 import pytest
 import torch
-from systems import KOCH
+from systems import CARPET, KOCH
 
 import ifs_fit
-from ifs_fit import Setup, best_radius, fit, initial_systems, judge, pen_radius, placed_anew, stages
+from ifs_fit import Setup, best_radius, fit, initial_systems, judge, pen_radius, placed_anew, price_maps, stages
 from ifs_metrics import mse
 from ifs_model import MAX_SINGULAR, WINDOW, affine, area_weights, centroid, similarity, singular_values
 from ifs_raster import occupancy
@@ -213,3 +213,13 @@ def test_a_grey_target_is_fitted_and_judged_by_its_levels():
     assert -verdict.score < 0.004
     flat = judge(states[-1].best_maps, target).picture
     assert mse(flat, target) > 0.02, "the hard attractor has no greys"
+
+
+def test_more_maps_are_tried_until_they_are_not_worth_their_price():
+    target = occupancy(0.9 * CARPET, WINDOW, 64)
+    setup = dataclasses.replace(QUICK, starts=8)
+    dear = dict(price_maps(target, setup, "cpu", price=0.2))
+    assert list(dear) == [2, 3, 4], "maps that cost more than they can bring are tried twice, and no more"
+    cheap = dict(price_maps(target, setup, "cpu", price=0.005))
+    assert len(cheap) > len(dear)
+    assert max(cheap, key=lambda n: cheap[n] - 0.005 * n) > 4

@@ -358,3 +358,30 @@ def test_nothing_is_lost_when_fits_are_killed_starved_and_fed_nonsense():
 def test_the_koch_curve_comes_out_as_readme_says():
     assert train_ifs.main(["koch", "--quiet"]) == 0
     assert torch.load("koch.pt", weights_only=True)["iou"] >= 0.95
+
+
+def test_maps_auto_prints_the_curve_it_chose_from(capsys):
+    assert train_ifs.main(["koch", *TINY, "--maps", "auto", "--price", "0.2"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].split() == ["maps", "IoU", "IoU", "-", "0.2", "a", "map"]
+    curve = {int(n): float(worth) for n, _, worth in (line.split() for line in said[1:-1])}
+    chosen = max(curve, key=curve.get)
+    assert said[-1] == f"-> {chosen} maps"
+    assert len(torch.load("koch.pt", weights_only=True)["maps"]) == chosen
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--maps", "many"], "argument --maps: invalid number_of_maps value: 'many'"),
+        (["--maps", "auto", "--resume"], "--resume goes on with the maps that are there"),
+        (["--maps", "auto", "--price", "0"], "--price must be a number from 0.0001 to 1"),
+    ],
+)
+def test_numbers_of_maps_that_make_no_sense_are_refused(options, message, capsys):
+    try:
+        code = train_ifs.main(["koch", *TINY, *options])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,156 @@
+"""Draw known attractors, give the fitter each picture and the number of maps alone, and count those that come back.
+
+    python benchmarks/recover.py [--seeds K] [--names NAME ...] [--jobs J] [--out OUT]
+
+A fit counts as recovered if the IoU of its attractor with the picture is at least 0.95. Thin attractors are drawn with
+a pen two pixels wide, solid ones bare; the fitter is not told which. OUT (default: recover) gets table.txt, and
+sheet.png: the difference of each target from the fit of the first seed.
+"""
+
+import argparse
+import math
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import ifs_files
+import ifs_metrics
+import ifs_raster
+from ifs_fit import Setup, fit, judge
+from ifs_model import WINDOW, affine, compose, similarity
+
+SIZE = 256
+PEN = 2 / SIZE  # its radius in world units
+GOAL = 0.95
+
+
+def about(scale: float, degrees: float, x: float, y: float):
+    """The similarity that shrinks and turns the world about (x, y)."""
+    c, s = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
+    return affine(c, -s, s, c, x - c * x + s * y, y - s * x - c * y)
+
+
+def ring(count: int, scale: float, degrees: float = 0.0) -> list:
+    """Copies of `scale` about the corners of a regular polygon, the first at the top."""
+    angles = [math.pi / 2 + 2 * math.pi * k / count for k in range(count)]
+    return [about(scale, degrees, math.cos(angle), math.sin(angle)) for angle in angles]
+
+
+HALF, THIRD, GOLD = 0.5**0.5, 3**-0.5, (3 - 5**0.5) / 2
+SYSTEMS = {  # name: maps, whether a pen draws it
+    "gasket": (ring(3, 0.5), True),
+    "carpet": ([similarity(1 / 3, at=(x, y)) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y], False),
+    "koch": (
+        [
+            similarity(1 / 3, at=(-1, 0)),
+            similarity(1 / 3, 60, at=(-0.25, 0.75 * THIRD)),
+            similarity(1 / 3, -60, at=(0.25, 0.75 * THIRD)),
+            similarity(1 / 3, at=(1, 0)),
+        ],
+        True,
+    ),
+    "snowflake": ([similarity(THIRD, 30), *ring(6, 1 / 3)], False),
+    "vicsek": ([similarity(1 / 3), *(similarity(1 / 3, at=(x, y)) for x in (-1, 1) for y in (-1, 1))], True),
+    "heighway": ([about(HALF, 45, 0, 0), similarity(HALF, 135, at=(1, 0))], False),
+    "levy": ([similarity(HALF, 45), similarity(HALF, -45, at=(0.5, 0.5))], False),
+    "pentaflake": ([similarity(GOLD, 180), *ring(5, GOLD)], True),
+    "fern": (
+        [
+            affine(0, 0, 0, 0.16),
+            affine(0.85, 0.04, -0.04, 0.85, 0, 1.6),
+            affine(0.20, -0.26, 0.23, 0.22, 0, 1.6),
+            affine(-0.15, 0.28, 0.26, 0.24, 0, 0.44),
+        ],
+        True,
+    ),
+    "maple": (
+        [
+            affine(0.14, 0.01, 0, 0.51, -0.08, -1.31),
+            affine(0.43, 0.52, -0.45, 0.50, 1.49, -0.75),
+            affine(0.45, -0.49, 0.47, 0.47, -1.62, -0.74),
+            affine(0.49, 0, 0, 0.51, 0.02, 1.62),
+        ],
+        False,
+    ),
+    "tree": (
+        [
+            affine(0, 0, 0, 0.5),
+            affine(0.42, -0.42, 0.42, 0.42, 0, 0.2),
+            affine(0.42, 0.42, -0.42, 0.42, 0, 0.2),
+            affine(0.1, 0, 0, 0.1, 0, 0.2),
+        ],
+        True,
+    ),
+    "twindragon": ([similarity(HALF, 45), similarity(HALF, 45, at=(0.5, -0.5))], False),
+}
+
+
+def drawn(name: str) -> tuple[torch.Tensor, int]:
+    """The picture (S, S) of an attractor, centred and nine tenths as large as the window, and its number of maps."""
+    listed, pen = SYSTEMS[name]
+    maps = torch.tensor(listed, dtype=torch.float64)
+    xmin, xmax, ymin, ymax = ifs_raster.bounds(maps, directions=720)
+    scale = 1.8 / max(xmax - xmin, ymax - ymin)
+    x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
+    there = torch.tensor([[scale, 0, -scale * x], [0, scale, -scale * y]], dtype=torch.float64)
+    back = torch.tensor([[1 / scale, 0, x], [0, 1 / scale, y]], dtype=torch.float64)
+    placed = compose(compose(there, maps), back)
+    coverage = ifs_raster.occupancy(placed, WINDOW, SIZE, stroke=PEN if pen else 0.0, supersample=6 if pen else 4)
+    return (coverage >= 0.5).float(), len(listed)
+
+
+def recovered(name: str, seed: int) -> tuple[str, int, float, float, torch.Tensor]:
+    """Name, seed, IoU, seconds and picture of one fit."""
+    torch.set_num_threads(1)
+    target, n = drawn(name)
+    began = time.perf_counter()
+    *_, state = fit(target, Setup(maps=n, seed=seed), ifs_files.pick_device(None), every=20)
+    seconds = time.perf_counter() - began
+    picture = judge(state.best_maps, target, state.best_stroke).picture
+    return name, seed, ifs_metrics.iou(picture, target), seconds, picture
+
+
+def main(argv: list[str] | None = None) -> None:
+    parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parse.add_argument("--seeds", type=int, default=3)
+    parse.add_argument("--names", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parse.add_argument("--jobs", type=int, default=os.cpu_count())
+    parse.add_argument("--out", type=Path, default=Path("recover"))
+    arguments = parse.parse_args(argv)
+    found = {}
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        work = [(name, seed) for name in arguments.names for seed in range(arguments.seeds)]
+        for result in tqdm(pool.map(recovered, *zip(*work, strict=True)), total=len(work), unit="fit"):
+            found[result[:2]] = result[2:]
+    lines = [f"{'':12}{'maps':>5}" + "".join(f"{f'seed {k}':>9}" for k in range(arguments.seeds)) + f"{'seconds':>9}"]
+    for name in arguments.names:
+        fits = [found[name, seed] for seed in range(arguments.seeds)]
+        cells = "".join(f"{iou:9.3f}" for iou, _, _ in fits)
+        seconds = sum(seconds for _, seconds, _ in fits) / len(fits)
+        lines.append(f"{name:12}{len(SYSTEMS[name][0]):5}{cells}{seconds:9.1f}")
+    often = [sum(found[name, seed][0] >= GOAL for seed in range(arguments.seeds)) for name in arguments.names]
+    most = sum(2 * count > arguments.seeds for count in often)
+    lines.append(
+        f"IoU >= {GOAL}: {sum(often)} of {len(found)} fits; {most} of {len(often)} attractors in most of the seeds"
+    )
+    text = "\n".join(lines) + "\n"
+    with ifs_files.whole_file(arguments.out / "table.txt") as file:
+        file.write(text.encode())
+    frames = [
+        ifs_files.difference_frame(found[name, 0][2], drawn(name)[0], f"{name}    IoU {found[name, 0][0]:.3f}")
+        for name in arguments.names
+    ]
+    sheet = ifs_files.contact_sheet(frames, [f"{name}, {len(SYSTEMS[name][0])} maps" for name in arguments.names])
+    ifs_files.save_picture(arguments.out / "sheet.png", sheet)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
