@@ -214,6 +214,18 @@ def test_coverage_is_zero_without_density_and_half_at_log_two():
     assert torch.allclose(model.coverage(torch.tensor([0.0, math.log(2), 50.0]), 1.0), torch.tensor([0.0, 0.5, 1.0]))
 
 
+def test_threads_that_share_systems_change_no_bit():
+    loops = pytest.importorskip("ifs_kernels")
+    generator = torch.Generator().manual_seed(9)
+    shapes = (3, 5, 2, 3), (3, 2, 40), (3, 5), (3, 40)
+    words = [8 * torch.rand(shape, generator=generator).numpy() for shape in shapes]
+    upstream = torch.rand(3, 20, 20, generator=generator).numpy(), torch.rand(3, generator=generator).numpy()
+    for work in (lambda t: loops.splat(*words, 16, t), lambda t: loops.splat_gradient(*words, *upstream, t)):
+        for one, *others in zip(work(1), work(2), work(2), strict=True):
+            assert one.any()
+            assert all((one == other).all() for other in others)
+
+
 def test_compiled_loops_and_plain_pytorch_splat_alike(monkeypatch):
     generator = torch.Generator().manual_seed(6)
     maps = (1.5 * random_maps(3, 4, seed=7)).requires_grad_()  # reach far out of the picture
