@@ -6,7 +6,9 @@ are NumPy's.
 Letters in shapes: B systems, K outer words, M inner words, S side of the picture, C cells, n maps, P points.
 """
 
+import functools
 import itertools
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -42,9 +44,14 @@ def _by_system(kernel, threads: int, *arrays) -> None:
         kernel(*arrays)
         return
     cuts = [len(arrays[0]) * k // parts for k in range(parts + 1)]
-    with ThreadPoolExecutor(parts) as pool:
-        chunks = [[array[low:high] for array in arrays] for low, high in itertools.pairwise(cuts)]
-        list(pool.map(lambda chunk: kernel(*chunk), chunks))
+    chunks = [[array[low:high] for array in arrays] for low, high in itertools.pairwise(cuts)]
+    list(_pool(threads, os.getpid()).map(lambda chunk: kernel(*chunk), chunks))
+
+
+@functools.cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads that wait for the next call: new ones each time cost a step a fifth. A forked process needs its own."""
+    return ThreadPoolExecutor(threads)
 
 
 @_compiled

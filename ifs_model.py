@@ -445,7 +445,9 @@ class _PictureLoss(torch.autograd.Function):
             loss = loss + error.square().sum((1, 2)) / pixels
             here = error * (2 / pixels)
             if gradient is not None:
-                here.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).add_(gradient[:, :, None, :, None], alpha=0.25)
+                even = 2 * gradient.shape[-1]  # pooling leaves out the last row and column of an odd picture
+                squares = here[:, :even, :even].unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+                squares.add_(gradient[:, :, None, :, None], alpha=0.25)
             gradient = here
         gradient.mul_((1 - soft).mul_(alpha))
         ctx.save_for_backward(spread @ gradient @ spread)

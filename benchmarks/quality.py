@@ -5,7 +5,7 @@
 OUT (default: quality_N) gets fits.csv, one row a picture, written as soon as it is fitted, table.txt and sheet.png:
 target, fit and difference side by side. Pictures that are in fits.csv already are not fitted again.
 
-J pictures (default: as many as there are cores) are fitted side by side, in processes of one thread each; with
+J pictures (default: as many as there are cores to use) are fitted side by side, in processes of one thread each; with
 --jobs 1, one after the other, by as many threads as PyTorch takes. With --shard I/K, I from 0 to K − 1, only every K-th
 picture is fitted, and its row goes into fits_I_K.csv: one such command on each of K machines that share OUT does the
 whole folder. The table and the sheet are made of all rows that are there: those of the shard that ends last are whole.
@@ -131,7 +131,8 @@ def main(argv: list[str] | None = None) -> None:
     parse.add_argument("--maps", type=int, default=8)
     parse.add_argument("--size", type=int, default=256)
     parse.add_argument("--seed", type=int, default=0)
-    parse.add_argument("--jobs", type=int, default=os.cpu_count())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parse.add_argument("--jobs", type=int, default=cores)
     parse.add_argument("--shard", type=shard, default=(0, 1), metavar="I/K")
     parse.add_argument("--out", type=Path)
     arguments = parse.parse_args(argv)

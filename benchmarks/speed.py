@@ -56,22 +56,25 @@ def wait(device: str) -> None:
 
 
 def peak_memory(work: Callable[[], object], device: str) -> float:
-    """The most memory in MiB that one call of `work` takes beyond what was there; NaN where the system cannot say."""
+    """MiB that a call of `work` takes at its peak beyond what was there, a median; NaN where the system cannot say."""
+    return statistics.median(_peak_of_one_call(work, device) for _ in range(3))
+
+
+def _peak_of_one_call(work: Callable[[], object], device: str) -> float:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         work()
         wait(device)
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    with contextlib.suppress(OSError, AttributeError):
+    if device != "cpu" or not sys.platform.startswith("linux"):
+        return math.nan
+    with contextlib.suppress(AttributeError):  # not in every C library
         ctypes.CDLL(None).malloc_trim(0)  # so that memory that was freed before counts again when it is taken
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what there is
-        before = _resident()
-    except OSError:
-        before = math.nan
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what there is
+    before = _resident()
     work()
-    return math.nan if math.isnan(before) else (_resident() - before) / 2**20
+    return (_resident() - before) / 2**20
 
 
 def _resident() -> int:

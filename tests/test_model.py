@@ -197,8 +197,33 @@ def test_a_pen_draws_a_disc_about_a_point():
     assert torch.allclose(drawn[0], disc / disc.sum())
 
 
+@pytest.mark.parametrize("size", [16, 19, 34])
+def test_the_loss_of_a_picture_of_any_size_has_the_gradient_of_finite_differences(size):
+    generator = torch.Generator().manual_seed(8)
+    density = torch.rand(2, size, size, generator=generator, dtype=torch.float64, requires_grad=True)
+    target, spread = torch.rand(size, size, generator=generator).double(), model.blur_matrix(size, 1.0, density)
+    along = torch.rand(2, size, size, generator=generator, dtype=torch.float64)
+    before, after = (
+        model.picture_loss(density.detach() + h * along, spread, 2.0, target, 4).sum() for h in (-1e-5, 1e-5)
+    )
+    (gradient,) = torch.autograd.grad(model.picture_loss(density, spread, 2.0, target, 4).sum(), density)
+    assert math.isclose(float((gradient * along).sum()), float(after - before) / 2e-5, rel_tol=1e-6)
+
+
 def test_coverage_is_zero_without_density_and_half_at_log_two():
     assert torch.allclose(model.coverage(torch.tensor([0.0, math.log(2), 50.0]), 1.0), torch.tensor([0.0, 0.5, 1.0]))
+
+
+def test_threads_that_share_systems_change_no_bit():
+    loops = pytest.importorskip("ifs_kernels")
+    generator = torch.Generator().manual_seed(9)
+    shapes = (3, 5, 2, 3), (3, 2, 40), (3, 5), (3, 40)
+    words = [8 * torch.rand(shape, generator=generator).numpy() for shape in shapes]
+    upstream = torch.rand(3, 20, 20, generator=generator).numpy(), torch.rand(3, generator=generator).numpy()
+    for work in (lambda t: loops.splat(*words, 16, t), lambda t: loops.splat_gradient(*words, *upstream, t)):
+        for one, *others in zip(work(1), work(2), work(2), strict=True):
+            assert one.any()
+            assert all((one == other).all() for other in others)
 
 
 def test_compiled_loops_and_plain_pytorch_splat_alike(monkeypatch):
