@@ -42,6 +42,7 @@ from ifs_ranges import MAX_MAPS, MAX_POINTS, MAX_SINGULAR, check_field
 
 REFRESH = 10  # steps between two choices of the words
 GREY_BLUR = 0.4  # sigma, in pixels, of the splat that draws a grey picture in the end
+BARE = 1.5  # alpha with which grown points draw a picture as wide as they are: more suits a pen of half a pixel
 GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
 LADDER = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)  # numbers of maps that are tried where none is given
 THIN = 2.5  # half thickness in pixels up to which a picture counts as drawn with a pen
@@ -57,7 +58,7 @@ class Setup:
     size: int = 256  # side of the picture that is fitted, in pixels
     steps: int | None = None  # steps of the optimiser, all stages together; None: 350, and 50 for each round
     starts: int = 32  # systems that start, as one batch
-    rounds: int | None = None  # how often the best systems are bred; None: 2, and one for every two maps
+    rounds: int | None = None  # how often the best systems are bred; None: 2, and one for every three maps
     jitter: float = 0.05  # spread of the starts around initial maps that are given
     stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
     grey: bool | None = None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
@@ -75,7 +76,7 @@ class Setup:
         if not isinstance(self.maps, int):
             self._check_maps()
         if self.rounds is None:
-            object.__setattr__(self, "rounds", 2 + self.n // 2)
+            object.__setattr__(self, "rounds", 2 + self.n // 3)
         if self.steps is None:
             object.__setattr__(self, "steps", 350 + 50 * self.rounds)
         if self.depth is not None and self.n**self.depth > MAX_POINTS:
@@ -304,6 +305,11 @@ class Objective:
         Alpha is the one with which points spread evenly over the target would look most like it, at this blur.
         """
         if self.stage.grown and stroke is None:
+            half = len(maps) // 2
+            self.alphas = maps.new_tensor(
+                [self.stage.solidity] * (len(maps) - half) + [self.setup.solidity * BARE] * half
+            )
+            self.alphas = self.alphas[:, None, None]
             self.ancestries = [ifs_raster.ancestry(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
             return
         even = self.target[None]
@@ -341,7 +347,7 @@ class Objective:
                 ]
             )
             spread = blur_matrix(self.stage.size, blur, density)
-            return picture_loss(density, spread, self.stage.solidity, self.target, self.stage.levels)
+            return picture_loss(density, spread, self.alphas, self.target, self.stage.levels)
         density, excess = splat_words(maps, area_weights(maps), self.words, self.frame, self.stage.size)
         if stroke is not None:
             radius = stroke * (self.stage.size / 2)
@@ -364,24 +370,18 @@ def descend(objective: Objective, run: dict) -> Tensor:
     blur = stage.blurs[0] * (stage.blurs[1] / stage.blurs[0]) ** share
     if run["stage_step"] % REFRESH == 0:
         objective.refresh(run["maps"], run["stroke"], blur)
-    pen_moves = run["stroke"] is not None and stage.size == setup.size  # a coarse picture does not show the pen
-    names = ["maps", "stroke"] if pen_moves else ["maps"]
-    leaves = [run[name].requires_grad_() for name in names]
-    loss = objective(run["maps"], run["stroke"], blur)
-    gradients = torch.autograd.grad(loss.sum(), leaves)
+    loss = objective(run["maps"].requires_grad_(), run["stroke"], blur)
+    (gradient,) = torch.autograd.grad(loss.sum(), run["maps"])
     run["adam_step"] += 1
     k = run["adam_step"]
     with torch.no_grad():
-        for name, gradient in zip(names, gradients, strict=True):
-            first, second = run["first"][name], run["second"][name]
-            gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-            first.lerp_(gradient, 0.1)
-            second.lerp_(gradient.square(), 0.01)
-            update = first / (1 - 0.9**k) / ((second / (1 - 0.99**k)).sqrt() + 1e-8)
-            run[name] = run[name].detach() - (rate if name == "maps" else 0.2 * rate) * update
-        run["maps"] = contract(run["maps"], setup.bound)
-        if run["stroke"] is not None:
-            run["stroke"] = run["stroke"].clamp(min=0)
+        gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0).clamp(
+            -1e15, 1e15
+        )  # its square is finite
+        run["first"].lerp_(gradient, 0.1)
+        run["second"].lerp_(gradient.square(), 0.01)
+        update = run["first"] / (1 - 0.9**k) / ((run["second"] / (1 - 0.99**k)).sqrt() + 1e-8)
+        run["maps"] = contract(run["maps"].detach() - rate * update, setup.bound)
     return loss.detach()
 
 
@@ -471,7 +471,7 @@ def begin(target: Tensor, setup: Setup, device: torch.device | str) -> dict:
         "step": 0,
         "maps": maps,
         "stroke": stroke,
-        **_still(maps, stroke),
+        **_still(maps),
         "trace": [],
         "path_steps": [],
         "path_maps": [],
@@ -483,10 +483,9 @@ def begin(target: Tensor, setup: Setup, device: torch.device | str) -> dict:
     }
 
 
-def _still(maps: Tensor, stroke: Tensor | None) -> dict:
+def _still(maps: Tensor) -> dict:
     """The moments of an optimiser that has not moved yet."""
-    zeros = {"maps": torch.zeros_like(maps), "stroke": None if stroke is None else torch.zeros_like(stroke)}
-    return {"adam_step": 0, "first": zeros, "second": {k: v if v is None else v.clone() for k, v in zeros.items()}}
+    return {"adam_step": 0, "first": torch.zeros_like(maps), "second": torch.zeros_like(maps)}
 
 
 def fit(
@@ -507,6 +506,13 @@ def fit(
         stage = plan[run["stage"]]
         if run["stage_step"] == 0 and (len(run["maps"]) > stage.systems or stage.copies > 1):
             _select(run, target, stage, setup)
+        if run["stage_step"] == 0 and run["stroke"] is not None and stage.size == setup.size:
+            found = [judge(maps, target, search_stroke=True).stroke for maps in run["maps"]]
+            run["stroke"] = torch.where(
+                run["stroke"].new_tensor(found) > 0, run["stroke"].new_tensor(found), run["stroke"]
+            )
+        if run["stage_step"] == 0 and run["stroke"] is None and stage.grown:
+            _keep(run, torch.arange(len(run["maps"])).repeat(2))  # one half to be drawn wider than the other
         objective = Objective(target, stage, setup)
         if not run["trace"]:
             objective.refresh(run["maps"], run["stroke"], stage.blurs[0])
@@ -518,7 +524,7 @@ def fit(
             run["step"] += 1
             run["stage_step"] = k + 1
             if run["stage_step"] == stage.steps:
-                run.update(stage=run["stage"] + 1, stage_step=0, **_still(run["maps"], run["stroke"]))
+                run.update(stage=run["stage"] + 1, stage_step=0, **_still(run["maps"]))
             if run["stage_step"] % every == 0:
                 yield _report(run, target, stage, setup, steps, loss, stage is plan[-1], run["stage"] == len(plan))
 
@@ -555,17 +561,23 @@ def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
     ]
     best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.systems]
     kept = best.repeat_interleave(stage.copies)
-    run["path_maps"] = [maps[kept] for maps in run["path_maps"]]
-    run["path_stroke"] = [strokes[kept] for strokes in run["path_stroke"]]
-    kept = kept.to(target.device)
-    maps = run["maps"][kept].detach()
+    _keep(run, kept)
+    maps = run["maps"]
     if stage.copies > 1:
         generator = torch.Generator().manual_seed(setup.seed + run["stage"])
         elite = maps.cpu().unflatten(0, (-1, stage.copies))
         bred = [torch.cat([m[:1], placed_anew(m[1:], finer, generator)]) for m in elite]
         maps = contract(torch.cat(bred).to(maps.device), setup.bound)
-    run.update(maps=maps, stroke=None if run["stroke"] is None else run["stroke"][kept].detach())
-    run.update(_still(run["maps"], run["stroke"]))
+        run["maps"] = maps
+
+
+def _keep(run: dict, kept: Tensor) -> None:
+    """Go on with these systems (K,), and their paths, at rest."""
+    run["path_maps"] = [maps[kept] for maps in run["path_maps"]]
+    run["path_stroke"] = [strokes[kept] for strokes in run["path_stroke"]]
+    kept = kept.to(run["maps"].device)
+    maps = run["maps"][kept].detach()
+    run.update(maps=maps, stroke=None if run["stroke"] is None else run["stroke"][kept].detach(), **_still(maps))
 
 
 def _report(
@@ -587,7 +599,7 @@ def _report(
     order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
     judged = {
         k: judge(run["maps"][k], target, float(stroke[k]), end and setup.stroke != 0, grey=setup.grey)
-        for k in order[: stage.systems if final else 1]
+        for k in order[: systems if final else 1]
     }
     leader = max(judged, key=lambda k: judged[k].score)
     iou, radius, picture, score = judged[leader]
@@ -621,15 +633,10 @@ def _resumed(resume: dict, stage_count: int, device: torch.device | str) -> dict
     if run["stage"] == stage_count:
         maps = run["best_maps"][None]
         stroke = None if run["stroke"] is None else torch.full((1,), run["best_stroke"])
-        run.update(stage=stage_count - 1, stage_step=0, maps=maps, stroke=stroke, **_still(maps, stroke))
-    for name in ("maps", "stroke", "best_maps"):
+        run.update(stage=stage_count - 1, stage_step=0, maps=maps, stroke=stroke, **_still(maps))
+    for name in ("maps", "stroke", "best_maps", "first", "second"):
         run[name] = None if run[name] is None else run[name].to(device)
-    for moment in ("first", "second"):
-        run[moment] = {name: None if value is None else value.to(device) for name, value in run[moment].items()}
     return run
-
-
-MOMENTS = ("first", "second")
 
 
 def check_resume(resume: object, setup: Setup) -> None:
@@ -641,8 +648,6 @@ def check_resume(resume: object, setup: Setup) -> None:
     names |= {"path_steps", "path_maps", "path_stroke", "best_score", "best_iou", "best_maps", "best_stroke"}
     if not isinstance(resume, dict) or resume.keys() != names:
         raise ValueError("its fields are not those of a run")
-    if not all(isinstance(resume[name], dict) and resume[name].keys() == {"maps", "stroke"} for name in MOMENTS):
-        raise ValueError("it does not hold the moments of maps and stroke")
     n, most = setup.n, setup.starts
     ends = [stage.steps - 1 for stage in stages(setup)] + [0]  # the last is that of a complete fit
 
@@ -667,18 +672,15 @@ def check_resume(resume: object, setup: Setup) -> None:
             raise ValueError("trace or path_steps holds what is no finite number")
 
     systems = _count(resume["maps"])
-    wanted = {"best_maps": (resume["best_maps"], (n, 2, 3))}
-    for prefix, part in (("", resume), *((f"{moment}.", resume[moment]) for moment in MOMENTS)):
-        wanted[f"{prefix}maps"] = part["maps"], (systems, n, 2, 3)
-        if resume["stroke"] is not None:
-            wanted[f"{prefix}stroke"] = part["stroke"], (systems,)
-        elif part["stroke"] is not None:
-            raise ValueError(f"{prefix}stroke is there, but there is no pen")
+    wanted = {name: (resume[name], (systems, n, 2, 3)) for name in ("maps", "first", "second")}
+    wanted["best_maps"] = resume["best_maps"], (n, 2, 3)
+    if resume["stroke"] is not None:
+        wanted["stroke"] = resume["stroke"], (systems,)
     for k, (maps, strokes) in enumerate(zip(path_maps, path_stroke, strict=True)):
         wanted[f"path_maps[{k}]"] = maps, (_count(maps), n, 2, 3)
         wanted[f"path_stroke[{k}]"] = strokes, (_count(maps),)
     for name, (value, shape) in wanted.items():
-        if not isinstance(value, Tensor) or value.shape != shape or not 1 <= len(value) <= max(most, n):
+        if not isinstance(value, Tensor) or value.shape != shape or not 1 <= len(value) <= max(2 * most, n):
             raise ValueError(f"{name} is no tensor of shape {shape}")
         if value.dtype not in (torch.float32, torch.float64) or value.requires_grad or not value.isfinite().all():
             raise ValueError(f"{name} does not hold finite numbers")

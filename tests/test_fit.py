@@ -178,12 +178,12 @@ def test_a_complete_fit_that_is_resumed_polishes_and_never_gets_worse(states):
     assert more[-1].best_iou >= states[-1].best_iou
 
 
-def test_a_learned_stroke_moves_with_the_picture():
+def test_the_pen_is_found_on_the_way():
     target = occupancy(0.9 * KOCH, WINDOW, 64, stroke=4 / 64, supersample=6)
     setup = Setup(maps=(0.9 * KOCH).tolist(), size=64, points=10_000, steps=200, starts=1, stroke=0.02, rate=0.05)
     last = list(fit(target, setup, every=10))[-1]
-    learned = float(last.resume["stroke"][0])
-    assert learned > 0.03, "it started at 0.02 and the pen that drew the picture is 0.0625"
+    found = float(last.resume["stroke"][0])
+    assert found == pytest.approx(4 / 64, rel=0.2), "it started at 0.02"
     assert last.best_iou > 0.9
 
 
