@@ -390,8 +390,6 @@ def load_setup(name: str, overrides: dict) -> tuple["Setup", Path | None]:
             raise InputError(f"{path}{_failing_line(error, path)}: {words}") from error
         if not isinstance(setup, Setup):
             raise InputError(f"{path} must define SETUP = Setup(...), with Setup from ifs_fit")
-        if "maps" in overrides:
-            setup = replace(setup, rounds=None)
     try:
         return (Setup(**overrides) if path is None else replace(setup, **overrides)), path
     except ValueError as error:

@@ -56,9 +56,9 @@ class Setup:
     depth: int | None = None  # letters in a word: all n^depth words are drawn; None: words of about equal weight
     points: int = 40_000  # points drawn of a full-size picture when depth is None; half as many again in the end
     size: int = 256  # side of the picture that is fitted, in pixels
-    steps: int | None = None  # steps of the optimiser, all stages together; None: 350, and 50 for each round
+    steps: int | None = None  # steps of the optimiser, all stages together; None: as many as the rounds need
     starts: int = 32  # systems that start, as one batch
-    rounds: int | None = None  # how often the best systems are bred; None: 2, and one for every three maps
+    rounds: int | None = None  # how often the best are bred; None: 2, and if not grey one for every three maps
     jitter: float = 0.05  # spread of the starts around initial maps that are given
     stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
     grey: bool | None = None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
@@ -75,10 +75,6 @@ class Setup:
                 object.__setattr__(self, field.name, check_field(field.name, getattr(self, field.name)))
         if not isinstance(self.maps, int):
             self._check_maps()
-        if self.rounds is None:
-            object.__setattr__(self, "rounds", 2 + self.n // 3)
-        if self.steps is None:
-            object.__setattr__(self, "steps", 350 + 50 * self.rounds)
         if self.depth is not None and self.n**self.depth > MAX_POINTS:
             raise ValueError(f"Setup.depth {self.depth} would draw {self.n}^{self.depth} points; at most {MAX_POINTS}")
 
@@ -123,39 +119,42 @@ class Stage:
 def stages(setup: Setup) -> list[Stage]:
     """The plan of a fit.
 
-    All starts at a quarter of the size; there the best four are bred three times; they go on at half the size, and
-    the best two at full size. Fine pictures weigh more in the end: no pyramid, and more points, that count for more,
-    so that pinholes show.
+    All starts at a quarter of the size; there the best four are bred again and again; they go on at half the size,
+    and the best two at full size. Fine pictures weigh more in the end: no pyramid, and more points, that count for
+    more, so that pinholes show.
     """
-    few = min(4, setup.starts)
+    few, rounds = min(4, setup.starts), setup.rounds
+    if rounds is None:
+        rounds = 2 if setup.grey else 2 + setup.n // 3
     if setup.grey:
         table = (
             (4, setup.starts, 1, 120, (2.0, 0.6), (0.75, 0.25), 1, 2, False),
-            *[(4, few, setup.starts // few, 60, (1.4, 0.4), (0.45, 0.25), 1, 2, False)] * setup.rounds,
+            *[(4, few, setup.starts // few, 60, (1.4, 0.4), (0.45, 0.25), 1, 2, False)] * rounds,
             (1, few, 1, 150, (0.8, 0.02), (0.25, GREY_BLUR / 2), 1, 0, False),
         )
     else:
         table = (
             (4, setup.starts, 1, 130, (1.0, 0.3), (1.0, 0.4), 1, 4, False),
-            *[(4, few, setup.starts // few, 50, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * setup.rounds,
+            *[(4, few, setup.starts // few, 50, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * rounds,
             (2, few, 1, 80, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
             (1, min(2, setup.starts), 1, 70, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
             (1, min(2, setup.starts), 1, 70, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
         )
     plan, done, whole = [], 0.0, sum(row[3] for row in table)
+    steps = whole if setup.steps is None else setup.steps
     for scale, systems, copies, share, rates, blurs, solidity, levels, grown in table:
         size = max(setup.size // scale, min(setup.size, 32))
         points = setup.points * (size / setup.size) ** 2 * (1.5 if scale == 1 else 1)
         if setup.grey:
             points = min(points, (5 if scale == 1 else 2.5) * size**2)
-        before, done = round(setup.steps * done), done + share / whole
+        before, done = round(steps * done), done + share / whole
         plan.append(
             Stage(
                 size=size,
                 points=max(400, round(points)),
                 systems=systems,
                 copies=copies,
-                steps=max(1, round(setup.steps * done) - before),
+                steps=max(1, round(steps * done) - before),
                 rates=(setup.rate * rates[0], setup.rate * rates[1]),
                 blurs=(setup.blur * blurs[0], setup.blur * blurs[1]),
                 solidity=setup.solidity * solidity,

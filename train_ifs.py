@@ -127,7 +127,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         from tqdm import tqdm
 
         import ifs_metrics
-        from ifs_fit import check_resume, fit
+        from ifs_fit import check_resume, fit, stages
 
         device = ifs_files.pick_device(arguments.device)
         setup, setup_file = ifs_files.load_setup(name, overrides)
@@ -143,9 +143,10 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             print(f"no {name}_setup.py: {setup.starts} random starts of {setup.n} maps", file=sys.stderr)
 
         frames, state, fault = {}, None, ""
-        bar = tqdm(total=setup.steps, desc=name, unit="step", disable=arguments.quiet)
+        steps = sum(stage.steps for stage in stages(setup))
+        bar = tqdm(total=steps, desc=name, unit="step", disable=arguments.quiet)
         try:
-            for reached in fit(target, setup, device, every=setup.steps // 50, resume=resume):
+            for reached in fit(target, setup, device, every=steps // 50, resume=resume):
                 try:
                     check_resume(reached.resume, setup)
                 except ValueError as error:
