@@ -12,7 +12,6 @@ import ifs_files
 from ifs_files import InputError
 
 LOSS = 0.005  # of IoU, that is given for fewer bytes unless told otherwise
-READABLE = (".ifs", ".json", ".flame")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,7 +87,7 @@ def compress(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     path = Path(arguments.name)
-    if path.suffix not in READABLE:
+    if not ifs_files.coded(arguments.name):
         path = ifs_files.find_checkpoint(arguments.name)
 
     import ifs_codec
@@ -102,4 +101,4 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ifs_files.run(main)

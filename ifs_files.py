@@ -414,6 +414,11 @@ def _one_line(words: object) -> str:
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 
+def coded(name: str) -> bool:
+    """Whether this is the name of a file that `ifs_codec` reads, not of a checkpoint."""
+    return Path(name).suffix in (".ifs", ".json", ".flame")
+
+
 def check_archive(path: Path) -> None:
     """Raise InputError for a checkpoint that train_ifs.py cannot have written, without unpacking it or loading torch.
 

@@ -506,10 +506,8 @@ def fit(
         if run["stage_step"] == 0 and (len(run["maps"]) > stage.systems or stage.copies > 1):
             _select(run, target, stage, setup)
         if run["stage_step"] == 0 and run["stroke"] is not None and stage.size == setup.size:
-            found = [judge(maps, target, search_stroke=True).stroke for maps in run["maps"]]
-            run["stroke"] = torch.where(
-                run["stroke"].new_tensor(found) > 0, run["stroke"].new_tensor(found), run["stroke"]
-            )
+            found = run["stroke"].new_tensor([judge(maps, target, search_stroke=True).stroke for maps in run["maps"]])
+            run["stroke"] = torch.where(found > 0, found, run["stroke"])
         if run["stage_step"] == 0 and run["stroke"] is None and stage.grown:
             _keep(run, torch.arange(len(run["maps"])).repeat(2))  # one half to be drawn wider than the other
         objective = Objective(target, stage, setup)
@@ -559,15 +557,12 @@ def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
         for maps, stroke in zip(run["maps"], strokes, strict=True)
     ]
     best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.systems]
-    kept = best.repeat_interleave(stage.copies)
-    _keep(run, kept)
-    maps = run["maps"]
+    _keep(run, best.repeat_interleave(stage.copies))
     if stage.copies > 1:
         generator = torch.Generator().manual_seed(setup.seed + run["stage"])
-        elite = maps.cpu().unflatten(0, (-1, stage.copies))
+        elite = run["maps"].cpu().unflatten(0, (-1, stage.copies))
         bred = [torch.cat([m[:1], placed_anew(m[1:], finer, generator)]) for m in elite]
-        maps = contract(torch.cat(bred).to(maps.device), setup.bound)
-        run["maps"] = maps
+        run["maps"] = contract(torch.cat(bred).to(run["maps"].device), setup.bound)
 
 
 def _keep(run: dict, kept: Tensor) -> None:

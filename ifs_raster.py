@@ -25,7 +25,6 @@ from ifs_model import Ancestry, apply, area_weights, centroid, compose, fixed_po
 Window = tuple[float, float, float, float]
 Tile = tuple[int, int, int, int]
 Progress = Callable[[int], object]  # is told how many points were drawn just now
-FIGURES = ("segment", "square", "hull", "point")
 MEMORY = 2 << 30  # bytes that a picture may take
 OVERHEAD = 600 << 20  # bytes of these that Python, its packages and the clouds take
 GROWN_CELLS = 4200**2  # of the largest grid that is grown directly: about what a picture of 1024² pixels needs
@@ -724,8 +723,8 @@ def distance_strips(
     left, top = (min(0, max(-reach, math.floor(edge))) for edge in (attractor.box[0], attractor.box[2]))
     right, bottom = (max(size, min(size + reach, math.ceil(edge) + 1)) for edge in (attractor.box[1], attractor.box[3]))
     rows = strip_rows(bottom - top, 48 * (right - left), memory)
-    attractor.direct &= rows == bottom - top
     whole = rows == bottom - top
+    attractor.direct &= whole
     starts = [top] if whole else sorted({*range(top, 0, rows), *range(0, size, rows), *range(size, bottom, rows)})
     strips = list(zip(starts, [*starts[1:], bottom], strict=True))
     highest, lowest = [], []  # rows of the outermost taken pixels of each column, strip by strip

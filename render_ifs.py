@@ -39,21 +39,15 @@ class System:
     path: Path
 
 
-def coded(name: str) -> bool:
-    """Whether this is the name of a file that `ifs_codec` reads, not of a checkpoint."""
-    return Path(name).suffix in (".ifs", ".json", ".flame")
-
-
 def load_system(name: str) -> System:
     """The system of that name. Raises InputError if there is none, or it is damaged."""
-    if coded(name):
+    if ifs_files.coded(name):
         import ifs_codec
 
         path = Path(name)
         checkpoint = ifs_codec.load(path)
     else:
         path = ifs_files.find_checkpoint(name)
-        ifs_files.check_archive(path)
         checkpoint = ifs_files.load_checkpoint(path)
     return System(checkpoint["maps"], tuple(checkpoint["window"]), checkpoint["stroke"], checkpoint, path)
 
@@ -115,10 +109,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def render(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
-    name, film = (
-        Path(arguments.name).stem if coded(arguments.name) else arguments.name,
-        bool(arguments.frames is not None or arguments.sweep),
-    )
+    name = Path(arguments.name).stem if ifs_files.coded(arguments.name) else arguments.name
+    film = bool(arguments.frames is not None or arguments.sweep)
     recursion = whole_number("RECURSION", arguments.recursion, 0, 1_000_000)
     size = whole_number("RESOLUTION", arguments.resolution, 1, LARGEST)
     supersample = check_options(arguments, size, film)

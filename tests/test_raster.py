@@ -6,6 +6,7 @@ from scipy.ndimage import distance_transform_edt
 from systems import CARPET, CORNER_GASKET, DUST, FERN, KOCH
 
 import ifs_raster as raster
+import render_ifs
 from ifs_model import WINDOW, affine, apply, contract, similarity, words_of_depth
 
 
@@ -280,7 +281,7 @@ def test_levels_of_the_hull_are_the_triangles_of_the_gasket(level):
     assert torch.equal(drawn.bool(), true)
 
 
-@pytest.mark.parametrize("name", raster.FIGURES)
+@pytest.mark.parametrize("name", render_ifs.FIGURES)
 def test_deep_levels_of_any_figure_are_the_attractor(name):
     window = (-1.103, 1.107, -1.105, 1.105)
     corners = raster.figure(name, CORNER_GASKET, WINDOW)
