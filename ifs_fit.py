@@ -345,16 +345,14 @@ class Objective:
                     for system, ancestry in zip(maps, self.ancestries, strict=True)
                 ]
             )
-            spread = blur_matrix(self.stage.size, blur, density)
-            return picture_loss(density, spread, self.alphas, self.target, self.stage.levels)
-        density, excess = splat_words(maps, area_weights(maps), self.words, self.frame, self.stage.size)
+            return picture_loss(density, blur, self.alphas, self.target, self.stage.levels)
+        density, excess = splat_words(maps, self.words, self.frame, self.stage.size)
         if stroke is not None:
             radius = stroke * (self.stage.size / 2)
             density = draw_with_pen(density, radius, self.reach)
             blur = self.beyond_pen(blur)
-        spread = blur_matrix(self.stage.size, blur, density)
         stray = (density * self.away).sum((1, 2)) + excess / self.stage.size
-        loss = picture_loss(density, spread, self.alpha, self.target, self.stage.levels)
+        loss = picture_loss(density, blur, self.alpha, self.target, self.stage.levels)
         return loss + self.setup.pull * stray
 
 
@@ -435,10 +433,9 @@ def soft_picture(maps: Tensor, target: Tensor) -> Tensor:
     About 16 points a pixel stand for the converged measure; they are blurred by GREY_BLUR pixels.
     """
     size = len(target)
-    weights = area_weights(maps)[None]
-    words = words_by_weight(weights, 4 * size)
+    words = words_by_weight(area_weights(maps)[None], 4 * size)
     to = torch.tensor(frame(WINDOW, size), dtype=target.dtype, device=target.device)
-    density, _ = splat_words(maps[None], weights, (words, words), to, size)
+    density, _ = splat_words(maps[None], (words, words), to, size)
     spread = blur_matrix(size, GREY_BLUR, density)
     density = spread @ density @ spread * target.sum()
     trials = torch.logspace(-1, 2, 91, dtype=target.dtype, device=target.device)

@@ -1,9 +1,10 @@
-"""The two inner loops that everything waits for, compiled for the CPU by numba: splatting and growing.
+"""The inner loops that everything waits for, compiled for the CPU by numba: splatting, drawing and growing.
 
 Each has a twin in plain PyTorch, in `ifs_model` and `ifs_raster`, which runs on GPUs and where numba is missing. Arrays
 are NumPy's.
 
-Letters in shapes: B systems, K outer words, M inner words, S side of the picture, C cells, n maps, P points.
+Letters in shapes: B systems, K outer words, M inner words, L letters of a word, S side of the picture, C cells, n maps,
+P points.
 """
 
 import functools
@@ -14,27 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
-
-
-def splat(outer, inner, outer_shares, inner_shares, size: int, threads: int):
-    """Density (B, S+4, S+4), with two pixels of padding, and excess (B,) of the points outer[k] inner[m].
-
-    outer: (B, K, 2, 3) maps to pixel coordinates; inner: (B, 2, M) points; shares: (B, K) and (B, M), the factors of
-    their weights. The excess is Σ w |p − q|₁ over all points p, with q the nearest place in the picture.
-    """
-    density = np.zeros((len(outer), size + 4, size + 4), outer.dtype)
-    excess = np.zeros(len(outer), outer.dtype)
-    _by_system(_splat, threads, outer, inner, outer_shares, inner_shares, density, excess)
-    return density, excess
-
-
-def splat_gradient(outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient, threads: int):
-    """Gradients of `splat` for outer, inner and both shares, from those of the density (padded) and the excess."""
-    gradients = [np.zeros_like(array) for array in (outer, inner, outer_shares, inner_shares)]
-    given = (outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient)
-    _by_system(_splat_gradient, threads, *given, *gradients)
-    return gradients
+# Sums may be taken in any fixed order, so that they run in vectors; NaN and infinity keep their meaning.
+_compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 
 def _by_system(kernel, threads: int, *arrays) -> None:
@@ -54,78 +36,426 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
+# --- Words: the halves of all points, and what their weights and their centre have to do with the maps ---
+
+
+def halves(maps, first, second, to, floor: float):
+    """Outer words (B, K, 2, 3) as maps into the frame `to`, inner words (B, 2, M) as points, and the shares of both.
+
+    maps: (B, n, 2, 3); first, second: words (B, K, L) and (B, M, L); floor: that of `ifs_model.area_weights`. All
+    numbers are float64.
+    """
+    systems, outer_words, inner_words = len(maps), first.shape[1], second.shape[1]
+    outer, inner = np.empty((systems, outer_words, 2, 3)), np.empty((systems, 2, inner_words))
+    shares = np.empty((systems, outer_words)), np.empty((systems, inner_words))
+    _halves(maps, first, second, to, floor, outer, inner, *shares)
+    return outer, inner, *shares
+
+
+def halves_gradient(maps, first, second, to, floor: float, outer_g, inner_g, outer_s, inner_s):
+    """Gradient of `halves` for the maps, from those of what it returns."""
+    gradient = np.zeros_like(maps)
+    _halves_gradient(maps, first, second, to, floor, outer_g, inner_g, outer_s, inner_s, gradient)
+    return gradient
+
+
 @_compiled
-def _padded(u, size):
-    """A coordinate clamped to the padded picture, counted from its edge; written so that not even NaN leaves it."""
-    return min(u, size) + 2.0 if u > -2 else 0.0
+def _compose(f, g, composed):
+    """f∘g"""
+    for i in range(2):
+        for j in range(3):
+            composed[i, j] = f[i, 0] * g[0, j] + f[i, 1] * g[1, j]
+        composed[i, 2] += f[i, 2]
+
+
+@_compiled
+def _measure(maps, floor):
+    """What `area_weights` and `centroid` of `ifs_model` say: weights (n,), the centroid, and the sum of the areas."""
+    weights, total = np.empty(len(maps)), 0.0
+    for k in range(len(maps)):
+        q, r = _turn_and_flip(maps[k])
+        weights[k] = (q + r) * max(abs(q - r), floor * (q + r)) + 1e-9
+        total += weights[k]
+    mean = np.zeros((2, 3))
+    for k in range(len(maps)):
+        weights[k] /= total
+        mean += weights[k] * maps[k]
+    return weights, _solved(mean, mean[0, 2], mean[1, 2]), total, mean
+
+
+@_compiled
+def _turn_and_flip(map_):
+    """|α| and |β| of A = (z -> α z + β z̄)."""
+    (a, b), (c, d) = (map_[0, 0], map_[0, 1]), (map_[1, 0], map_[1, 1])
+    return np.hypot(a + d, c - b) / 2, np.hypot(a - d, c + b) / 2
+
+
+@_compiled
+def _solved(map_, x, y):
+    """The solution p of (1 - A) p = (x, y)."""
+    a, b, c, d = map_[0, 0], map_[0, 1], map_[1, 0], map_[1, 1]
+    determinant = (1 - a) * (1 - d) - b * c
+    return ((1 - d) * x + b * y) / determinant, ((1 - a) * y + c * x) / determinant
+
+
+@_compiled
+def _spell(maps, weights, word, prefixes, shares):
+    """The maps (L+1, 2, 3) and shares (L+1,) of a word's beginnings, the empty one first; the number of its letters."""
+    prefixes[0], shares[0] = np.eye(2, 3), 1.0
+    for i in range(len(word)):
+        if word[i] == len(maps):  # from here on it is padding
+            return i
+        _compose(prefixes[i], maps[word[i]], prefixes[i + 1])
+        shares[i + 1] = shares[i] * weights[word[i]]
+    return len(word)
+
+
+@_compiled
+def _halves(maps, first, second, to, floor, outer, inner, outer_shares, inner_shares):
+    longest = max(first.shape[2], second.shape[2]) + 1
+    prefixes, shares = np.empty((longest, 2, 3)), np.empty(longest)
+    for b in range(len(maps)):
+        weights, (x, y), _, _ = _measure(maps[b], floor)
+        for k in range(first.shape[1]):
+            end = _spell(maps[b], weights, first[b, k], prefixes, shares)
+            _compose(to, prefixes[end], outer[b, k])
+            outer_shares[b, k] = shares[end]
+        for m in range(second.shape[1]):
+            end = _spell(maps[b], weights, second[b, m], prefixes, shares)
+            for i in range(2):
+                inner[b, i, m] = prefixes[end, i, 0] * x + prefixes[end, i, 1] * y + prefixes[end, i, 2]
+            inner_shares[b, m] = shares[end]
+
+
+@_compiled
+def _spell_gradient(maps, weights, word, end, prefixes, shares, by_map, by_share, by_maps, by_weights):
+    """Adds what a word's map and share have to do with its letters; `by_map` (2, 3) is used up."""
+    for i in range(end - 1, -1, -1):
+        f, g, by_letter = prefixes[i], maps[word[i]], by_maps[word[i]]
+        by_weights[word[i]] += by_share * shares[i]
+        by_share *= weights[word[i]]
+        for j in range(3):
+            by_letter[0, j] += f[0, 0] * by_map[0, j] + f[1, 0] * by_map[1, j]
+            by_letter[1, j] += f[0, 1] * by_map[0, j] + f[1, 1] * by_map[1, j]
+        for row in range(2):
+            x, y, e = by_map[row, 0], by_map[row, 1], by_map[row, 2]
+            by_map[row, 0] = x * g[0, 0] + y * g[0, 1] + e * g[0, 2]
+            by_map[row, 1] = x * g[1, 0] + y * g[1, 1] + e * g[1, 2]
+
+
+@_compiled
+def _halves_gradient(maps, first, second, to, floor, outer_g, inner_g, outer_s, inner_s, gradient):
+    longest = max(first.shape[2], second.shape[2]) + 1
+    prefixes, shares, by_map = np.empty((longest, 2, 3)), np.empty(longest), np.empty((2, 3))
+    for b in range(len(maps)):
+        weights, (x, y), total, mean = _measure(maps[b], floor)
+        by_weights, by_x, by_y = np.zeros(len(maps[b])), 0.0, 0.0
+        for k in range(first.shape[1]):
+            end = _spell(maps[b], weights, first[b, k], prefixes, shares)
+            for j in range(3):
+                by_map[0, j] = to[0, 0] * outer_g[b, k, 0, j] + to[1, 0] * outer_g[b, k, 1, j]
+                by_map[1, j] = to[0, 1] * outer_g[b, k, 0, j] + to[1, 1] * outer_g[b, k, 1, j]
+            _spell_gradient(
+                maps[b], weights, first[b, k], end, prefixes, shares, by_map, outer_s[b, k], gradient[b], by_weights
+            )
+        for m in range(second.shape[1]):
+            end = _spell(maps[b], weights, second[b, m], prefixes, shares)
+            for i in range(2):
+                by_map[i, 0], by_map[i, 1], by_map[i, 2] = inner_g[b, i, m] * x, inner_g[b, i, m] * y, inner_g[b, i, m]
+                by_x += inner_g[b, i, m] * prefixes[end, i, 0]
+                by_y += inner_g[b, i, m] * prefixes[end, i, 1]
+            _spell_gradient(
+                maps[b], weights, second[b, m], end, prefixes, shares, by_map, inner_s[b, m], gradient[b], by_weights
+            )
+        # The centroid p solves (1 - A) p = t with (A, t) the weighted mean of the maps.
+        p, q = _solved(mean[:, :2].T, by_x, by_y)
+        for k in range(len(maps[b])):
+            f, by = maps[b, k], gradient[b, k]
+            by_weights[k] += p * (f[0, 0] * x + f[0, 1] * y + f[0, 2]) + q * (f[1, 0] * x + f[1, 1] * y + f[1, 2])
+            for i, pull in enumerate((p, q)):
+                by[i, 0] += weights[k] * pull * x
+                by[i, 1] += weights[k] * pull * y
+                by[i, 2] += weights[k] * pull
+        mean_weight = (by_weights * weights).sum()
+        for k in range(len(maps[b])):
+            _area_gradient(maps[b, k], floor, (by_weights[k] - mean_weight) / total, gradient[b, k])
+
+
+@_compiled
+def _area_gradient(map_, floor, by_area, gradient):
+    """Adds the gradient of the area that `_measure` gives to a map."""
+    q, r = _turn_and_flip(map_)
+    large, small = q + r, abs(q - r)
+    if small > floor * large:
+        by_large, by_small = by_area * small, by_area * large * np.sign(q - r)
+    else:
+        by_large, by_small = by_area * 2 * floor * large, 0.0
+    (a, b), (c, d) = (map_[0, 0], map_[0, 1]), (map_[1, 0], map_[1, 1])
+    turn = (by_large + by_small) / (4 * q) if q > 0 else 0.0
+    flip = (by_large - by_small) / (4 * r) if r > 0 else 0.0
+    gradient[0, 0] += turn * (a + d) + flip * (a - d)
+    gradient[1, 1] += turn * (a + d) - flip * (a - d)
+    gradient[1, 0] += turn * (c - b) + flip * (c + b)
+    gradient[0, 1] += flip * (c + b) - turn * (c - b)
+
+
+# --- The splat ---
+
+
+def splat(outer, inner, outer_shares, inner_shares, size: int, threads: int):
+    """Density (B, S, S) and excess (B,) of the points outer[k] inner[m].
+
+    outer: (B, K, 2, 3) maps to pixel coordinates; inner: (B, 2, M) points; shares: (B, K) and (B, M), the factors of
+    their weights. The excess is Σ w |p − q|₁ over all points p, with q the nearest place in the picture.
+    """
+    density = np.empty((len(outer), size, size), outer.dtype)
+    excess = np.empty(len(outer), outer.dtype)
+    _by_system(_splat, threads, outer, inner, outer_shares, inner_shares, density, excess)
+    return density, excess
+
+
+def splat_gradient(outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient, threads: int):
+    """Gradients of `splat` for outer, inner and both shares, from those of the density and the excess."""
+    gradients = [np.zeros_like(array) for array in (outer, inner, outer_shares, inner_shares)]
+    given = (outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient)
+    _by_system(_splat_gradient, threads, *given, *gradients)
+    return gradients
+
+
+@_compiled
+def _place(outer, x, y, size, u, v, pixel, right, low):
+    """Where the points (x, y) fall under one outer word.
+
+    u, v: pixel coordinates; pixel: which one of a picture with two more on each side, to which points far outside are
+    clamped; right, low: how far beyond its centre. Numbers have the type of x: others would halve the speed.
+    """
+    real = x.dtype.type
+    a, b, e = outer[0, 0], outer[0, 1], outer[0, 2]
+    c, d, f = outer[1, 0], outer[1, 1], outer[1, 2]
+    for m in range(len(x)):
+        u[m] = a * x[m] + b * y[m] + e
+        v[m] = c * x[m] + d * y[m] + f
+        # Written so that not even NaN leaves the picture.
+        across = min(u[m], real(size)) + real(2) if u[m] > real(-2) else real(0)
+        down = min(v[m], real(size)) + real(2) if v[m] > real(-2) else real(0)
+        column, row = np.int32(across), np.int32(down)
+        pixel[m] = row * np.int32(size + 4) + column
+        right[m], low[m] = across - real(column), down - real(row)
 
 
 @_compiled
 def _splat(outer, inner, outer_shares, inner_shares, density, excess):
-    size = density.shape[1] - 4
-    for b in range(outer.shape[0]):
-        picture, beyond = density[b], 0.0
+    size, count = density.shape[1], inner.shape[2]
+    real, side = outer.dtype.type, np.uint32(size + 4)
+    u, v, right, low = np.empty((4, count), outer.dtype)
+    pixel = np.empty(count, np.uint32)
+    for b in range(len(outer)):
+        x, y, shares, beyond = inner[b, 0], inner[b, 1], inner_shares[b], 0.0
+        picture = np.zeros((size + 4) * (size + 4), outer.dtype)
         for k in range(outer.shape[1]):
-            a, c, e = outer[b, k, 0, 0], outer[b, k, 0, 1], outer[b, k, 0, 2]
-            d, f, g = outer[b, k, 1, 0], outer[b, k, 1, 1], outer[b, k, 1, 2]
-            for m in range(inner.shape[2]):
-                x, y = inner[b, 0, m], inner[b, 1, m]
-                u, v = a * x + c * y + e, d * x + f * y + g
-                weight = outer_shares[b, k] * inner_shares[b, m]
-                beyond += weight * (max(-u, u - (size - 1), 0.0) + max(-v, v - (size - 1), 0.0))
-                u, v = _padded(u, size), _padded(v, size)
-                column, row = int(u), int(v)
-                lower = weight * (v - row)
+            _place(outer[b, k], x, y, size, u, v, pixel, right, low)
+            share, outside, last = outer_shares[b, k], real(0), real(size - 1)
+            for m in range(count):
+                outside += shares[m] * (max(-u[m], u[m] - last, real(0)) + max(-v[m], v[m] - last, real(0)))
+            beyond += share * outside
+            for m in range(count):
+                weight = share * shares[m]
+                lower = weight * low[m]
                 upper = weight - lower
-                upper_right, lower_right = upper * (u - column), lower * (u - column)
-                picture[row, column] += upper - upper_right
-                picture[row, column + 1] += upper_right
-                picture[row + 1, column] += lower - lower_right
-                picture[row + 1, column + 1] += lower_right
+                upper_right, lower_right = upper * right[m], lower * right[m]
+                above = pixel[m]
+                below = above + side
+                picture[above] += upper - upper_right
+                picture[above + np.uint32(1)] += upper_right
+                picture[below] += lower - lower_right
+                picture[below + np.uint32(1)] += lower_right
         excess[b] = beyond
+        density[b] = picture.reshape(size + 4, size + 4)[2:-2, 2:-2]
 
 
 @_compiled
-def _splat_gradient(
-    outer, inner, outer_shares, inner_shares, picture_grad, excess_grad, outer_g, inner_g, outer_s, inner_s
-):
-    size = picture_grad.shape[1] - 4
-    for b in range(outer.shape[0]):
-        picture, pull = picture_grad[b], excess_grad[b]
+def _splat_gradient(outer, inner, outer_shares, inner_shares, density_g, excess_g, outer_g, inner_g, outer_s, inner_s):
+    size, count = density_g.shape[1], inner.shape[2]
+    real, side = outer.dtype.type, np.uint32(size + 4)
+    u, v, right, low, g00, g01, g10, g11 = np.empty((8, count), outer.dtype)
+    pixel, padded = np.empty(count, np.uint32), np.zeros((size + 4, size + 4), outer.dtype)
+    for b in range(len(outer)):
+        x, y, shares, pull = inner[b, 0], inner[b, 1], inner_shares[b], excess_g[b]
+        by_x, by_y, by_shares = inner_g[b, 0], inner_g[b, 1], inner_s[b]
+        padded[2:-2, 2:-2] = density_g[b]
+        picture = padded.reshape(-1)
         for k in range(outer.shape[1]):
-            a, c, e = outer[b, k, 0, 0], outer[b, k, 0, 1], outer[b, k, 0, 2]
-            d, f, g = outer[b, k, 1, 0], outer[b, k, 1, 1], outer[b, k, 1, 2]
-            share, sums, share_sum = outer_shares[b, k], np.zeros((2, 3)), 0.0
-            for m in range(inner.shape[2]):
-                x, y = inner[b, 0, m], inner[b, 1, m]
-                u, v = a * x + c * y + e, d * x + f * y + g
-                padded_u, padded_v = _padded(u, size), _padded(v, size)
-                column, row = int(padded_u), int(padded_v)
-                right, low = padded_u - column, padded_v - row
-                g00, g01 = picture[row, column], picture[row, column + 1]
-                g10, g11 = picture[row + 1, column], picture[row + 1, column + 1]
-                top, bottom = g01 - g00, g11 - g10
-                left = g00 + top * right
-                down = g10 + bottom * right - left
-                weight = share * inner_shares[b, m]
-                by_u, by_v, by_weight = top + (bottom - top) * low, down, left + down * low
-                if u < 0 or v < 0 or u > size - 1 or v > size - 1:
-                    by_weight += pull * (max(-u, u - (size - 1), 0.0) + max(-v, v - (size - 1), 0.0))
-                    by_u += pull * ((u > size - 1) - (u < 0))
-                    by_v += pull * ((v > size - 1) - (v < 0))
-                by_u, by_v = by_u * weight, by_v * weight
-                sums[0, 0] += by_u * x
-                sums[0, 1] += by_u * y
-                sums[0, 2] += by_u
-                sums[1, 0] += by_v * x
-                sums[1, 1] += by_v * y
-                sums[1, 2] += by_v
-                share_sum += by_weight * inner_shares[b, m]
-                inner_g[b, 0, m] += a * by_u + d * by_v
-                inner_g[b, 1, m] += c * by_u + f * by_v
-                inner_s[b, m] += by_weight * share
-            outer_g[b, k] = sums
-            outer_s[b, k] = share_sum
+            _place(outer[b, k], x, y, size, u, v, pixel, right, low)
+            for m in range(count):
+                above = pixel[m]
+                below = above + side
+                g00[m], g01[m] = picture[above], picture[above + np.uint32(1)]
+                g10[m], g11[m] = picture[below], picture[below + np.uint32(1)]
+            share, last = outer_shares[b, k], real(size - 1)
+            a, c = outer[b, k, 0, 0] * share, outer[b, k, 0, 1] * share
+            d, f = outer[b, k, 1, 0] * share, outer[b, k, 1, 1] * share
+            ux, uy, u1, vx, vy, v1, by_share = real(0), real(0), real(0), real(0), real(0), real(0), real(0)
+            for m in range(count):
+                top, bottom = g01[m] - g00[m], g11[m] - g10[m]  # differences along u
+                left = g00[m] + top * right[m]
+                down = g10[m] + bottom * right[m] - left  # difference along v
+                by_weight, by_u, by_v = left + down * low[m], top + (bottom - top) * low[m], down
+                by_weight += pull * (max(-u[m], u[m] - last, real(0)) + max(-v[m], v[m] - last, real(0)))
+                by_u += pull if u[m] > last else -pull if u[m] < real(0) else real(0)
+                by_v += pull if v[m] > last else -pull if v[m] < real(0) else real(0)
+                by_u, by_v = by_u * shares[m], by_v * shares[m]
+                ux += by_u * x[m]
+                uy += by_u * y[m]
+                u1 += by_u
+                vx += by_v * x[m]
+                vy += by_v * y[m]
+                v1 += by_v
+                by_share += by_weight * shares[m]
+                by_x[m] += a * by_u + d * by_v
+                by_y[m] += c * by_u + f * by_v
+                by_shares[m] += by_weight * share
+            outer_g[b, k, 0, 0], outer_g[b, k, 0, 1], outer_g[b, k, 0, 2] = share * ux, share * uy, share * u1
+            outer_g[b, k, 1, 0], outer_g[b, k, 1, 1], outer_g[b, k, 1, 2] = share * vx, share * vy, share * v1
+            outer_s[b, k] = by_share
+
+
+# --- The picture ---
+
+
+def convolve(pictures, discs, threads: int):
+    """Pictures (B, S, S), zero all around, each with its own disc (B, 2 R + 1, 2 R + 1), symmetric in both axes."""
+    reach = discs.shape[1] // 2
+    quarters, found = discs[:, reach:, reach:].copy(), np.empty_like(pictures)
+    quarters[..., 0] /= 2  # because the middle is added to itself
+    _by_system(_convolve, threads, pictures, quarters, found)
+    return found
+
+
+@_compiled
+def _convolve(pictures, quarters, found):
+    size, reach = pictures.shape[1], quarters.shape[1] - 1
+    line = np.zeros(size + 2 * reach, pictures.dtype)
+    for b in range(len(pictures)):
+        picture = pictures[b]
+        for row in range(size):
+            sums = found[b, row]
+            sums[:] = 0
+            for away in range(reach + 1):  # rows so far up and down share their part of the disc
+                middle = line[reach : reach + size]
+                middle[:] = 0
+                if row >= away:
+                    middle += picture[row - away]
+                if 0 < away < size - row:
+                    middle += picture[row + away]
+                _add_shifted(line, quarters[b, away], sums)
+
+
+@_compiled
+def _add_shifted(line, taps, sums):
+    """Adds Σ taps[k] (line[c - k] + line[c + k]) to sums[c]; the line begins before the sums and ends as much after."""
+    middle = (len(line) - len(sums)) // 2
+    for k in range(len(taps)):
+        if taps[k] != 0:
+            left, right, tap = line[middle - k :], line[middle + k :], taps[k]
+            for c in range(len(sums)):
+                sums[c] += tap * (left[c] + right[c])
+
+
+def picture_loss(density, taps, alphas, target, levels: int, threads: int):
+    """Losses (B,) as those of `ifs_model.picture_loss`, and their gradient for the density (B, S, S).
+
+    taps: half of the blur's Gaussian, (R + 1,); alphas: (B,); target: (S, S). As many systems are worked on at once
+    as stay in the cache of a core.
+    """
+    losses, gradient = np.empty(len(density), density.dtype), np.empty_like(density)
+    together = max(1, 2**16 // density[0].size)
+    halved = taps.copy()
+    halved[0] /= 2  # because the middle is added to itself
+
+    def work(density, alphas, losses, gradient) -> None:
+        for low in range(0, len(density), together):
+            part = slice(low, low + together)
+            bare = np.empty_like(density[part])
+            _blur(density[part], halved, -alphas[part], bare)
+            np.exp(bare, out=bare)  # NumPy's runs in vectors
+            _compare(bare, target, alphas[part], levels, losses[part])
+            _blur(bare, halved, np.ones_like(alphas[part]), gradient[part])
+
+    _by_system(work, threads, density, alphas, losses, gradient)
+    return losses, gradient
+
+
+@_compiled
+def _blur(pictures, taps, scales, blurred):
+    size, reach = pictures.shape[1], len(taps) - 1
+    line = np.zeros(size + 2 * reach, pictures.dtype)
+    rows = np.zeros((size + 2 * reach, size), pictures.dtype)  # blurred along the rows
+    for b in range(len(pictures)):
+        for row in range(size):
+            line[reach : reach + size] = pictures[b, row]
+            rows[reach + row] = 0
+            _add_shifted(line, taps, rows[reach + row])
+        for row in range(size):
+            sums = blurred[b, row]
+            sums[:] = 0
+            for k in range(reach + 1):
+                up, down, tap = rows[reach + row - k], rows[reach + row + k], scales[b] * taps[k]
+                for c in range(size):
+                    sums[c] += tap * (up[c] + down[c])
+
+
+@_compiled
+def _compare(bare, target, alphas, levels, losses):
+    """Losses of the coverage 1 − bare; `bare` becomes their gradient for α⁻¹ ln bare, the blurred density.
+
+    Errors are averaged over 2 × 2 pixels again and again, which leaves out the last row and column of an odd picture.
+    """
+    size, real = bare.shape[1], bare.dtype.type
+    pyramid = np.empty(2 * size * size, bare.dtype)
+    starts, sides = np.zeros(levels + 2, np.int64), np.zeros(levels + 1, np.int64)
+    for b in range(len(bare)):
+        error, loss, top = pyramid[: size * size].reshape(size, size), 0.0, 0
+        for row in range(size):
+            for c in range(size):
+                error[row, c] = real(1) - bare[b, row, c] - target[row, c]
+        sides[0], starts[1] = size, size * size
+        while top < levels and sides[top] >= 8:
+            fine, half = error, sides[top] // 2
+            starts[top + 2] = starts[top + 1] + half * half
+            error = pyramid[starts[top + 1] : starts[top + 2]].reshape(half, half)
+            for row in range(half):
+                up, down = fine[2 * row], fine[2 * row + 1]
+                for c in range(half):
+                    error[row, c] = (up[2 * c] + up[2 * c + 1] + down[2 * c] + down[2 * c + 1]) / real(4)
+            top += 1
+            sides[top] = half
+        for level in range(top, -1, -1):  # each error becomes the gradient for it
+            side = sides[level]
+            error = pyramid[starts[level] : starts[level + 1]].reshape(side, side)
+            scale, squares = real(2.0 / (side * side)), 0.0
+            for row in range(side):
+                squares_in_row = real(0)
+                for c in range(side):
+                    squares_in_row += error[row, c] * error[row, c]
+                    error[row, c] *= scale
+                squares += squares_in_row
+            loss += squares / (side * side)
+            if level < top:
+                half = sides[level + 1]
+                coarse = pyramid[starts[level + 1] : starts[level + 2]].reshape(half, half)
+                for row in range(2 * half):
+                    for c in range(half):
+                        quarter = coarse[row // 2, c] / real(4)
+                        error[row, 2 * c] += quarter
+                        error[row, 2 * c + 1] += quarter
+        error = pyramid[: size * size].reshape(size, size)
+        for row in range(size):
+            for c in range(size):
+                bare[b, row, c] *= alphas[b] * error[row, c]
+        losses[b] = loss
+
+
+# --- Growth ---
 
 
 def spread(maps, points, free, columns: int):

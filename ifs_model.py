@@ -19,6 +19,7 @@ from torch import Tensor
 
 WINDOW = (-1.0, 1.0, -1.0, 1.0)
 MAX_SINGULAR = 0.97
+FLATTEST = 0.02  # ratio of its singular values that a flatter map counts as if it had
 Map = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
@@ -92,14 +93,14 @@ def fixed_points(maps: Tensor) -> Tensor:
     return torch.stack([((1 - d) * x + b * y) / determinant, ((1 - a) * y + c * x) / determinant], dim=-1)
 
 
-def area_weights(maps: Tensor, floor: float = 0.02) -> Tensor:
+def area_weights(maps: Tensor) -> Tensor:
     """Probabilities (B, n) in proportion to |det A|, which spread points evenly over a solid attractor.
 
-    A map flatter than `floor` (ratio of its singular values) counts as if it had that ratio: a map of rank one,
-    such as the stem of Barnsley's fern, still gets its points.
+    A map flatter than FLATTEST counts as if it were not: a map of rank one, such as the stem of Barnsley's fern, still
+    gets its points.
     """
     large, small = singular_values(maps).unbind(-1)
-    area = large * torch.maximum(small, floor * large) + 1e-9
+    area = large * torch.maximum(small, FLATTEST * large) + 1e-9
     return area / area.sum(-1, keepdim=True)
 
 
@@ -188,18 +189,13 @@ def attractor_points(maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor]
     The points are f_v(f_w(m)) for every v of words[0] and w of words[1], with m the centroid of the measure: all
     pairs at the cost of a matrix product with an inner dimension of three. Words are (K, L) or (B, K, L).
     """
-    outer, inner = _halves(maps, weights, words, to)
-    homogeneous = torch.cat([inner, torch.ones_like(inner[..., :1])], dim=-1)
-    points = outer.transpose(-3, -2) @ homogeneous.mT[..., None, :, :]  # (B, 2, K, 3) @ (B, 1, 3, M)
-    shares = word_weights(weights, words[0])[..., :, None] * word_weights(weights, words[1])[..., None, :]
-    return points.flatten(-2), shares.flatten(-2)
-
-
-def _halves(maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor], to: Tensor) -> tuple[Tensor, Tensor]:
-    """The outer words as maps (B, K, 2, 3) into the frame `to`, and the inner words as points (B, M, 2)."""
     first = word_maps(maps, words[0])
     second = first if words[1] is words[0] else word_maps(maps, words[1])
-    return compose(to, first), apply(second, centroid(maps, weights)[..., None, None, :]).squeeze(-2)
+    inner = apply(second, centroid(maps, weights)[..., None, None, :]).squeeze(-2)
+    homogeneous = torch.cat([inner, torch.ones_like(inner[..., :1])], dim=-1)
+    points = compose(to, first).transpose(-3, -2) @ homogeneous.mT[..., None, :, :]  # (B, 2, K, 3) @ (B, 1, 3, M)
+    shares = word_weights(weights, words[0])[..., :, None] * word_weights(weights, words[1])[..., None, :]
+    return points.flatten(-2), shares.flatten(-2)
 
 
 class _Splat(torch.autograd.Function):
@@ -255,41 +251,63 @@ def splat(points: Tensor, weights: Tensor, size: int) -> Tensor:
     return density.reshape(*batch, size, size)
 
 
-class _SplatWords(torch.autograd.Function):
-    """`splat_words` by compiled loops that never hold all points at once."""
+class _SplatPoints(torch.autograd.Function):
+    """The density of the points outer[k] inner[m] by compiled loops that never hold all of them at once."""
 
     @staticmethod
     def forward(ctx, outer, inner, outer_shares, inner_shares, size: int):
         tensors = (outer, inner, outer_shares, inner_shares)
         ctx.save_for_backward(*tensors)
-        arrays = (tensor.detach().contiguous().numpy() for tensor in tensors)
+        arrays = _arrays(*tensors)
         density, excess = kernels(outer).splat(*arrays, size, torch.get_num_threads())
-        return torch.from_numpy(density)[:, 2:-2, 2:-2], torch.from_numpy(excess)
+        return torch.from_numpy(density), torch.from_numpy(excess)
 
     @staticmethod
     def backward(ctx, density_gradient: Tensor, excess_gradient: Tensor):
-        padded = torch.nn.functional.pad(density_gradient, (2, 2, 2, 2))
-        tensors = (*ctx.saved_tensors, padded, excess_gradient)
-        arrays = (tensor.detach().contiguous().numpy() for tensor in tensors)
-        gradients = kernels(padded).splat_gradient(*arrays, torch.get_num_threads())
+        arrays = _arrays(*ctx.saved_tensors, density_gradient, excess_gradient)
+        gradients = kernels(density_gradient).splat_gradient(*arrays, torch.get_num_threads())
         return *(torch.from_numpy(gradient) for gradient in gradients), None
 
 
-def splat_words(
-    maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: int
-) -> tuple[Tensor, Tensor]:
+class _SplatWords(torch.autograd.Function):
+    """`splat_words` by compiled loops. Words are spelled in double precision: they are few."""
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, first: Tensor, second: Tensor, to: Tensor, size: int):
+        loops, threads, dtype = kernels(maps), torch.get_num_threads(), maps.detach().numpy().dtype
+        ctx.spelling = _arrays(maps.double(), first, second, to.double())
+        ctx.halves = [half.astype(dtype) for half in loops.halves(*ctx.spelling, FLATTEST)]
+        density, excess = loops.splat(*ctx.halves, size, threads)
+        return torch.from_numpy(density), torch.from_numpy(excess)
+
+    @staticmethod
+    def backward(ctx, density_gradient: Tensor, excess_gradient: Tensor):
+        loops, threads = kernels(density_gradient), torch.get_num_threads()
+        upstream = _arrays(density_gradient, excess_gradient)
+        by_halves = loops.splat_gradient(*ctx.halves, *upstream, threads)
+        by_halves = [gradient.astype("float64") for gradient in by_halves]
+        by_maps = loops.halves_gradient(*ctx.spelling, FLATTEST, *by_halves)
+        return torch.from_numpy(by_maps).to(density_gradient), None, None, None, None
+
+
+def _arrays(*tensors: Tensor) -> list:
+    """As NumPy has them, without gaps."""
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+
+
+def splat_words(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The density (B, S, S) of `attractor_points` under the frame `to`, S = `size`, and their excess (B,).
 
-    The excess is the mean distance, in pixels along the axes, of the points from the picture: 0 if all are inside.
-    Maps are (B, n, 2, 3) with exactly one batch dimension, words (B, K, L).
+    Their weights are those of `area_weights`. The excess is the mean distance, in pixels along the axes, of the points
+    from the picture: 0 if all are inside. Maps are (B, n, 2, 3) with exactly one batch dimension; words are (K, L) or
+    (B, K, L).
     """
     if kernels(maps) is None:
-        points, shares = attractor_points(maps, weights, words, to)
+        points, shares = attractor_points(maps, area_weights(maps), words, to)
         excess = ((points - points.detach().clamp(0, size - 1)).abs().sum(1) * shares).sum(-1)
         return splat(points, shares, size), excess
-    outer, inner = _halves(maps, weights, words, to)
-    shares = (word_weights(weights, half) for half in words)
-    return _SplatWords.apply(outer, inner.mT, *shares, size)
+    first, second = (half.expand(len(maps), *half.shape[-2:]) for half in words)
+    return _SplatWords.apply(maps, first, second, to, size)
 
 
 @functools.cache
@@ -370,16 +388,22 @@ def splat_descendants(maps: Tensor, ancestry: Ancestry, to: Tensor, weight: floa
     if kernels(maps) is None:
         return splat(to[:, :2] @ points + to[:, 2:], points.new_full((points.shape[1],), weight), size)
     shares = points.new_full((1, 1), weight), points.new_ones(1, points.shape[1])
-    return _SplatWords.apply(to[None, None], points[None], *shares, size)[0][0]
+    return _SplatPoints.apply(to[None, None], points[None], *shares, size)[0][0]
 
 
-def blur_matrix(size: int, sigma: Tensor | float, like: Tensor) -> Tensor:
-    """The banded matrix G (..., S, S) of a Gaussian of `sigma` pixels; G @ picture @ G blurs a picture with it."""
-    sigma = torch.as_tensor(sigma, dtype=like.dtype, device=like.device)[..., None].clamp(min=1e-3)
-    reach = torch.arange(-size, size + 1, dtype=like.dtype, device=like.device)
-    kernel = torch.exp(-(reach**2) / (2 * sigma**2))
-    kernel = kernel / kernel.sum(-1, keepdim=True)
-    return kernel[..., 1:-1].unfold(-1, size, 1).flip(-2)  # row i, column j: that of j − i
+def gaussian(sigma: float) -> list[float]:
+    """Half a Gaussian of `sigma` pixels, from its middle on; it ends after four sigmas, and the whole sums to one."""
+    sigma = max(sigma, 1e-3)
+    taps = [math.exp(-(k**2) / (2 * sigma**2)) for k in range(math.ceil(4 * sigma) + 1)]
+    whole = 2 * sum(taps) - taps[0]
+    return [tap / whole for tap in taps]
+
+
+def blur_matrix(size: int, sigma: float, like: Tensor) -> Tensor:
+    """The banded matrix G (S, S) of a Gaussian of `sigma` pixels; G @ picture @ G blurs a picture with it."""
+    taps = torch.tensor([*gaussian(sigma), 0.0], dtype=like.dtype, device=like.device)
+    at = torch.arange(size, device=like.device)
+    return taps[(at[:, None] - at).abs().clamp(max=len(taps) - 1)]
 
 
 class _Pen(torch.autograd.Function):
@@ -408,6 +432,8 @@ def _convolve(pictures: Tensor, discs: Tensor) -> Tensor:
 
     Sums of shifted pictures are several times as fast on a CPU as grouped convolutions of so few channels.
     """
+    if (loops := kernels(pictures)) is not None:
+        return torch.from_numpy(loops.convolve(*_arrays(pictures, discs), torch.get_num_threads()))
     size, reach = pictures.shape[-1], discs.shape[-1] // 2
     padded, sums = torch.nn.functional.pad(pictures, [reach] * 4), torch.zeros_like(pictures)
     for row, column in itertools.product(range(2 * reach + 1), repeat=2):
@@ -434,7 +460,15 @@ class _PictureLoss(torch.autograd.Function):
     """`picture_loss` with its gradient, found on the way: a few passes over the pictures instead of a graph of them."""
 
     @staticmethod
-    def forward(ctx, density: Tensor, spread: Tensor, alpha: float, target: Tensor, levels: int) -> Tensor:
+    def forward(ctx, density: Tensor, sigma: float, alpha: Tensor | float, target: Tensor, levels: int) -> Tensor:
+        if (loops := kernels(density)) is not None:
+            taps = density.new_tensor(gaussian(sigma))
+            alphas = torch.as_tensor(alpha, dtype=density.dtype).flatten().expand(len(density))
+            arrays = _arrays(density, taps, alphas, target)
+            loss, gradient = loops.picture_loss(*arrays, levels, torch.get_num_threads())
+            ctx.save_for_backward(torch.from_numpy(gradient))
+            return torch.from_numpy(loss)
+        spread = blur_matrix(density.shape[-1], sigma, density)
         soft = coverage(spread @ density @ spread, alpha)
         errors, loss = [soft - target], 0.0
         while len(errors) <= levels and errors[-1].shape[-1] >= 8:
@@ -458,11 +492,11 @@ class _PictureLoss(torch.autograd.Function):
         return upstream[:, None, None] * ctx.saved_tensors[0], None, None, None, None
 
 
-def picture_loss(density: Tensor, spread: Tensor, alpha: float, target: Tensor, levels: int) -> Tensor:
+def picture_loss(density: Tensor, sigma: float, alpha: Tensor | float, target: Tensor, levels: int) -> Tensor:
     """Losses (B,) of densities (B, S, S): squared error of coverage, summed over a pyramid.
 
-    The densities are blurred by the symmetric matrix `spread` (S, S) of `blur_matrix`, and their coverage is compared
-    with the target (S, S) and, averaged over 2 × 2 pixels again and again, at up to `levels` coarser sizes. The
+    The densities are blurred by a `gaussian` of sigma, and their coverage, with one alpha or one for each (B, 1, 1), is
+    compared with the target (S, S) and, averaged over 2 × 2 pixels again and again, at up to `levels` coarser sizes. The
     gradient is for the densities alone.
     """
-    return _PictureLoss.apply(density, spread, alpha, target, levels)
+    return _PictureLoss.apply(density, sigma, alpha, target, levels)

@@ -174,7 +174,7 @@ def test_blur_keeps_mass_away_from_the_border_and_agrees_with_a_direct_sum():
     at = torch.arange(32, dtype=torch.float64)
     squared = (at[:, None] - 14) ** 2 + (at - 17) ** 2
     direct = torch.exp(-squared / (2 * 1.5**2))
-    assert torch.allclose(blurred, direct / direct.sum(), atol=1e-9)
+    assert torch.allclose(blurred, direct / direct.sum(), rtol=0, atol=1e-5)  # it is cut off after four sigmas
 
 
 def test_a_pen_keeps_mass_and_its_gradients_agree_with_finite_differences():
@@ -201,12 +201,10 @@ def test_a_pen_draws_a_disc_about_a_point():
 def test_the_loss_of_a_picture_of_any_size_has_the_gradient_of_finite_differences(size):
     generator = torch.Generator().manual_seed(8)
     density = torch.rand(2, size, size, generator=generator, dtype=torch.float64, requires_grad=True)
-    target, spread = torch.rand(size, size, generator=generator).double(), model.blur_matrix(size, 1.0, density)
+    target = torch.rand(size, size, generator=generator).double()
     along = torch.rand(2, size, size, generator=generator, dtype=torch.float64)
-    before, after = (
-        model.picture_loss(density.detach() + h * along, spread, 2.0, target, 4).sum() for h in (-1e-5, 1e-5)
-    )
-    (gradient,) = torch.autograd.grad(model.picture_loss(density, spread, 2.0, target, 4).sum(), density)
+    before, after = (model.picture_loss(density.detach() + h * along, 1.0, 2.0, target, 4).sum() for h in (-1e-5, 1e-5))
+    (gradient,) = torch.autograd.grad(model.picture_loss(density, 1.0, 2.0, target, 4).sum(), density)
     assert math.isclose(float((gradient * along).sum()), float(after - before) / 2e-5, rel_tol=1e-6)
 
 
@@ -228,14 +226,16 @@ def test_threads_that_share_systems_change_no_bit():
 
 def test_compiled_loops_and_plain_pytorch_splat_alike(monkeypatch):
     generator = torch.Generator().manual_seed(6)
-    maps = (1.5 * random_maps(3, 4, seed=7)).requires_grad_()  # reach far out of the picture
+    maps = 1.5 * random_maps(3, 4, seed=7)  # reach far out of the picture
+    maps[0, 0, :, 0] = maps[0, 0, :, 1]  # is flat
+    maps.requires_grad_()
     to = torch.tensor(model.frame((-0.5, 0.5, -0.5, 0.5), 16), dtype=torch.float64)
     upstream = torch.randn(3, 16, 16, generator=generator, dtype=torch.float64)
 
     def density_excess_and_gradients():
         weights = model.area_weights(maps)
         words = (model.words_by_weight(weights, 40), model.words_by_weight(weights, 20))
-        density, excess = model.splat_words(maps, weights, words, to, 16)
+        density, excess = model.splat_words(maps, words, to, 16)
         return density, excess, *torch.autograd.grad((density * upstream).sum() + excess.square().sum(), maps)
 
     assert model.kernels(maps) is not None
@@ -246,6 +246,24 @@ def test_compiled_loops_and_plain_pytorch_splat_alike(monkeypatch):
         assert torch.allclose(ours, theirs)
     assert (compiled[1] > 1).all(), "points must lie outside"
     assert (compiled[0].sum((1, 2)) > 0.05).all(), "and inside"
+
+
+@pytest.mark.parametrize("size", [16, 35])
+def test_compiled_loops_and_plain_pytorch_compare_pictures_alike(size, monkeypatch):
+    generator = torch.Generator().manual_seed(10)
+    density = torch.rand(3, size, size, generator=generator, dtype=torch.float64, requires_grad=True)
+    target = torch.rand(size, size, generator=generator, dtype=torch.float64)
+    alphas, radius = torch.tensor([[[0.5]], [[1.0]], [[2.0]]]).double(), torch.tensor([0.6, 1.4, 2.0]).double()
+
+    def drawn_loss_and_gradient():
+        drawn = model.draw_with_pen(density, radius, 3)
+        loss = model.picture_loss(drawn, 0.8, alphas, target, 4)
+        return drawn, loss, *torch.autograd.grad(loss.square().sum(), density)
+
+    compiled = drawn_loss_and_gradient()
+    monkeypatch.setattr(model, "_load_kernels", lambda: None)
+    for ours, theirs in zip(compiled, drawn_loss_and_gradient(), strict=True):
+        assert torch.allclose(ours, theirs)
 
 
 def test_descendants_are_points_of_the_attractor_and_their_gradients_agree_with_finite_differences():
