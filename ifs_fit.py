@@ -22,6 +22,7 @@ import ifs_raster
 from ifs_model import (
     WINDOW,
     Ancestry,
+    Look,
     Map,
     area_weights,
     blur_matrix,
@@ -31,11 +32,13 @@ from ifs_model import (
     determinants,
     draw_with_pen,
     frame,
+    pen_discs,
     picture_loss,
     singular_values,
     splat_descendants,
     splat_words,
     words_by_weight,
+    words_loss,
     words_of_depth,
 )
 from ifs_ranges import MAX_MAPS, MAX_POINTS, MAX_SINGULAR, check_field
@@ -290,10 +293,11 @@ class Objective:
         self.target = F.adaptive_avg_pool2d(target[None, None], stage.size)[0, 0]
         pixels = ifs_metrics.on(self.target).cpu().numpy()
         away = distance_transform_edt(~pixels) / stage.size if pixels.any() else 0 * pixels
-        self.away, self.inside = (
+        self.toll, self.inside = (  # what stray points pay, and distances to the outside, in pixels
             torch.from_numpy(field).to(target.dtype).to(target.device)
-            for field in (away, distance_transform_edt(pixels))
+            for field in (setup.pull * away, distance_transform_edt(pixels))
         )
+        self.even, self.discs = self.target, None  # points spread evenly over the target; the pens
         self.frame = torch.tensor(frame(WINDOW, stage.size), dtype=target.dtype, device=target.device)
         self.words: tuple[Tensor, Tensor] | None = None
         self.ancestries: list[Ancestry] = []
@@ -311,20 +315,15 @@ class Objective:
             self.alphas = self.alphas[:, None, None]
             self.ancestries = [ifs_raster.ancestry(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
             return
-        even = self.target[None]
-        if stroke is not None:
-            radius = stroke.detach().mean()[None] * (self.stage.size / 2)
-            self.reach = int(radius + 2)
-            tip = min(float(radius) - 0.25, float(self.inside.max()) - 0.5)
-            ridge = (self.inside > tip).to(even)  # where the pen's tip went
-            even = draw_with_pen(ridge[None] * self.target.sum() / ridge.sum(), radius, self.reach)
-            self.pen_variance = float(radius) ** 2 / 4  # of a disc, along each axis
-            blur = self.beyond_pen(blur)
-        spread = blur_matrix(self.stage.size, blur, even)
+        if stroke is not None and self.discs is None:
+            self.take_pen(stroke)
+        sample = -(-self.stage.size // 128)  # every so manieth row and column is enough to choose among 16
+        spread = blur_matrix(self.stage.size, self.beyond_pen(blur), self.even)[::sample]
+        even, wanted = spread @ self.even @ spread.T, self.target[::sample, ::sample]
         trials = torch.logspace(-0.5, 1.0, 16, device=even.device, dtype=even.dtype)
-        misfit = (coverage(spread @ even @ spread, trials[:, None, None]) - self.target).square().mean((1, 2))
+        misfit = (coverage(even, trials[:, None, None]) - wanted).square().mean((1, 2))
         solidity = self.setup.solidity if stroke is not None else self.stage.solidity
-        self.alpha = solidity * float(trials[misfit.argmin()] * self.target.sum())
+        self.alphas = (solidity * trials[misfit.argmin()] * self.target.sum()).expand(len(maps))
         n, depth = maps.shape[-3], self.setup.depth
         if depth is None:
             words = words_by_weight(area_weights(maps), round(self.stage.points**0.5))
@@ -332,9 +331,20 @@ class Objective:
         elif self.words is None:
             self.words = tuple(words_of_depth(n, part, maps.device) for part in (depth - depth // 2, depth // 2))
 
+    def take_pen(self, stroke: Tensor) -> None:
+        """Draw with pens of these radii (B,), in world units, that the whole stage keeps."""
+        radius = stroke * (self.stage.size / 2)
+        mean = radius.mean()[None]
+        reach = int(mean + 2)
+        self.discs = pen_discs(radius, reach)
+        self.pen_variance = float(mean) ** 2 / 4  # of a disc, along each axis
+        tip = min(float(mean) - 0.25, float(self.inside.max()) - 0.5)
+        ridge = (self.inside > tip).to(self.target)  # where the pen's tip went
+        self.even = draw_with_pen(ridge[None] * self.target.sum() / ridge.sum(), mean, reach)[0]
+
     def beyond_pen(self, blur: float) -> float:
         """What a Gaussian must add to the pen's disc so that both together blur as `blur` alone would."""
-        return max(blur**2 - self.pen_variance, 0.3**2) ** 0.5
+        return blur if self.discs is None else max(blur**2 - self.pen_variance, 0.3**2) ** 0.5
 
     def __call__(self, maps: Tensor, stroke: Tensor | None, blur: float) -> Tensor:
         """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
@@ -346,14 +356,8 @@ class Objective:
                 ]
             )
             return picture_loss(density, blur, self.alphas, self.target, self.stage.levels)
-        density, excess = splat_words(maps, self.words, self.frame, self.stage.size)
-        if stroke is not None:
-            radius = stroke * (self.stage.size / 2)
-            density = draw_with_pen(density, radius, self.reach)
-            blur = self.beyond_pen(blur)
-        stray = (density * self.away).sum((1, 2)) + excess / self.stage.size
-        loss = picture_loss(density, blur, self.alpha, self.target, self.stage.levels)
-        return loss + self.setup.pull * stray
+        look = Look(self.target, self.toll, self.beyond_pen(blur), self.alphas, self.stage.levels, self.discs)
+        return words_loss(maps, self.words, self.frame, look, self.setup.pull / self.stage.size)
 
 
 def descend(objective: Objective, run: dict) -> Tensor:

@@ -202,7 +202,7 @@ def _area_gradient(map_, floor, by_area, gradient):
 # --- The splat ---
 
 
-def splat(outer, inner, outer_shares, inner_shares, size: int, threads: int):
+def splat(outer, inner, outer_shares, inner_shares, size: int, threads: int = 1):
     """Density (B, S, S) and excess (B,) of the points outer[k] inner[m].
 
     outer: (B, K, 2, 3) maps to pixel coordinates; inner: (B, 2, M) points; shares: (B, K) and (B, M), the factors of
@@ -214,7 +214,7 @@ def splat(outer, inner, outer_shares, inner_shares, size: int, threads: int):
     return density, excess
 
 
-def splat_gradient(outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient, threads: int):
+def splat_gradient(outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient, threads: int = 1):
     """Gradients of `splat` for outer, inner and both shares, from those of the density and the excess."""
     gradients = [np.zeros_like(array) for array in (outer, inner, outer_shares, inner_shares)]
     given = (outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient)
@@ -322,12 +322,12 @@ def _splat_gradient(outer, inner, outer_shares, inner_shares, density_g, excess_
 # --- The picture ---
 
 
-def convolve(pictures, discs, threads: int):
+def convolve(pictures, discs):
     """Pictures (B, S, S), zero all around, each with its own disc (B, 2 R + 1, 2 R + 1), symmetric in both axes."""
     reach = discs.shape[1] // 2
     quarters, found = discs[:, reach:, reach:].copy(), np.empty_like(pictures)
     quarters[..., 0] /= 2  # because the middle is added to itself
-    _by_system(_convolve, threads, pictures, quarters, found)
+    _convolve(pictures, quarters, found)
     return found
 
 
@@ -361,28 +361,69 @@ def _add_shifted(line, taps, sums):
                 sums[c] += tap * (left[c] + right[c])
 
 
-def picture_loss(density, taps, alphas, target, levels: int, threads: int):
+def picture_loss(density, taps, alphas, target, levels: int):
     """Losses (B,) as those of `ifs_model.picture_loss`, and their gradient for the density (B, S, S).
 
-    taps: half of the blur's Gaussian, (R + 1,); alphas: (B,); target: (S, S). As many systems are worked on at once
-    as stay in the cache of a core.
+    taps: half of the blur's Gaussian, (R + 1,); alphas: (B,); target: (S, S).
     """
-    losses, gradient = np.empty(len(density), density.dtype), np.empty_like(density)
-    together = max(1, 2**16 // density[0].size)
+    losses, bare, gradient = np.empty_like(alphas), np.empty_like(density), np.empty_like(density)
     halved = taps.copy()
     halved[0] /= 2  # because the middle is added to itself
-
-    def work(density, alphas, losses, gradient) -> None:
-        for low in range(0, len(density), together):
-            part = slice(low, low + together)
-            bare = np.empty_like(density[part])
-            _blur(density[part], halved, -alphas[part], bare)
-            np.exp(bare, out=bare)  # NumPy's runs in vectors
-            _compare(bare, target, alphas[part], levels, losses[part])
-            _blur(bare, halved, np.ones_like(alphas[part]), gradient[part])
-
-    _by_system(work, threads, density, alphas, losses, gradient)
+    _blur(density, halved, -alphas, bare)
+    np.exp(bare, out=bare)  # NumPy's runs in vectors
+    _compare(bare, target, alphas, levels, losses)
+    _blur(bare, halved, np.ones_like(alphas), gradient)
     return losses, gradient
+
+
+def look_loss(density, discs, away, taps, alphas, target, levels: int):
+    """Losses (B,) as those of `ifs_model.look_loss`, and their gradient for the density (B, S, S).
+
+    discs: of the pens, (B, 2 R + 1, 2 R + 1), with R = 0 for none; away: what a stray point adds, (S, S).
+    """
+    drawn = convolve(density, discs) if discs.shape[1] > 1 else density
+    losses, gradient = picture_loss(drawn, taps, alphas, target, levels)
+    _add_stray(drawn, away, losses, gradient)
+    return losses, convolve(gradient, discs) if discs.shape[1] > 1 else gradient
+
+
+def words_loss(maps, first, second, to, floor: float, excess_pull: float, alphas, discs, look, threads: int):
+    """Losses (B,) as those of `ifs_model.words_loss`, and their gradient for the maps.
+
+    maps, first, second, to, floor: as in `halves`; alphas: (B,); discs: (B, 2 R + 1, 2 R + 1); look: away, taps, target
+    and levels as in `look_loss`. Each thread takes as many systems at once as stay in the cache of a core.
+    """
+    away, taps, target, levels = look
+    losses, gradient = np.empty_like(alphas), np.empty_like(maps)
+    together = max(1, 2**16 // target.size)
+
+    def work(maps, first, second, alphas, discs, losses, gradient) -> None:
+        for low in range(0, len(maps), together):
+            part = slice(low, low + together)
+            words = maps[part], first[part], second[part], to, floor
+            points = [half.astype(alphas.dtype) for half in halves(*words)]
+            density, excess = splat(*points, len(target))
+            loss, by_density = look_loss(density, discs[part], away, taps, alphas[part], target, levels)
+            losses[part] = loss + excess * alphas.dtype.type(excess_pull)
+            by_excess = np.full_like(excess, excess_pull)
+            by_points = splat_gradient(*points, by_density, by_excess)
+            gradient[part] = halves_gradient(*words, *(by.astype(maps.dtype) for by in by_points))
+
+    _by_system(work, threads, maps, first, second, alphas, discs, losses, gradient)
+    return losses, gradient
+
+
+@_compiled
+def _add_stray(density, away, losses, gradient):
+    for b in range(len(density)):
+        total = 0.0
+        for row in range(density.shape[1]):
+            here = density.dtype.type(0)
+            for c in range(density.shape[2]):
+                here += density[b, row, c] * away[row, c]
+                gradient[b, row, c] += away[row, c]
+            total += here
+        losses[b] += total
 
 
 @_compiled

@@ -189,13 +189,18 @@ def attractor_points(maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor]
     The points are f_v(f_w(m)) for every v of words[0] and w of words[1], with m the centroid of the measure: all
     pairs at the cost of a matrix product with an inner dimension of three. Words are (K, L) or (B, K, L).
     """
-    first = word_maps(maps, words[0])
-    second = first if words[1] is words[0] else word_maps(maps, words[1])
-    inner = apply(second, centroid(maps, weights)[..., None, None, :]).squeeze(-2)
+    outer, inner = _halves(maps, weights, words, to)
     homogeneous = torch.cat([inner, torch.ones_like(inner[..., :1])], dim=-1)
-    points = compose(to, first).transpose(-3, -2) @ homogeneous.mT[..., None, :, :]  # (B, 2, K, 3) @ (B, 1, 3, M)
+    points = outer.transpose(-3, -2) @ homogeneous.mT[..., None, :, :]  # (B, 2, K, 3) @ (B, 1, 3, M)
     shares = word_weights(weights, words[0])[..., :, None] * word_weights(weights, words[1])[..., None, :]
     return points.flatten(-2), shares.flatten(-2)
+
+
+def _halves(maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor], to: Tensor) -> tuple[Tensor, Tensor]:
+    """The outer words as maps (B, K, 2, 3) into the frame `to`, and the inner words as points (B, M, 2)."""
+    first = word_maps(maps, words[0])
+    second = first if words[1] is words[0] else word_maps(maps, words[1])
+    return compose(to, first), apply(second, centroid(maps, weights)[..., None, None, :]).squeeze(-2)
 
 
 class _Splat(torch.autograd.Function):
@@ -258,8 +263,7 @@ class _SplatPoints(torch.autograd.Function):
     def forward(ctx, outer, inner, outer_shares, inner_shares, size: int):
         tensors = (outer, inner, outer_shares, inner_shares)
         ctx.save_for_backward(*tensors)
-        arrays = _arrays(*tensors)
-        density, excess = kernels(outer).splat(*arrays, size, torch.get_num_threads())
+        density, excess = kernels(outer).splat(*_arrays(*tensors), size, torch.get_num_threads())
         return torch.from_numpy(density), torch.from_numpy(excess)
 
     @staticmethod
@@ -267,27 +271,6 @@ class _SplatPoints(torch.autograd.Function):
         arrays = _arrays(*ctx.saved_tensors, density_gradient, excess_gradient)
         gradients = kernels(density_gradient).splat_gradient(*arrays, torch.get_num_threads())
         return *(torch.from_numpy(gradient) for gradient in gradients), None
-
-
-class _SplatWords(torch.autograd.Function):
-    """`splat_words` by compiled loops. Words are spelled in double precision: they are few."""
-
-    @staticmethod
-    def forward(ctx, maps: Tensor, first: Tensor, second: Tensor, to: Tensor, size: int):
-        loops, threads, dtype = kernels(maps), torch.get_num_threads(), maps.detach().numpy().dtype
-        ctx.spelling = _arrays(maps.double(), first, second, to.double())
-        ctx.halves = [half.astype(dtype) for half in loops.halves(*ctx.spelling, FLATTEST)]
-        density, excess = loops.splat(*ctx.halves, size, threads)
-        return torch.from_numpy(density), torch.from_numpy(excess)
-
-    @staticmethod
-    def backward(ctx, density_gradient: Tensor, excess_gradient: Tensor):
-        loops, threads = kernels(density_gradient), torch.get_num_threads()
-        upstream = _arrays(density_gradient, excess_gradient)
-        by_halves = loops.splat_gradient(*ctx.halves, *upstream, threads)
-        by_halves = [gradient.astype("float64") for gradient in by_halves]
-        by_maps = loops.halves_gradient(*ctx.spelling, FLATTEST, *by_halves)
-        return torch.from_numpy(by_maps).to(density_gradient), None, None, None, None
 
 
 def _arrays(*tensors: Tensor) -> list:
@@ -302,12 +285,14 @@ def splat_words(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: in
     from the picture: 0 if all are inside. Maps are (B, n, 2, 3) with exactly one batch dimension; words are (K, L) or
     (B, K, L).
     """
+    weights = area_weights(maps)
     if kernels(maps) is None:
-        points, shares = attractor_points(maps, area_weights(maps), words, to)
+        points, shares = attractor_points(maps, weights, words, to)
         excess = ((points - points.detach().clamp(0, size - 1)).abs().sum(1) * shares).sum(-1)
         return splat(points, shares, size), excess
-    first, second = (half.expand(len(maps), *half.shape[-2:]) for half in words)
-    return _SplatWords.apply(maps, first, second, to, size)
+    outer, inner = _halves(maps, weights, words, to)
+    shares = (word_weights(weights, half) for half in words)
+    return _SplatPoints.apply(outer, inner.mT, *shares, size)
 
 
 @functools.cache
@@ -407,24 +392,16 @@ def blur_matrix(size: int, sigma: float, like: Tensor) -> Tensor:
 
 
 class _Pen(torch.autograd.Function):
-    """Convolution with a disc. Its gradients are convolutions too, because a disc is symmetric."""
+    """Convolution with discs. Its gradient is one too, because a disc is symmetric."""
 
     @staticmethod
-    def forward(ctx, density: Tensor, radius: Tensor, reach: int) -> Tensor:
-        at = torch.arange(-reach, reach + 1, dtype=density.dtype, device=density.device)
-        away = torch.hypot(at[:, None], at)
-        inked = (radius[:, None, None] + 0.5 - away).masked_fill(away > reach, -1)
-        disc, edge = inked.clamp(0, 1), ((inked > 0) & (inked < 1)).to(density)
-        mass = disc.sum((1, 2), keepdim=True)
-        disc = disc / mass
-        ctx.save_for_backward(density, disc, (edge - disc * edge.sum((1, 2), keepdim=True)) / mass)
-        return _convolve(density, disc)
+    def forward(ctx, density: Tensor, discs: Tensor) -> Tensor:
+        ctx.save_for_backward(discs)
+        return _convolve(density, discs)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        density, disc, growth = ctx.saved_tensors
-        by_radius = (gradient * _convolve(density, growth)).sum((1, 2)) if ctx.needs_input_grad[1] else None
-        return _convolve(gradient, disc), by_radius, None
+        return _convolve(gradient, *ctx.saved_tensors), None
 
 
 def _convolve(pictures: Tensor, discs: Tensor) -> Tensor:
@@ -433,7 +410,7 @@ def _convolve(pictures: Tensor, discs: Tensor) -> Tensor:
     Sums of shifted pictures are several times as fast on a CPU as grouped convolutions of so few channels.
     """
     if (loops := kernels(pictures)) is not None:
-        return torch.from_numpy(loops.convolve(*_arrays(pictures, discs), torch.get_num_threads()))
+        return torch.from_numpy(loops.convolve(*_arrays(pictures, discs)))
     size, reach = pictures.shape[-1], discs.shape[-1] // 2
     padded, sums = torch.nn.functional.pad(pictures, [reach] * 4), torch.zeros_like(pictures)
     for row, column in itertools.product(range(2 * reach + 1), repeat=2):
@@ -443,12 +420,23 @@ def _convolve(pictures: Tensor, discs: Tensor) -> Tensor:
     return sums
 
 
-def draw_with_pen(density: Tensor, radius: Tensor, reach: int) -> Tensor:
-    """Spread densities (B, S, S) evenly over a disc about each point; radius (B,) in pixels, mass is kept.
+def pen_discs(radius: Tensor, reach: int) -> Tensor:
+    """The discs (B, 2 R + 1, 2 R + 1), R = `reach`, that pens of radius (B,) pixels draw about a point of mass one.
 
-    The disc is K(d) = clamp(r + 1/2 − d, 0, 1), which is differentiable in r; it is cut off after `reach` pixels.
+    A disc is K(d) = clamp(r + 1/2 − d, 0, 1), cut off after R pixels.
     """
-    return _Pen.apply(density, radius, reach)
+    at = torch.arange(-reach, reach + 1, dtype=radius.dtype, device=radius.device)
+    away = torch.hypot(at[:, None], at)
+    discs = (radius[:, None, None] + 0.5 - away).clamp(0, 1).masked_fill(away > reach, 0)
+    return discs / discs.sum((1, 2), keepdim=True)
+
+
+def draw_with_pen(density: Tensor, radius: Tensor, reach: int) -> Tensor:
+    """Spread densities (B, S, S) evenly over the `pen_discs` about their points; mass is kept.
+
+    Differentiable in the density.
+    """
+    return _Pen.apply(density, pen_discs(radius, reach))
 
 
 def coverage(density: Tensor, alpha: Tensor | float) -> Tensor:
@@ -465,7 +453,7 @@ class _PictureLoss(torch.autograd.Function):
             taps = density.new_tensor(gaussian(sigma))
             alphas = torch.as_tensor(alpha, dtype=density.dtype).flatten().expand(len(density))
             arrays = _arrays(density, taps, alphas, target)
-            loss, gradient = loops.picture_loss(*arrays, levels, torch.get_num_threads())
+            loss, gradient = loops.picture_loss(*arrays, levels)
             ctx.save_for_backward(torch.from_numpy(gradient))
             return torch.from_numpy(loss)
         spread = blur_matrix(density.shape[-1], sigma, density)
@@ -496,7 +484,54 @@ def picture_loss(density: Tensor, sigma: float, alpha: Tensor | float, target: T
     """Losses (B,) of densities (B, S, S): squared error of coverage, summed over a pyramid.
 
     The densities are blurred by a `gaussian` of sigma, and their coverage, with one alpha or one for each (B, 1, 1), is
-    compared with the target (S, S) and, averaged over 2 × 2 pixels again and again, at up to `levels` coarser sizes. The
-    gradient is for the densities alone.
+    compared with the target (S, S) and, averaged over 2 × 2 pixels again and again, at up to `levels` coarser sizes.
+    The gradient is for the densities alone.
     """
     return _PictureLoss.apply(density, sigma, alpha, target, levels)
+
+
+class Look(NamedTuple):
+    """How densities (B, S, S) are drawn, and what they are compared with."""
+
+    target: Tensor  # (S, S)
+    away: Tensor  # (S, S) what a stray point adds to the loss, for its whole mass
+    sigma: float  # of the blur, in pixels
+    alphas: Tensor  # (B,)
+    levels: int  # of the pyramid above the picture itself
+    discs: Tensor | None = None  # (B, 2 R + 1, 2 R + 1) of the pens
+
+
+def look_loss(density: Tensor, look: Look) -> Tensor:
+    """Losses (B,) of densities (B, S, S): that of their pictures, and what stray points add."""
+    if look.discs is not None:
+        density = _Pen.apply(density, look.discs)
+    stray = (density * look.away).sum((1, 2))
+    return stray + picture_loss(density, look.sigma, look.alphas[:, None, None], look.target, look.levels)
+
+
+def words_loss(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, look: Look, pull: float) -> Tensor:
+    """Losses (B,) of the systems (B, n, 2, 3) that `splat_words` draws, and `pull` times their excess."""
+    if (loops := kernels(maps)) is None:
+        density, excess = splat_words(maps, words, to, len(look.target))
+        return look_loss(density, look) + pull * excess
+    first, second = (half.expand(len(maps), *half.shape[-2:]) for half in words)
+    spelling = _arrays(maps.double(), first, second, to.double())
+    discs = look.alphas.new_ones(len(maps), 1, 1) if look.discs is None else look.discs
+    taps = look.target.new_tensor(gaussian(look.sigma))
+    look_arrays = *_arrays(look.away, taps, look.target), look.levels
+    alphas, discs = _arrays(look.alphas, discs)
+    losses, gradient = loops.words_loss(*spelling, FLATTEST, pull, alphas, discs, look_arrays, torch.get_num_threads())
+    return _Found.apply(maps, torch.from_numpy(losses), torch.from_numpy(gradient))
+
+
+class _Found(torch.autograd.Function):
+    """Losses (B,) of maps (B, n, 2, 3), whose gradient was found together with them."""
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, losses: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient.to(maps.dtype))
+        return losses.clone()
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor):
+        return upstream[:, None, None, None] * ctx.saved_tensors[0], None, None
