@@ -32,10 +32,10 @@ from ifs_model import (
     determinants,
     draw_with_pen,
     frame,
+    grown_loss,
+    kernels,
     pen_discs,
-    picture_loss,
     singular_values,
-    splat_descendants,
     splat_words,
     words_by_weight,
     words_loss,
@@ -312,7 +312,6 @@ class Objective:
             self.alphas = maps.new_tensor(
                 [self.stage.solidity] * (len(maps) - half) + [self.setup.solidity * BARE] * half
             )
-            self.alphas = self.alphas[:, None, None]
             self.ancestries = [ifs_raster.ancestry(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
             return
         if stroke is not None and self.discs is None:
@@ -321,7 +320,7 @@ class Objective:
         spread = blur_matrix(self.stage.size, self.beyond_pen(blur), self.even)[::sample]
         even, wanted = spread @ self.even @ spread.T, self.target[::sample, ::sample]
         trials = torch.logspace(-0.5, 1.0, 16, device=even.device, dtype=even.dtype)
-        misfit = (coverage(even, trials[:, None, None]) - wanted).square().mean((1, 2))
+        misfit = (coverage(even, trials[:, None, None]) - wanted).square_().mean((1, 2))
         solidity = self.setup.solidity if stroke is not None else self.stage.solidity
         self.alphas = (solidity * trials[misfit.argmin()] * self.target.sum()).expand(len(maps))
         n, depth = maps.shape[-3], self.setup.depth
@@ -349,13 +348,8 @@ class Objective:
     def __call__(self, maps: Tensor, stroke: Tensor | None, blur: float) -> Tensor:
         """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
         if self.ancestries:
-            density = torch.stack(
-                [
-                    splat_descendants(system, ancestry, self.frame, 1 / GROWN**2, self.stage.size)
-                    for system, ancestry in zip(maps, self.ancestries, strict=True)
-                ]
-            )
-            return picture_loss(density, blur, self.alphas, self.target, self.stage.levels)
+            look = Look(self.target, torch.zeros_like(self.toll), blur, self.alphas, self.stage.levels)
+            return grown_loss(maps, self.ancestries, self.frame, 1 / GROWN**2, look)
         look = Look(self.target, self.toll, self.beyond_pen(blur), self.alphas, self.stage.levels, self.discs)
         return words_loss(maps, self.words, self.frame, look, self.setup.pull / self.stage.size)
 
@@ -374,15 +368,18 @@ def descend(objective: Objective, run: dict) -> Tensor:
     loss = objective(run["maps"].requires_grad_(), run["stroke"], blur)
     (gradient,) = torch.autograd.grad(loss.sum(), run["maps"])
     run["adam_step"] += 1
-    k = run["adam_step"]
+    k, maps, moments = run["adam_step"], run["maps"].detach(), (run["first"], run["second"])
+    if (loops := kernels(maps)) is not None:
+        arrays = (tensor.contiguous().numpy() for tensor in (maps, gradient, *moments))
+        run["maps"] = torch.from_numpy(loops.descend(*arrays, k, rate, setup.bound))
+        return loss.detach()
     with torch.no_grad():
         gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0).clamp(
             -1e15, 1e15
         )  # its square is finite
-        run["first"].lerp_(gradient, 0.1)
-        run["second"].lerp_(gradient.square(), 0.01)
-        update = run["first"] / (1 - 0.9**k) / ((run["second"] / (1 - 0.99**k)).sqrt() + 1e-8)
-        run["maps"] = contract(run["maps"].detach() - rate * update, setup.bound)
+        first, second = moments[0].lerp_(gradient, 0.1), moments[1].lerp_(gradient.square(), 0.01)
+        update = first / (1 - 0.9**k) / ((second / (1 - 0.99**k)).sqrt() + 1e-8)
+        run["maps"] = contract(maps - rate * update, setup.bound)
     return loss.detach()
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
+BLOCK = 1024  # points that are worked on at once: they stay in the nearest cache
 # Sums may be taken in any fixed order, so that they run in vectors; NaN and infinity keep their meaning.
 _compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
@@ -60,6 +61,38 @@ def halves_gradient(maps, first, second, to, floor: float, outer_g, inner_g, out
 
 
 @_compiled
+def words_by_weight(weights, rounds: int):
+    """Words (B, K, L), as those of `ifs_model.words_by_weight`, for weights (B, n) and that many replacements."""
+    systems, n = weights.shape
+    size = 1 + rounds * (n - 1)
+    # A tree of all words so far: what a word is without its last letter, this letter, and how many there are.
+    parents, letters = np.zeros((systems, 1 + rounds * n), np.int64), np.zeros((systems, 1 + rounds * n), np.int64)
+    lengths, leaves = np.zeros((systems, 1 + rounds * n), np.int64), np.zeros((systems, size), np.int64)
+    for b in range(systems):
+        heavy = np.zeros(size, weights.dtype)
+        heavy[0] = 1
+        for done in range(rounds):
+            place, first = 0, 1 + done * (n - 1)
+            for k in range(1, first):
+                if heavy[k] > heavy[place]:
+                    place = k
+            weight, parent = heavy[place], leaves[b, place]
+            for letter in range(n):  # child 0 takes the place of its parent, the others the next free places
+                child = 1 + done * n + letter
+                parents[b, child], letters[b, child], lengths[b, child] = parent, letter, lengths[b, parent] + 1
+                k = place if letter == 0 else first + letter - 1
+                heavy[k], leaves[b, k] = weight * weights[b, letter], child
+    words = np.full((systems, size, lengths.max()), n)
+    for b in range(systems):
+        for k in range(size):
+            node = leaves[b, k]
+            for i in range(lengths[b, node] - 1, -1, -1):
+                words[b, k, i] = letters[b, node]
+                node = parents[b, node]
+    return words
+
+
+@_compiled
 def _compose(f, g, composed):
     """f∘g"""
     for i in range(2):
@@ -101,7 +134,6 @@ def _solved(map_, x, y):
 @_compiled
 def _spell(maps, weights, word, prefixes, shares):
     """The maps (L+1, 2, 3) and shares (L+1,) of a word's beginnings, the empty one first; the number of its letters."""
-    prefixes[0], shares[0] = np.eye(2, 3), 1.0
     for i in range(len(word)):
         if word[i] == len(maps):  # from here on it is padding
             return i
@@ -113,7 +145,8 @@ def _spell(maps, weights, word, prefixes, shares):
 @_compiled
 def _halves(maps, first, second, to, floor, outer, inner, outer_shares, inner_shares):
     longest = max(first.shape[2], second.shape[2]) + 1
-    prefixes, shares = np.empty((longest, 2, 3)), np.empty(longest)
+    prefixes, shares = np.empty((longest, 2, 3)), np.ones(longest)
+    prefixes[0] = np.eye(2, 3)
     for b in range(len(maps)):
         weights, (x, y), _, _ = _measure(maps[b], floor)
         for k in range(first.shape[1]):
@@ -146,7 +179,8 @@ def _spell_gradient(maps, weights, word, end, prefixes, shares, by_map, by_share
 @_compiled
 def _halves_gradient(maps, first, second, to, floor, outer_g, inner_g, outer_s, inner_s, gradient):
     longest = max(first.shape[2], second.shape[2]) + 1
-    prefixes, shares, by_map = np.empty((longest, 2, 3)), np.empty(longest), np.empty((2, 3))
+    prefixes, shares, by_map = np.empty((longest, 2, 3)), np.ones(longest), np.empty((2, 3))
+    prefixes[0] = np.eye(2, 3)
     for b in range(len(maps)):
         weights, (x, y), total, mean = _measure(maps[b], floor)
         by_weights, by_x, by_y = np.zeros(len(maps[b])), 0.0, 0.0
@@ -245,78 +279,89 @@ def _place(outer, x, y, size, u, v, pixel, right, low):
 
 @_compiled
 def _splat(outer, inner, outer_shares, inner_shares, density, excess):
-    size, count = density.shape[1], inner.shape[2]
+    size, room = density.shape[1], min(inner.shape[2], BLOCK)
     real, side = outer.dtype.type, np.uint32(size + 4)
-    u, v, right, low = np.empty((4, count), outer.dtype)
-    pixel = np.empty(count, np.uint32)
+    u, v, pixel = np.empty(room, outer.dtype), np.empty(room, outer.dtype), np.empty(room, np.uint32)
+    right, low = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
     for b in range(len(outer)):
-        x, y, shares, beyond = inner[b, 0], inner[b, 1], inner_shares[b], 0.0
-        picture = np.zeros((size + 4) * (size + 4), outer.dtype)
-        for k in range(outer.shape[1]):
-            _place(outer[b, k], x, y, size, u, v, pixel, right, low)
-            share, outside, last = outer_shares[b, k], real(0), real(size - 1)
-            for m in range(count):
-                outside += shares[m] * (max(-u[m], u[m] - last, real(0)) + max(-v[m], v[m] - last, real(0)))
-            beyond += share * outside
-            for m in range(count):
-                weight = share * shares[m]
-                lower = weight * low[m]
-                upper = weight - lower
-                upper_right, lower_right = upper * right[m], lower * right[m]
-                above = pixel[m]
-                below = above + side
-                picture[above] += upper - upper_right
-                picture[above + np.uint32(1)] += upper_right
-                picture[below] += lower - lower_right
-                picture[below + np.uint32(1)] += lower_right
+        picture, beyond, last = np.zeros((size + 4) * (size + 4), outer.dtype), 0.0, real(size - 1)
+        for begin in range(0, inner.shape[2], room):
+            x, y = inner[b, 0, begin : begin + room], inner[b, 1, begin : begin + room]
+            shares = inner_shares[b, begin : begin + room]
+            for k in range(outer.shape[1]):
+                _place(outer[b, k], x, y, size, u, v, pixel, right, low)
+                share, outside = outer_shares[b, k], real(0)
+                for m in range(len(x)):
+                    outside += shares[m] * (max(-u[m], u[m] - last, real(0)) + max(-v[m], v[m] - last, real(0)))
+                beyond += share * outside
+                for m in range(len(x)):
+                    weight = share * shares[m]
+                    lower = weight * low[m]
+                    upper = weight - lower
+                    upper_right, lower_right = upper * right[m], lower * right[m]
+                    above = pixel[m]
+                    below = above + side
+                    picture[above] += upper - upper_right
+                    picture[above + np.uint32(1)] += upper_right
+                    picture[below] += lower - lower_right
+                    picture[below + np.uint32(1)] += lower_right
         excess[b] = beyond
         density[b] = picture.reshape(size + 4, size + 4)[2:-2, 2:-2]
 
 
 @_compiled
 def _splat_gradient(outer, inner, outer_shares, inner_shares, density_g, excess_g, outer_g, inner_g, outer_s, inner_s):
-    size, count = density_g.shape[1], inner.shape[2]
+    size, room = density_g.shape[1], min(inner.shape[2], BLOCK)
     real, side = outer.dtype.type, np.uint32(size + 4)
-    u, v, right, low, g00, g01, g10, g11 = np.empty((8, count), outer.dtype)
-    pixel, padded = np.empty(count, np.uint32), np.zeros((size + 4, size + 4), outer.dtype)
+    u, v, pixel = np.empty(room, outer.dtype), np.empty(room, outer.dtype), np.empty(room, np.uint32)
+    right, low = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
+    g00, g01 = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
+    g10, g11 = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
+    padded = np.zeros((size + 4, size + 4), outer.dtype)
     for b in range(len(outer)):
-        x, y, shares, pull = inner[b, 0], inner[b, 1], inner_shares[b], excess_g[b]
-        by_x, by_y, by_shares = inner_g[b, 0], inner_g[b, 1], inner_s[b]
         padded[2:-2, 2:-2] = density_g[b]
-        picture = padded.reshape(-1)
-        for k in range(outer.shape[1]):
-            _place(outer[b, k], x, y, size, u, v, pixel, right, low)
-            for m in range(count):
-                above = pixel[m]
-                below = above + side
-                g00[m], g01[m] = picture[above], picture[above + np.uint32(1)]
-                g10[m], g11[m] = picture[below], picture[below + np.uint32(1)]
-            share, last = outer_shares[b, k], real(size - 1)
-            a, c = outer[b, k, 0, 0] * share, outer[b, k, 0, 1] * share
-            d, f = outer[b, k, 1, 0] * share, outer[b, k, 1, 1] * share
-            ux, uy, u1, vx, vy, v1, by_share = real(0), real(0), real(0), real(0), real(0), real(0), real(0)
-            for m in range(count):
-                top, bottom = g01[m] - g00[m], g11[m] - g10[m]  # differences along u
-                left = g00[m] + top * right[m]
-                down = g10[m] + bottom * right[m] - left  # difference along v
-                by_weight, by_u, by_v = left + down * low[m], top + (bottom - top) * low[m], down
-                by_weight += pull * (max(-u[m], u[m] - last, real(0)) + max(-v[m], v[m] - last, real(0)))
-                by_u += pull if u[m] > last else -pull if u[m] < real(0) else real(0)
-                by_v += pull if v[m] > last else -pull if v[m] < real(0) else real(0)
-                by_u, by_v = by_u * shares[m], by_v * shares[m]
-                ux += by_u * x[m]
-                uy += by_u * y[m]
-                u1 += by_u
-                vx += by_v * x[m]
-                vy += by_v * y[m]
-                v1 += by_v
-                by_share += by_weight * shares[m]
-                by_x[m] += a * by_u + d * by_v
-                by_y[m] += c * by_u + f * by_v
-                by_shares[m] += by_weight * share
-            outer_g[b, k, 0, 0], outer_g[b, k, 0, 1], outer_g[b, k, 0, 2] = share * ux, share * uy, share * u1
-            outer_g[b, k, 1, 0], outer_g[b, k, 1, 1], outer_g[b, k, 1, 2] = share * vx, share * vy, share * v1
-            outer_s[b, k] = by_share
+        picture, pull, last = padded.reshape(-1), excess_g[b], real(size - 1)
+        for begin in range(0, inner.shape[2], room):
+            x, y = inner[b, 0, begin : begin + room], inner[b, 1, begin : begin + room]
+            by_x, by_y = inner_g[b, 0, begin : begin + room], inner_g[b, 1, begin : begin + room]
+            shares, by_shares = inner_shares[b, begin : begin + room], inner_s[b, begin : begin + room]
+            for k in range(outer.shape[1]):
+                _place(outer[b, k], x, y, size, u, v, pixel, right, low)
+                for m in range(len(x)):
+                    above = pixel[m]
+                    below = above + side
+                    g00[m], g01[m] = picture[above], picture[above + np.uint32(1)]
+                    g10[m], g11[m] = picture[below], picture[below + np.uint32(1)]
+                share, by = outer_shares[b, k], outer_g[b, k]
+                a, c = outer[b, k, 0, 0] * share, outer[b, k, 0, 1] * share
+                d, f = outer[b, k, 1, 0] * share, outer[b, k, 1, 1] * share
+                ux, uy, u1, vx, vy, v1, by_share = real(0), real(0), real(0), real(0), real(0), real(0), real(0)
+                for m in range(len(x)):
+                    top, bottom = g01[m] - g00[m], g11[m] - g10[m]  # differences along u
+                    left = g00[m] + top * right[m]
+                    down = g10[m] + bottom * right[m] - left  # difference along v
+                    by_weight, by_u, by_v = left + down * low[m], top + (bottom - top) * low[m], down
+                    by_weight += pull * (max(-u[m], u[m] - last, real(0)) + max(-v[m], v[m] - last, real(0)))
+                    by_u += pull if u[m] > last else -pull if u[m] < real(0) else real(0)
+                    by_v += pull if v[m] > last else -pull if v[m] < real(0) else real(0)
+                    by_u, by_v = by_u * shares[m], by_v * shares[m]
+                    ux += by_u * x[m]
+                    uy += by_u * y[m]
+                    u1 += by_u
+                    vx += by_v * x[m]
+                    vy += by_v * y[m]
+                    v1 += by_v
+                    by_share += by_weight * shares[m]
+                    by_x[m] += a * by_u + d * by_v
+                    by_y[m] += c * by_u + f * by_v
+                    by_shares[m] += by_weight * share
+                by[0, 0] += share * ux
+                by[0, 1] += share * uy
+                by[0, 2] += share * u1
+                by[1, 0] += share * vx
+                by[1, 1] += share * vy
+                by[1, 2] += share * v1
+                outer_s[b, k] += by_share
 
 
 # --- The picture ---
@@ -496,6 +541,40 @@ def _compare(bare, target, alphas, levels, losses):
         losses[b] = loss
 
 
+# --- The optimiser ---
+
+
+def descend(maps, gradient, first, second, k: int, rate: float, bound: float):
+    """The maps (B, n, 2, 3) after the k-th step of Adam, projected to contractions; moves its moments, too."""
+    moved = np.empty_like(maps)
+    flat = (array.reshape(-1, 2, 3) for array in (maps, gradient, first, second, moved))
+    _descend(*flat, 1 - 0.9**k, 1 - 0.99**k, rate, bound)
+    return moved
+
+
+@_compiled
+def _descend(maps, gradient, first, second, moved, first_share, second_share, rate, bound):
+    for p in range(len(maps)):
+        for i in range(2):
+            for j in range(3):
+                g = gradient[p, i, j] if np.isfinite(gradient[p, i, j]) else 0.0
+                g = min(max(g, -1e15), 1e15)  # its square is finite
+                first[p, i, j] += 0.1 * (g - first[p, i, j])
+                second[p, i, j] += 0.01 * (g * g - second[p, i, j])
+                update = first[p, i, j] / first_share / (np.sqrt(second[p, i, j] / second_share) + 1e-8)
+                moved[p, i, j] = maps[p, i, j] - rate * update
+        q, r = _turn_and_flip(moved[p])
+        if q + r > bound:  # clamp the singular values, as `ifs_model.contract` does
+            larger, smaller = bound, min(max(q - r, -bound), bound)
+            (a, b), (c, d) = (moved[p, 0, 0], moved[p, 0, 1]), (moved[p, 1, 0], moved[p, 1, 1])
+            turn = (larger + smaller) / (4 * q) if q > 0 else 0.0
+            flip = (larger - smaller) / (4 * r) if r > 0 else 0.0
+            moved[p, 0, 0] = turn * (a + d) + flip * (a - d)
+            moved[p, 1, 1] = turn * (a + d) - flip * (a - d)
+            moved[p, 1, 0] = turn * (c - b) + flip * (c + b)
+            moved[p, 0, 1] = flip * (c + b) - turn * (c - b)
+
+
 # --- Growth ---
 
 
@@ -535,23 +614,48 @@ def _spread(maps, points, free, columns):
     return new[:, :found].copy(), origins[:found].copy()
 
 
-def descendants(maps, roots, letters, parents):
-    """Points (2, P), each the image of its parent under the map of its letter; the first ones are the roots (2, R)."""
+def descendants(maps, letters, parents, roots: int):
+    """Points (2, P), each the image of its parent under the map of its letter; the first ones are fixed points."""
     points = np.empty((2, len(letters)), maps.dtype)
-    points[:, : roots.shape[1]] = roots
-    _descend(maps, letters, parents, roots.shape[1], points)
+    _grow(maps, letters, parents, roots, points)
     return points
 
 
 def descendants_gradient(maps, points, letters, parents, gradient, roots: int):
-    """Gradients of `descendants` for the maps (n, 2, 3) and the roots (2, R), from that of its points (2, P)."""
-    gradient, by_maps = gradient.copy(), np.zeros(maps.shape)
-    _ascend(maps, points, letters, parents, roots, gradient, by_maps)
-    return by_maps.astype(maps.dtype), gradient[:, :roots]
+    """Gradient of `descendants` for the maps (n, 2, 3), from that of its points (2, P), which is used up."""
+    by_maps = np.zeros(maps.shape)
+    _grow_gradient(maps, points, letters, parents, roots, gradient, by_maps)
+    return by_maps
+
+
+def grown_loss(maps, letters, parents, roots, to, weight: float, alphas, discs, look, threads: int):
+    """Losses (B,) as those of `ifs_model.grown_loss`, and their gradient for the maps (B, n, 2, 3).
+
+    letters, parents, roots: lists of what `descendants` takes; to: (2, 3); alphas, discs, look: as in `words_loss`.
+    """
+    away, taps, target, levels = look
+    losses, gradient = np.empty_like(alphas), np.empty_like(maps)
+
+    def work(maps, letters, parents, roots, alphas, discs, losses, gradient) -> None:
+        for b in range(len(maps)):
+            points = descendants(maps[b], letters[b], parents[b], roots[b])
+            shares = np.full((1, 1), weight, maps.dtype), np.ones((1, points.shape[1]), maps.dtype)
+            places = to[None, None], points[None], *shares
+            density, excess = splat(*places, len(target))
+            part = slice(b, b + 1)
+            losses[part], by_density = look_loss(density, discs[part], away, taps, alphas[part], target, levels)
+            by_points = splat_gradient(*places, by_density, np.zeros_like(excess))[1][0]
+            gradient[b] = descendants_gradient(maps[b], points, letters[b], parents[b], by_points, roots[b])
+
+    _by_system(work, threads, maps, letters, parents, roots, alphas, discs, losses, gradient)
+    return losses, gradient
 
 
 @_compiled
-def _descend(maps, letters, parents, roots, points):
+def _grow(maps, letters, parents, roots, points):
+    for p in range(roots):
+        k = letters[p]
+        points[0, p], points[1, p] = _solved(maps[k], maps[k, 0, 2], maps[k, 1, 2])
     for p in range(roots, len(letters)):
         k, parent = letters[p], parents[p]
         x, y = points[0, parent], points[1, parent]
@@ -560,15 +664,19 @@ def _descend(maps, letters, parents, roots, points):
 
 
 @_compiled
-def _ascend(maps, points, letters, parents, roots, gradient, by_maps):
-    for p in range(len(letters) - 1, roots - 1, -1):
-        k, parent = letters[p], parents[p]
-        x, y, by_x, by_y = points[0, parent], points[1, parent], gradient[0, p], gradient[1, p]
+def _grow_gradient(maps, points, letters, parents, roots, gradient, by_maps):
+    for p in range(len(letters) - 1, -1, -1):
+        k, parent, by_x, by_y = letters[p], parents[p], gradient[0, p], gradient[1, p]
+        if p >= roots:
+            gradient[0, parent] += maps[k, 0, 0] * by_x + maps[k, 1, 0] * by_y
+            gradient[1, parent] += maps[k, 0, 1] * by_x + maps[k, 1, 1] * by_y
+        else:  # a fixed point, which is its own parent
+            parent = p
+            by_x, by_y = _solved(maps[k, :, :2].T, by_x, by_y)
+        x, y = points[0, parent], points[1, parent]
         by_maps[k, 0, 0] += by_x * x
         by_maps[k, 0, 1] += by_x * y
         by_maps[k, 0, 2] += by_x
         by_maps[k, 1, 0] += by_y * x
         by_maps[k, 1, 1] += by_y * y
         by_maps[k, 1, 2] += by_y
-        gradient[0, parent] += maps[k, 0, 0] * by_x + maps[k, 1, 0] * by_y
-        gradient[1, parent] += maps[k, 0, 1] * by_x + maps[k, 1, 1] * by_y

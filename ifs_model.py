@@ -11,6 +11,7 @@ World: x right, y up; a window is (xmin, xmax, ymin, ymax). Pixels: u right, v d
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -128,8 +129,12 @@ def words_by_weight(weights: Tensor, count: int) -> Tensor:
     """
     batch, n = weights.shape[:-1], weights.shape[-1]
     p = weights.detach().reshape(-1, n)
-    rows, rounds = torch.arange(len(p), device=p.device), max(1, (count - 1) // (n - 1)) if n > 1 else 24
+    rounds = max(1, (count - 1) // (n - 1)) if n > 1 else 24
     size = 1 + rounds * (n - 1)
+    if (loops := kernels(p)) is not None:
+        words = torch.from_numpy(loops.words_by_weight(*_arrays(p), rounds))
+        return words.reshape(*batch, size, -1)
+    rows = torch.arange(len(p), device=p.device)
     weight = torch.zeros(len(p), size, dtype=p.dtype, device=p.device)
     weight[:, 0] = 1
     words = torch.full((len(p), size, 8), n, dtype=torch.long, device=p.device)
@@ -326,17 +331,13 @@ class _Descendants(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, maps: Tensor, roots: Tensor, ancestry: Ancestry) -> Tensor:
-        if (loops := kernels(maps)) is not None:
-            arrays = (tensor.detach().numpy() for tensor in (maps, roots, ancestry.letters, ancestry.parents))
-            points = torch.from_numpy(loops.descendants(*arrays))
-        else:
-            generations, first = [roots], ancestry.sizes[0]
-            for size in ancestry.sizes[1:]:
-                letters, parents = (part[first : first + size] for part in ancestry[:2])
-                born = parents - (first - generations[-1].shape[1])
-                generations.append(apply(maps[letters], generations[-1].T[born][:, None]).squeeze(1).T)
-                first += size
-            points = torch.cat(generations, dim=1)
+        generations, first = [roots], ancestry.sizes[0]
+        for size in ancestry.sizes[1:]:
+            letters, parents = (part[first : first + size] for part in ancestry[:2])
+            born = parents - (first - generations[-1].shape[1])
+            generations.append(apply(maps[letters], generations[-1].T[born][:, None]).squeeze(1).T)
+            first += size
+        points = torch.cat(generations, dim=1)
         ctx.save_for_backward(maps, points)
         ctx.ancestry = ancestry
         return points
@@ -344,10 +345,6 @@ class _Descendants(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         (maps, points), (letters, parents, sizes) = ctx.saved_tensors, ctx.ancestry
-        if (loops := kernels(maps)) is not None:
-            arrays = (tensor.detach().contiguous().numpy() for tensor in (maps, points, letters, parents, gradient))
-            by_maps, by_roots = loops.descendants_gradient(*arrays, sizes[0])
-            return torch.from_numpy(by_maps), torch.from_numpy(by_roots), None
         gradient, by_maps, first = gradient.clone(), torch.zeros_like(maps), len(letters)
         for size in reversed(sizes[1:]):
             first -= size
@@ -370,10 +367,7 @@ def descendants(maps: Tensor, ancestry: Ancestry) -> Tensor:
 def splat_descendants(maps: Tensor, ancestry: Ancestry, to: Tensor, weight: float, size: int) -> Tensor:
     """The density (S, S), S = `size`, of an ancestry's points, each of weight `weight`, seen through `to` (2, 3)."""
     points = descendants(maps, ancestry)
-    if kernels(maps) is None:
-        return splat(to[:, :2] @ points + to[:, 2:], points.new_full((points.shape[1],), weight), size)
-    shares = points.new_full((1, 1), weight), points.new_ones(1, points.shape[1])
-    return _SplatPoints.apply(to[None, None], points[None], *shares, size)[0][0]
+    return splat(to[:, :2] @ points + to[:, 2:], points.new_full((points.shape[1],), weight), size)
 
 
 def gaussian(sigma: float) -> list[float]:
@@ -516,12 +510,28 @@ def words_loss(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, look: Loo
         return look_loss(density, look) + pull * excess
     first, second = (half.expand(len(maps), *half.shape[-2:]) for half in words)
     spelling = _arrays(maps.double(), first, second, to.double())
-    discs = look.alphas.new_ones(len(maps), 1, 1) if look.discs is None else look.discs
-    taps = look.target.new_tensor(gaussian(look.sigma))
-    look_arrays = *_arrays(look.away, taps, look.target), look.levels
-    alphas, discs = _arrays(look.alphas, discs)
-    losses, gradient = loops.words_loss(*spelling, FLATTEST, pull, alphas, discs, look_arrays, torch.get_num_threads())
-    return _Found.apply(maps, torch.from_numpy(losses), torch.from_numpy(gradient))
+    found = loops.words_loss(*spelling, FLATTEST, pull, *_look_arrays(look), torch.get_num_threads())
+    return _Found.apply(maps, *(torch.from_numpy(array) for array in found))
+
+
+def grown_loss(maps: Tensor, ancestries: Sequence[Ancestry], to: Tensor, weight: float, look: Look) -> Tensor:
+    """Losses (B,) of the systems (B, n, 2, 3) that `splat_descendants` draws, each with its own ancestry."""
+    if (loops := kernels(maps)) is None:
+        size, pairs = len(look.target), zip(maps, ancestries, strict=True)
+        return look_loss(torch.stack([splat_descendants(*pair, to, weight, size) for pair in pairs]), look)
+    letters, parents = (_arrays(*parts) for parts in zip(*(ancestry[:2] for ancestry in ancestries), strict=True))
+    roots, (systems, to) = [ancestry.sizes[0] for ancestry in ancestries], _arrays(maps, to)
+    grown = systems, letters, parents, roots, to, weight
+    found = loops.grown_loss(*grown, *_look_arrays(look), torch.get_num_threads())
+    return _Found.apply(maps, *(torch.from_numpy(array) for array in found))
+
+
+def _look_arrays(look: Look) -> tuple:
+    """Alphas, discs, and all that systems share, as the compiled loops take them."""
+    discs = look.alphas.new_ones(len(look.alphas), 1, 1) if look.discs is None else look.discs
+    alphas, discs, away, target = _arrays(look.alphas, discs, look.away, look.target)
+    taps = look.target.new_tensor(gaussian(look.sigma)).numpy()
+    return alphas, discs, (away, taps, target, look.levels)
 
 
 class _Found(torch.autograd.Function):

@@ -6,6 +6,7 @@ import torch
 from systems import CARPET, KOCH
 
 import ifs_fit
+import ifs_model
 from ifs_fit import Setup, best_radius, fit, initial_systems, judge, pen_radius, placed_anew, price_maps, stages
 from ifs_metrics import mse
 from ifs_model import MAX_SINGULAR, WINDOW, affine, area_weights, centroid, similarity, singular_values
@@ -47,6 +48,36 @@ def test_a_setup_keeps_its_maps_as_plain_numbers():
     setup = Setup(maps=[similarity(0.5), similarity(0.25, at=(0.5, 0))])
     assert setup.n == 2
     assert setup == Setup(maps=dataclasses.asdict(setup)["maps"])
+
+
+def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
+    generator = torch.Generator().manual_seed(5)
+    maps = torch.randn(2, 5, 2, 3, generator=generator, dtype=torch.float64)
+    gradients = torch.randn(3, 2, 5, 2, 3, generator=generator, dtype=torch.float64)
+    gradients[0, 0, 0, 0, 0], gradients[1, 0, 0, 0, 1], gradients[2, 0, 0, 0, 2] = torch.nan, torch.inf, 1e20
+
+    class Slope:
+        stage, setup = dataclasses.replace(stages(QUICK)[0], rates=(0.1, 0.1)), QUICK
+
+        def __init__(self, gradient: torch.Tensor):
+            self.gradient = gradient
+
+        def __call__(self, maps: torch.Tensor, *_) -> torch.Tensor:
+            return (maps * self.gradient).sum((1, 2, 3))
+
+    def run() -> dict:
+        run = {"maps": maps.clone(), "stroke": None, "stage_step": 1, **ifs_fit._still(maps)}
+        for gradient in gradients:
+            ifs_fit.descend(Slope(gradient), run)
+        return run
+
+    compiled = run()
+    monkeypatch.setattr(ifs_model, "_load_kernels", lambda: None)
+    plain = run()
+    assert singular_values(plain["maps"]).max() <= QUICK.bound + 1e-9
+    for name in ("maps", "first", "second"):
+        assert plain[name].isfinite().all()
+        assert torch.allclose(compiled[name], plain[name])
 
 
 def test_stages_go_from_coarse_to_fine_and_spend_all_steps():

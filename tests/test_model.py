@@ -5,6 +5,7 @@ import pytest
 import torch
 from systems import CARPET, FERN, KOCH
 
+import ifs_kernels
 import ifs_model as model
 import ifs_raster
 from ifs_fit import Objective, Setup, stages
@@ -213,12 +214,24 @@ def test_coverage_is_zero_without_density_and_half_at_log_two():
 
 
 def test_threads_that_share_systems_change_no_bit():
-    loops = pytest.importorskip("ifs_kernels")
+    loops = ifs_kernels
     generator = torch.Generator().manual_seed(9)
     shapes = (3, 5, 2, 3), (3, 2, 40), (3, 5), (3, 40)
-    words = [8 * torch.rand(shape, generator=generator).numpy() for shape in shapes]
+    splatted = [8 * torch.rand(shape, generator=generator).numpy() for shape in shapes]
     upstream = torch.rand(3, 16, 16, generator=generator).numpy(), torch.rand(3, generator=generator).numpy()
-    for work in (lambda t: loops.splat(*words, 16, t), lambda t: loops.splat_gradient(*words, *upstream, t)):
+    maps, to = random_maps(3, 4, seed=9), torch.tensor(model.frame(model.WINDOW, 16), dtype=torch.float64)
+    words, ancestries = model.words_of_depth(4, 2), [ifs_raster.ancestry(system, model.WINDOW, 32) for system in maps]
+    target = torch.rand(16, 16, generator=generator).double()
+    look = model.Look(target, target, 1.0, target.new_ones(3), 1)
+    spelled = model._arrays(maps, *(half.expand(3, -1, -1) for half in (words, words)), to)
+    letters, parents = (model._arrays(*parts) for parts in zip(*(kin[:2] for kin in ancestries), strict=True))
+    grown = *model._arrays(maps), letters, parents, [kin.sizes[0] for kin in ancestries], to.numpy(), 0.25
+    for work in (
+        lambda threads: loops.splat(*splatted, 16, threads),
+        lambda threads: loops.splat_gradient(*splatted, *upstream, threads),
+        lambda threads: loops.words_loss(*spelled, 0.02, 0.1, *model._look_arrays(look), threads),
+        lambda threads: loops.grown_loss(*grown, *model._look_arrays(look), threads),
+    ):
         for one, *others in zip(work(1), work(2), work(2), strict=True):
             assert one.any()
             assert all((one == other).all() for other in others)
@@ -266,6 +279,14 @@ def test_compiled_loops_and_plain_pytorch_compare_pictures_alike(size, monkeypat
         assert torch.allclose(ours, theirs)
 
 
+@pytest.mark.parametrize(("n", "count"), [(1, 10), (2, 100), (5, 60)])
+def test_compiled_loops_and_plain_pytorch_choose_the_same_words(n, count, monkeypatch):
+    weights = model.area_weights(random_maps(3, n, seed=12)).float()
+    compiled = model.words_by_weight(weights, count)
+    monkeypatch.setattr(model, "_load_kernels", lambda: None)
+    assert torch.equal(compiled, model.words_by_weight(weights, count))
+
+
 @pytest.mark.parametrize("pens", [False, True])
 def test_compiled_loops_and_plain_pytorch_find_the_same_loss_of_words(pens, monkeypatch):
     generator = torch.Generator().manual_seed(11)
@@ -302,19 +323,25 @@ def test_descendants_are_points_of_the_attractor_and_their_gradients_agree_with_
     assert torch.autograd.gradcheck(lambda m: model.descendants(m, ancestry), maps, eps=1e-7, atol=1e-5)
 
 
-def test_compiled_loops_and_plain_pytorch_draw_the_same_descendants(monkeypatch):
-    maps = (0.8 * random_maps(1, 3, seed=9)[0]).requires_grad_()
+@pytest.mark.parametrize("pens", [False, True])
+def test_compiled_loops_and_plain_pytorch_find_the_same_loss_of_grown_points(pens, monkeypatch):
+    generator = torch.Generator().manual_seed(9)
+    maps = CARPET.double() + 0.01 * torch.randn(2, 8, 2, 3, generator=generator, dtype=torch.float64)
+    maps.requires_grad_()
     to = torch.tensor(model.frame(model.WINDOW, 16), dtype=torch.float64)
-    upstream = torch.randn(16, 16, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    target, away = torch.rand(2, 16, 16, generator=generator, dtype=torch.float64)
+    alphas, radius = torch.tensor([0.5, 1.0]).double(), torch.tensor([0.6, 1.9]).double()
+    look = model.Look(target, away, 0.8, alphas, 2, model.pen_discs(radius, 3) if pens else None)
+    ancestries = [ifs_raster.ancestry(system.detach(), model.WINDOW, 64) for system in maps]
+    assert max(len(ancestry.letters) for ancestry in ancestries) > ifs_kernels.BLOCK
 
-    def density_and_gradient():
-        ancestry = ifs_raster.ancestry(maps.detach(), model.WINDOW, 32)
-        density = model.splat_descendants(maps, ancestry, to, 0.25, 16)
-        return density, torch.autograd.grad((density * upstream).sum(), maps)[0]
+    def loss_and_gradient():
+        loss = model.grown_loss(maps, ancestries, to, 0.25, look)
+        return loss, *torch.autograd.grad(loss.square().sum(), maps)
 
-    compiled = density_and_gradient()
+    compiled = loss_and_gradient()
     monkeypatch.setattr(model, "_load_kernels", lambda: None)
-    for ours, theirs in zip(compiled, density_and_gradient(), strict=True):
+    for ours, theirs in zip(compiled, loss_and_gradient(), strict=True):
         assert torch.allclose(ours, theirs)
 
 
