@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 BLOCK = 1024  # points that are worked on at once: they stay in the nearest cache
+_exact = njit(cache=True, nogil=True, error_model="numpy")  # as it is written
 # Sums may be taken in any fixed order, so that they run in vectors; NaN and infinity keep their meaning.
 _compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
@@ -587,31 +588,46 @@ def spread(maps, points, free, columns: int):
     return _spread(maps, points, free, columns)
 
 
-@_compiled
+@_exact
 def _spread(maps, points, free, columns):
-    last_column, last_row = columns - 1.0, len(free) // columns - 1.0
-    found, room = 0, max(256, 2 * points.shape[1])
+    found, room, count = 0, 4 * BLOCK, points.shape[1]
     new, origins = np.empty((2, room)), np.empty(room, np.int64)
-    for k in range(maps.shape[0]):
-        a, b, e = maps[k, 0, 0], maps[k, 0, 1], maps[k, 0, 2]
-        c, d, f = maps[k, 1, 0], maps[k, 1, 1], maps[k, 1, 2]
-        for p in range(points.shape[1]):
-            x = a * points[0, p] + b * points[1, p] + e
-            y = c * points[0, p] + d * points[1, p] + f
-            column = int(min(x, last_column)) if x > 0 else 0  # written so that not even NaN leaves the grid
-            row = int(min(y, last_row)) if y > 0 else 0
-            cell = row * columns + column
-            if free[cell]:
-                free[cell] = False
-                if found == room:
-                    room *= 2
-                    wider, longer = np.empty((2, room)), np.empty(room, np.int64)
-                    wider[:, :found], longer[:found] = new, origins
-                    new, origins = wider, longer
-                new[0, found], new[1, found] = x, y
-                origins[found] = k * points.shape[1] + p
-                found += 1
+    x, y, cells = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
+    for k in range(len(maps)):
+        for begin in range(0, count, BLOCK):
+            if found + BLOCK > room:
+                room *= 2
+                wider, longer = np.empty((2, room)), np.empty(room, np.int64)
+                wider[:, :found], longer[:found] = new[:, :found], origins[:found]
+                new, origins = wider, longer
+            across, up = points[0, begin : begin + BLOCK], points[1, begin : begin + BLOCK]
+            _find_cells(maps[k], across, up, columns, len(free) // columns, x, y, cells)
+            found = _claim(x, y, cells, len(across), free, k * count + begin, new, origins, found)
     return new[:, :found].copy(), origins[:found].copy()
+
+
+@_exact
+def _find_cells(map_, across, up, columns, rows, x, y, cells):
+    a, b, e = map_[0, 0], map_[0, 1], map_[0, 2]
+    c, d, f = map_[1, 0], map_[1, 1], map_[1, 2]
+    for p in range(len(across)):
+        x[p] = a * across[p] + b * up[p] + e
+        y[p] = c * across[p] + d * up[p] + f
+        # Written so that not even NaN leaves the grid.
+        column = np.int32(min(x[p], columns - 1.0) if x[p] > 0 else 0.0)
+        row = np.int32(min(y[p], rows - 1.0) if y[p] > 0 else 0.0)
+        cells[p] = np.int64(row) * columns + column
+
+
+@_exact
+def _claim(x, y, cells, count, free, origin, new, origins, found):
+    """Take the cells that are still free, and note who did; how many are noted by now."""
+    for p in range(count):
+        if free[cells[p]]:
+            free[cells[p]] = False
+            new[0, found], new[1, found], origins[found] = x[p], y[p], origin + p
+            found += 1
+    return found
 
 
 def descendants(maps, letters, parents, roots: int):

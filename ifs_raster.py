@@ -295,7 +295,7 @@ def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
         sizes.append(points.shape[1])
         moved, origins = cells.spread(maps, points)
         letters.append(origins // points.shape[1])
-        parents.append(origins % points.shape[1] + first)
+        parents.append(origins - letters[-1] * points.shape[1] + first)
         points, first = moved, first + points.shape[1]
     return Ancestry(torch.cat(letters), torch.cat(parents), sizes)
 
