@@ -17,6 +17,7 @@ from numba import njit
 
 BLOCK = 1024  # points that are worked on at once: they stay in the nearest cache
 _exact = njit(cache=True, nogil=True, error_model="numpy")  # as it is written
+# Kernels are loops over numbers: to assign a slice of an array or to add two of them takes numba seconds to compile.
 # Sums may be taken in any fixed order, so that they run in vectors; NaN and infinity keep their meaning.
 _compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
@@ -50,47 +51,63 @@ def halves(maps, first, second, to, floor: float):
     systems, outer_words, inner_words = len(maps), first.shape[1], second.shape[1]
     outer, inner = np.empty((systems, outer_words, 2, 3)), np.empty((systems, 2, inner_words))
     shares = np.empty((systems, outer_words)), np.empty((systems, inner_words))
-    _halves(maps, first, second, to, floor, outer, inner, *shares)
+    _halves(maps, first, second, to, floor, _words_room(first, second, maps), outer, inner, *shares)
     return outer, inner, *shares
 
 
 def halves_gradient(maps, first, second, to, floor: float, outer_g, inner_g, outer_s, inner_s):
     """Gradient of `halves` for the maps, from those of what it returns."""
-    gradient = np.zeros_like(maps)
-    _halves_gradient(maps, first, second, to, floor, outer_g, inner_g, outer_s, inner_s, gradient)
+    gradient, room = np.zeros_like(maps), _words_room(first, second, maps)
+    _halves_gradient(maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient)
     return gradient
 
 
-@_compiled
+def _words_room(first, second, maps):
+    """Room for the maps and shares of the beginnings of words, the empty one first, and for weights and a mean map."""
+    longest = max(first.shape[2], second.shape[2])
+    prefixes = np.empty((longest + 1, 2, 3))
+    prefixes[0] = np.eye(2, 3)
+    return prefixes, np.ones(longest + 1), np.empty(maps.shape[1]), np.empty((2, 3))
+
+
 def words_by_weight(weights, rounds: int):
     """Words (B, K, L), as those of `ifs_model.words_by_weight`, for weights (B, n) and that many replacements."""
-    systems, n = weights.shape
-    size = 1 + rounds * (n - 1)
+    (systems, n), size = weights.shape, 1 + rounds * (weights.shape[1] - 1)
     # A tree of all words so far: what a word is without its last letter, this letter, and how many there are.
-    parents, letters = np.zeros((systems, 1 + rounds * n), np.int64), np.zeros((systems, 1 + rounds * n), np.int64)
-    lengths, leaves = np.zeros((systems, 1 + rounds * n), np.int64), np.zeros((systems, size), np.int64)
-    for b in range(systems):
-        heavy = np.zeros(size, weights.dtype)
-        heavy[0] = 1
+    parents, letters, lengths = np.zeros((3, systems, 1 + rounds * n), np.int64)
+    heavy, leaves = np.zeros((systems, size), weights.dtype), np.zeros((systems, size), np.int64)
+    heavy[:, 0] = 1
+    _split(weights, rounds, parents, letters, lengths, heavy, leaves)
+    words = np.full((systems, size, lengths.max()), n)
+    _spell_out(parents, letters, lengths, leaves, words)
+    return words
+
+
+@_exact
+def _split(weights, rounds, parents, letters, lengths, heavy, leaves):
+    n = weights.shape[1]
+    for b in range(len(weights)):
         for done in range(rounds):
             place, first = 0, 1 + done * (n - 1)
             for k in range(1, first):
-                if heavy[k] > heavy[place]:
+                if heavy[b, k] > heavy[b, place]:
                     place = k
-            weight, parent = heavy[place], leaves[b, place]
+            weight, parent = heavy[b, place], leaves[b, place]
             for letter in range(n):  # child 0 takes the place of its parent, the others the next free places
                 child = 1 + done * n + letter
                 parents[b, child], letters[b, child], lengths[b, child] = parent, letter, lengths[b, parent] + 1
                 k = place if letter == 0 else first + letter - 1
-                heavy[k], leaves[b, k] = weight * weights[b, letter], child
-    words = np.full((systems, size, lengths.max()), n)
-    for b in range(systems):
-        for k in range(size):
+                heavy[b, k], leaves[b, k] = weight * weights[b, letter], child
+
+
+@_exact
+def _spell_out(parents, letters, lengths, leaves, words):
+    for b in range(len(words)):
+        for k in range(words.shape[1]):
             node = leaves[b, k]
             for i in range(lengths[b, node] - 1, -1, -1):
                 words[b, k, i] = letters[b, node]
                 node = parents[b, node]
-    return words
 
 
 @_compiled
@@ -103,18 +120,24 @@ def _compose(f, g, composed):
 
 
 @_compiled
-def _measure(maps, floor):
-    """What `area_weights` and `centroid` of `ifs_model` say: weights (n,), the centroid, and the sum of the areas."""
-    weights, total = np.empty(len(maps)), 0.0
+def _measure(maps, floor, weights, mean):
+    """Finds weights (n,) and their mean of the maps (2, 3); returns the centroid and the sum of the maps' areas.
+
+    They are what `area_weights` and `centroid` of `ifs_model` say.
+    """
+    total = 0.0
     for k in range(len(maps)):
         q, r = _turn_and_flip(maps[k])
         weights[k] = (q + r) * max(abs(q - r), floor * (q + r)) + 1e-9
         total += weights[k]
-    mean = np.zeros((2, 3))
+    mean[:] = 0
     for k in range(len(maps)):
         weights[k] /= total
-        mean += weights[k] * maps[k]
-    return weights, _solved(mean, mean[0, 2], mean[1, 2]), total, mean
+        for i in range(2):
+            for j in range(3):
+                mean[i, j] += weights[k] * maps[k, i, j]
+    x, y = _solved(mean, mean[0, 2], mean[1, 2])
+    return x, y, total
 
 
 @_compiled
@@ -144,12 +167,10 @@ def _spell(maps, weights, word, prefixes, shares):
 
 
 @_compiled
-def _halves(maps, first, second, to, floor, outer, inner, outer_shares, inner_shares):
-    longest = max(first.shape[2], second.shape[2]) + 1
-    prefixes, shares = np.empty((longest, 2, 3)), np.ones(longest)
-    prefixes[0] = np.eye(2, 3)
+def _halves(maps, first, second, to, floor, room, outer, inner, outer_shares, inner_shares):
+    prefixes, shares, weights, mean = room
     for b in range(len(maps)):
-        weights, (x, y), _, _ = _measure(maps[b], floor)
+        x, y, _ = _measure(maps[b], floor, weights, mean)
         for k in range(first.shape[1]):
             end = _spell(maps[b], weights, first[b, k], prefixes, shares)
             _compose(to, prefixes[end], outer[b, k])
@@ -178,13 +199,13 @@ def _spell_gradient(maps, weights, word, end, prefixes, shares, by_map, by_share
 
 
 @_compiled
-def _halves_gradient(maps, first, second, to, floor, outer_g, inner_g, outer_s, inner_s, gradient):
-    longest = max(first.shape[2], second.shape[2]) + 1
-    prefixes, shares, by_map = np.empty((longest, 2, 3)), np.ones(longest), np.empty((2, 3))
-    prefixes[0] = np.eye(2, 3)
+def _halves_gradient(maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient):
+    prefixes, shares, weights, mean = room
+    by_map, by_weights = np.empty((2, 3)), np.empty(len(weights))
     for b in range(len(maps)):
-        weights, (x, y), total, mean = _measure(maps[b], floor)
-        by_weights, by_x, by_y = np.zeros(len(maps[b])), 0.0, 0.0
+        x, y, total = _measure(maps[b], floor, weights, mean)
+        by_x, by_y = 0.0, 0.0
+        by_weights[:] = 0
         for k in range(first.shape[1]):
             end = _spell(maps[b], weights, first[b, k], prefixes, shares)
             for j in range(3):
@@ -203,15 +224,18 @@ def _halves_gradient(maps, first, second, to, floor, outer_g, inner_g, outer_s, 
                 maps[b], weights, second[b, m], end, prefixes, shares, by_map, inner_s[b, m], gradient[b], by_weights
             )
         # The centroid p solves (1 - A) p = t with (A, t) the weighted mean of the maps.
-        p, q = _solved(mean[:, :2].T, by_x, by_y)
+        mean[0, 1], mean[1, 0] = mean[1, 0], mean[0, 1]
+        p, q = _solved(mean, by_x, by_y)
+        mean_weight = 0.0
         for k in range(len(maps[b])):
             f, by = maps[b, k], gradient[b, k]
             by_weights[k] += p * (f[0, 0] * x + f[0, 1] * y + f[0, 2]) + q * (f[1, 0] * x + f[1, 1] * y + f[1, 2])
-            for i, pull in enumerate((p, q)):
-                by[i, 0] += weights[k] * pull * x
-                by[i, 1] += weights[k] * pull * y
-                by[i, 2] += weights[k] * pull
-        mean_weight = (by_weights * weights).sum()
+            for i in range(2):
+                pull = weights[k] * (q if i else p)
+                by[i, 0] += pull * x
+                by[i, 1] += pull * y
+                by[i, 2] += pull
+            mean_weight += by_weights[k] * weights[k]
         for k in range(len(maps[b])):
             _area_gradient(maps[b, k], floor, (by_weights[k] - mean_weight) / total, gradient[b, k])
 
@@ -307,7 +331,10 @@ def _splat(outer, inner, outer_shares, inner_shares, density, excess):
                     picture[below] += lower - lower_right
                     picture[below + np.uint32(1)] += lower_right
         excess[b] = beyond
-        density[b] = picture.reshape(size + 4, size + 4)[2:-2, 2:-2]
+        for row in range(size):
+            inside = picture[(row + 2) * (size + 4) + 2 :]
+            for column in range(size):
+                density[b, row, column] = inside[column]
 
 
 @_compiled
@@ -318,10 +345,13 @@ def _splat_gradient(outer, inner, outer_shares, inner_shares, density_g, excess_
     right, low = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
     g00, g01 = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
     g10, g11 = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
-    padded = np.zeros((size + 4, size + 4), outer.dtype)
+    picture = np.zeros((size + 4) * (size + 4), outer.dtype)
     for b in range(len(outer)):
-        padded[2:-2, 2:-2] = density_g[b]
-        picture, pull, last = padded.reshape(-1), excess_g[b], real(size - 1)
+        pull, last = excess_g[b], real(size - 1)
+        for row in range(size):
+            inside = picture[(row + 2) * (size + 4) + 2 :]
+            for column in range(size):
+                inside[column] = density_g[b, row, column]
         for begin in range(0, inner.shape[2], room):
             x, y = inner[b, 0, begin : begin + room], inner[b, 1, begin : begin + room]
             by_x, by_y = inner_g[b, 0, begin : begin + room], inner_g[b, 1, begin : begin + room]
@@ -372,7 +402,8 @@ def convolve(pictures, discs):
     """Pictures (B, S, S), zero all around, each with its own disc (B, 2 R + 1, 2 R + 1), symmetric in both axes."""
     reach = discs.shape[1] // 2
     quarters, found = discs[:, reach:, reach:].copy(), np.empty_like(pictures)
-    quarters[..., 0] /= 2  # because the middle is added to itself
+    quarters[:, 0] /= 2  # because the middle is added to itself, row and column
+    quarters[:, :, 0] /= 2
     _convolve(pictures, quarters, found)
     return found
 
@@ -381,19 +412,17 @@ def convolve(pictures, discs):
 def _convolve(pictures, quarters, found):
     size, reach = pictures.shape[1], quarters.shape[1] - 1
     line = np.zeros(size + 2 * reach, pictures.dtype)
+    middle = line[reach:]
     for b in range(len(pictures)):
-        picture = pictures[b]
         for row in range(size):
-            sums = found[b, row]
-            sums[:] = 0
+            found[b, row] = 0
             for away in range(reach + 1):  # rows so far up and down share their part of the disc
-                middle = line[reach : reach + size]
-                middle[:] = 0
-                if row >= away:
-                    middle += picture[row - away]
-                if 0 < away < size - row:
-                    middle += picture[row + away]
-                _add_shifted(line, quarters[b, away], sums)
+                middle[:size] = 0
+                for at in (row - away, row + away):
+                    if 0 <= at < size:
+                        for c in range(size):
+                            middle[c] += pictures[b, at, c]
+                _add_shifted(line, quarters[b, away], found[b, row])
 
 
 @_compiled
@@ -477,9 +506,11 @@ def _blur(pictures, taps, scales, blurred):
     size, reach = pictures.shape[1], len(taps) - 1
     line = np.zeros(size + 2 * reach, pictures.dtype)
     rows = np.zeros((size + 2 * reach, size), pictures.dtype)  # blurred along the rows
+    middle = line[reach:]
     for b in range(len(pictures)):
         for row in range(size):
-            line[reach : reach + size] = pictures[b, row]
+            for c in range(size):
+                middle[c] = pictures[b, row, c]
             rows[reach + row] = 0
             _add_shifted(line, taps, rows[reach + row])
         for row in range(size):
@@ -585,25 +616,30 @@ def spread(maps, points, free, columns: int):
     Coordinates are in units of cells; `free` (C,) holds rows of `columns` cells, and is updated. Points outside share
     the cells of the border. The origin of the image of point p under map k is k P + p.
     """
-    return _spread(maps, points, free, columns)
+    most = max(256, 2 * points.shape[1])
+    new, origins, k, found = np.empty((2, most)), np.empty(most, np.int64), 0, 0
+    room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
+    while True:
+        k, found = _spread(maps, points, free, columns, room, k, new, origins, found)
+        if k == len(maps):
+            return new[:, :found].copy(), origins[:found].copy()
+        new = np.concatenate([new, np.empty_like(new)], axis=1)
+        origins = np.concatenate([origins, np.empty_like(origins)])
 
 
 @_exact
-def _spread(maps, points, free, columns):
-    found, room, count = 0, 4 * BLOCK, points.shape[1]
-    new, origins = np.empty((2, room)), np.empty(room, np.int64)
-    x, y, cells = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
-    for k in range(len(maps)):
+def _spread(maps, points, free, columns, room, first, new, origins, found):
+    """Goes on from the first map to the next one for which there may be no room, and says where it stands."""
+    x, y, cells = room
+    count = points.shape[1]
+    for k in range(first, len(maps)):
+        if found + count > len(origins):
+            return k, found
         for begin in range(0, count, BLOCK):
-            if found + BLOCK > room:
-                room *= 2
-                wider, longer = np.empty((2, room)), np.empty(room, np.int64)
-                wider[:, :found], longer[:found] = new[:, :found], origins[:found]
-                new, origins = wider, longer
             across, up = points[0, begin : begin + BLOCK], points[1, begin : begin + BLOCK]
             _find_cells(maps[k], across, up, columns, len(free) // columns, x, y, cells)
             found = _claim(x, y, cells, len(across), free, k * count + begin, new, origins, found)
-    return new[:, :found].copy(), origins[:found].copy()
+    return len(maps), found
 
 
 @_exact
