@@ -25,7 +25,7 @@ from ifs_model import (
     Look,
     Map,
     area_weights,
-    blur_matrix,
+    blur,
     centroid,
     contract,
     coverage,
@@ -302,7 +302,7 @@ class Objective:
         self.words: tuple[Tensor, Tensor] | None = None
         self.ancestries: list[Ancestry] = []
 
-    def refresh(self, maps: Tensor, stroke: Tensor | None, blur: float) -> None:
+    def refresh(self, maps: Tensor, stroke: Tensor | None, sigma: float) -> None:
         """Fix what holds until the next call: the words that are drawn, and alpha.
 
         Alpha is the one with which points spread evenly over the target would look most like it, at this blur.
@@ -317,10 +317,10 @@ class Objective:
         if stroke is not None and self.discs is None:
             self.take_pen(stroke)
         sample = -(-self.stage.size // 128)  # every so manieth row and column is enough to choose among 16
-        spread = blur_matrix(self.stage.size, self.beyond_pen(blur), self.even)[::sample]
-        even, wanted = spread @ self.even @ spread.T, self.target[::sample, ::sample]
+        even = blur(self.even[None], self.beyond_pen(sigma))[0, ::sample, ::sample].flatten()
+        bare = 1 - self.target[::sample, ::sample].flatten()
         trials = torch.logspace(-0.5, 1.0, 16, device=even.device, dtype=even.dtype)
-        misfit = (coverage(even, trials[:, None, None]) - wanted).square_().mean((1, 2))
+        misfit = torch.outer(-trials, even).exp_().sub_(bare).square_().mean(1)
         solidity = self.setup.solidity if stroke is not None else self.stage.solidity
         self.alphas = (solidity * trials[misfit.argmin()] * self.target.sum()).expand(len(maps))
         n, depth = maps.shape[-3], self.setup.depth
@@ -334,23 +334,23 @@ class Objective:
         """Draw with pens of these radii (B,), in world units, that the whole stage keeps."""
         radius = stroke * (self.stage.size / 2)
         mean = radius.mean()[None]
-        reach = int(mean + 2)
+        reach = int(radius.max() + 0.5)  # a disc's edge is one pixel wide
         self.discs = pen_discs(radius, reach)
         self.pen_variance = float(mean) ** 2 / 4  # of a disc, along each axis
         tip = min(float(mean) - 0.25, float(self.inside.max()) - 0.5)
         ridge = (self.inside > tip).to(self.target)  # where the pen's tip went
         self.even = draw_with_pen(ridge[None] * self.target.sum() / ridge.sum(), mean, reach)[0]
 
-    def beyond_pen(self, blur: float) -> float:
-        """What a Gaussian must add to the pen's disc so that both together blur as `blur` alone would."""
-        return blur if self.discs is None else max(blur**2 - self.pen_variance, 0.3**2) ** 0.5
+    def beyond_pen(self, sigma: float) -> float:
+        """What a Gaussian must add to the pen's disc so that both together blur as one of `sigma` would."""
+        return sigma if self.discs is None else max(sigma**2 - self.pen_variance, 0.3**2) ** 0.5
 
-    def __call__(self, maps: Tensor, stroke: Tensor | None, blur: float) -> Tensor:
+    def __call__(self, maps: Tensor, stroke: Tensor | None, sigma: float) -> Tensor:
         """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
         if self.ancestries:
-            look = Look(self.target, torch.zeros_like(self.toll), blur, self.alphas, self.stage.levels)
+            look = Look(self.target, torch.zeros_like(self.toll), sigma, self.alphas, self.stage.levels)
             return grown_loss(maps, self.ancestries, self.frame, 1 / GROWN**2, look)
-        look = Look(self.target, self.toll, self.beyond_pen(blur), self.alphas, self.stage.levels, self.discs)
+        look = Look(self.target, self.toll, self.beyond_pen(sigma), self.alphas, self.stage.levels, self.discs)
         return words_loss(maps, self.words, self.frame, look, self.setup.pull / self.stage.size)
 
 
@@ -362,10 +362,10 @@ def descend(objective: Objective, run: dict) -> Tensor:
     stage, setup = objective.stage, objective.setup
     share = run["stage_step"] / max(1, stage.steps - 1)
     rate = stage.rates[1] + (stage.rates[0] - stage.rates[1]) * (1 + math.cos(math.pi * share)) / 2
-    blur = stage.blurs[0] * (stage.blurs[1] / stage.blurs[0]) ** share
+    sigma = stage.blurs[0] * (stage.blurs[1] / stage.blurs[0]) ** share
     if run["stage_step"] % REFRESH == 0:
-        objective.refresh(run["maps"], run["stroke"], blur)
-    loss = objective(run["maps"].requires_grad_(), run["stroke"], blur)
+        objective.refresh(run["maps"], run["stroke"], sigma)
+    loss = objective(run["maps"].requires_grad_(), run["stroke"], sigma)
     (gradient,) = torch.autograd.grad(loss.sum(), run["maps"])
     run["adam_step"] += 1
     k, maps, moments = run["adam_step"], run["maps"].detach(), (run["first"], run["second"])
@@ -437,8 +437,7 @@ def soft_picture(maps: Tensor, target: Tensor) -> Tensor:
     words = words_by_weight(area_weights(maps)[None], 4 * size)
     to = torch.tensor(frame(WINDOW, size), dtype=target.dtype, device=target.device)
     density, _ = splat_words(maps[None], (words, words), to, size)
-    spread = blur_matrix(size, GREY_BLUR, density)
-    density = spread @ density @ spread * target.sum()
+    density = blur(density, GREY_BLUR) * target.sum()
     trials = torch.logspace(-1, 2, 91, dtype=target.dtype, device=target.device)
     errors = torch.stack([(coverage(density[0], alpha) - target).square().mean() for alpha in trials])
     return coverage(density[0], trials[errors.argmin()])

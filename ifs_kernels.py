@@ -441,14 +441,10 @@ def picture_loss(density, taps, alphas, target, levels: int):
 
     taps: half of the blur's Gaussian, (R + 1,); alphas: (B,); target: (S, S).
     """
-    losses, bare, gradient = np.empty_like(alphas), np.empty_like(density), np.empty_like(density)
-    halved = taps.copy()
-    halved[0] /= 2  # because the middle is added to itself
-    _blur(density, halved, -alphas, bare)
+    losses, bare = np.empty_like(alphas), blur(density, taps, -alphas)
     np.exp(bare, out=bare)  # NumPy's runs in vectors
     _compare(bare, target, alphas, levels, losses)
-    _blur(bare, halved, np.ones_like(alphas), gradient)
-    return losses, gradient
+    return losses, blur(bare, taps, np.ones_like(alphas))
 
 
 def look_loss(density, discs, away, taps, alphas, target, levels: int):
@@ -499,6 +495,14 @@ def _add_stray(density, away, losses, gradient):
                 gradient[b, row, c] += away[row, c]
             total += here
         losses[b] += total
+
+
+def blur(pictures, taps, scales):
+    """Pictures (B, S, S) times scales (B,), blurred; taps: half of the Gaussian, (R + 1,)."""
+    halved, blurred = taps.copy(), np.empty_like(pictures)
+    halved[0] /= 2  # because the middle is added to itself
+    _blur(pictures, halved, scales, blurred)
+    return blurred
 
 
 @_compiled

@@ -385,6 +385,15 @@ def blur_matrix(size: int, sigma: float, like: Tensor) -> Tensor:
     return taps[(at[:, None] - at).abs().clamp(max=len(taps) - 1)]
 
 
+def blur(pictures: Tensor, sigma: float) -> Tensor:
+    """Pictures (B, S, S), zero all around, under a Gaussian of `sigma` pixels; not differentiable."""
+    if (loops := kernels(pictures)) is not None:
+        arrays = _arrays(pictures, pictures.new_tensor(gaussian(sigma)), pictures.new_ones(len(pictures)))
+        return torch.from_numpy(loops.blur(*arrays))
+    spread = blur_matrix(pictures.shape[-1], sigma, pictures)
+    return spread @ pictures @ spread
+
+
 class _Pen(torch.autograd.Function):
     """Convolution with discs. Its gradient is one too, because a disc is symmetric."""
 
@@ -450,8 +459,7 @@ class _PictureLoss(torch.autograd.Function):
             loss, gradient = loops.picture_loss(*arrays, levels)
             ctx.save_for_backward(torch.from_numpy(gradient))
             return torch.from_numpy(loss)
-        spread = blur_matrix(density.shape[-1], sigma, density)
-        soft = coverage(spread @ density @ spread, alpha)
+        soft = coverage(blur(density, sigma), alpha)
         errors, loss = [soft - target], 0.0
         while len(errors) <= levels and errors[-1].shape[-1] >= 8:
             errors.append(torch.nn.functional.avg_pool2d(errors[-1], 2))
@@ -466,7 +474,7 @@ class _PictureLoss(torch.autograd.Function):
                 squares.add_(gradient[:, :, None, :, None], alpha=0.25)
             gradient = here
         gradient.mul_((1 - soft).mul_(alpha))
-        ctx.save_for_backward(spread @ gradient @ spread)
+        ctx.save_for_backward(blur(gradient, sigma))
         return loss
 
     @staticmethod
