@@ -297,6 +297,7 @@ class Objective:
             torch.from_numpy(field).to(target.dtype).to(target.device)
             for field in (setup.pull * away, distance_transform_edt(pixels))
         )
+        self.mass = float(self.target.sum())
         self.even, self.discs = self.target, None  # points spread evenly over the target; the pens
         self.frame = torch.tensor(frame(WINDOW, stage.size), dtype=target.dtype, device=target.device)
         self.words: tuple[Tensor, Tensor] | None = None
@@ -319,10 +320,10 @@ class Objective:
         sample = -(-self.stage.size // 128)  # every so manieth row and column is enough to choose among 16
         even = blur(self.even[None], self.beyond_pen(sigma))[0, ::sample, ::sample].flatten()
         bare = 1 - self.target[::sample, ::sample].flatten()
-        trials = torch.logspace(-0.5, 1.0, 16, device=even.device, dtype=even.dtype)
-        misfit = torch.outer(-trials, even).exp_().sub_(bare).square_().mean(1)
+        trials = [10 ** (0.1 * k - 0.5) for k in range(16)]
+        misfit = torch.stack([torch.exp(even * -trial).sub_(bare).square_().mean() for trial in trials])
         solidity = self.setup.solidity if stroke is not None else self.stage.solidity
-        self.alphas = (solidity * trials[misfit.argmin()] * self.target.sum()).expand(len(maps))
+        self.alphas = self.target.new_full((len(maps),), solidity * trials[int(misfit.argmin())] * self.mass)
         n, depth = maps.shape[-3], self.setup.depth
         if depth is None:
             words = words_by_weight(area_weights(maps), round(self.stage.points**0.5))
@@ -339,7 +340,7 @@ class Objective:
         self.pen_variance = float(mean) ** 2 / 4  # of a disc, along each axis
         tip = min(float(mean) - 0.25, float(self.inside.max()) - 0.5)
         ridge = (self.inside > tip).to(self.target)  # where the pen's tip went
-        self.even = draw_with_pen(ridge[None] * self.target.sum() / ridge.sum(), mean, reach)[0]
+        self.even = draw_with_pen(ridge[None] * self.mass / ridge.sum(), mean, reach)[0]
 
     def beyond_pen(self, sigma: float) -> float:
         """What a Gaussian must add to the pen's disc so that both together blur as one of `sigma` would."""

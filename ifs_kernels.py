@@ -29,14 +29,17 @@ def _by_system(kernel, threads: int, *arrays) -> None:
         kernel(*arrays)
         return
     cuts = [len(arrays[0]) * k // parts for k in range(parts + 1)]
-    chunks = [[array[low:high] for array in arrays] for low, high in itertools.pairwise(cuts)]
-    list(_pool(threads, os.getpid()).map(lambda chunk: kernel(*chunk), chunks))
+    own, *others = ([array[low:high] for array in arrays] for low, high in itertools.pairwise(cuts))
+    given = [_pool(threads, os.getpid()).submit(kernel, *chunk) for chunk in others]
+    kernel(*own)
+    for future in given:
+        future.result()
 
 
 @functools.cache
 def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     """Threads that wait for the next call: new ones each time cost a step a fifth. A forked process needs its own."""
-    return ThreadPoolExecutor(threads)
+    return ThreadPoolExecutor(threads - 1)
 
 
 # --- Words: the halves of all points, and what their weights and their centre have to do with the maps ---

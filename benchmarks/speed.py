@@ -7,17 +7,23 @@ product. The floor of a step is the time that its own share of these takes at th
 
 - a scatter and a gather at four pixels for each point, by PyTorch's own operations on tensors that hold all points, or,
   on a CPU, by the compiled loops of `ifs_kernels`, which hold none: two floors;
-- eight pictures written and read: the density, four products that blur it and its gradient, coverage, error, gradient;
-- these four products, two S³ operations each.
+- eight pictures written and read: the density, four passes that blur it and its gradient, coverage, error, gradient;
+- the operations of these four passes, one multiplication and one addition for each tap and pixel, as fast as those of a
+  matrix product.
 
-Where there is one system, the rates are those for one picture, else those for eight. A step is `ifs_fit.descend`,
-a tenth of a choice of words included. Times are medians; memory is the peak beyond what was there before. PLOT
-(default: speed_DEVICE.png) shows cost against points, depth, resolution and batch.
+Exponentials, the words and the optimiser are not counted. The loops hold nothing of a point but its place in the cache.
+
+Where there is one system, the rates are those for one picture, else those for eight. A step is `ifs_fit.descend`, a
+tenth of a choice of words included. The distance field draws the Koch curve as 4³ segments, which do not resolve a
+picture of this size; our step draws as many points as do, which the agreement that is printed shows. Times are medians;
+memory is the peak beyond what was there before. PLOT (default: speed_DEVICE.png) shows cost against points, depth,
+resolution and batch.
 """
 
 import argparse
 import contextlib
 import ctypes
+import itertools
 import math
 import statistics
 import sys
@@ -30,8 +36,24 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import ifs_files
+import ifs_metrics
+import ifs_raster
 from ifs_fit import REFRESH, Objective, Setup, Stage, begin, descend
-from ifs_model import WINDOW, apply, frame, kernels, word_maps, words_of_depth
+from ifs_model import (
+    WINDOW,
+    Map,
+    affine,
+    apply,
+    blur,
+    coverage,
+    draw_with_pen,
+    frame,
+    gaussian,
+    kernels,
+    splat_words,
+    word_maps,
+    words_of_depth,
+)
 
 SIZE = 256
 POINTS, SYSTEMS = (4_000, 40_000, 400_000), (1, 8, 64)
@@ -41,8 +63,8 @@ PASSES = 16  # over a picture, to write or to read it, in one step
 TAPS = 4  # pixels that share a point
 HELD = 56  # bytes written and read for each point by tensors that hold all points: place, weight, fractions, index
 SPREAD = 1.0  # sigma of the splat in pixels
-KOCH = {"name": "koch", "maps": ifs_files.load_setup("koch", {})[0].maps, "stroke": 0.01}
 KOCH_ENDS = ((-0.9, -0.26), (0.9, -0.26))
+KOCH_POINTS = 4_000  # resolve the Koch curve
 
 
 # --- Measuring ---
@@ -123,7 +145,7 @@ def _picture_rates(device: str, batch: int, generator: torch.Generator) -> dict[
         outer[..., 2] = torch.rand(batch, 200, 2, generator=generator) * (SIZE / 2 - 1)
         inner = torch.rand(batch, 2, 1000, generator=generator)
         words = [part.numpy() for part in (outer, inner, torch.ones(batch, 200), torch.ones(batch, 1000))]
-        upstream = torch.rand(batch, SIZE + 4, SIZE + 4).numpy(), torch.ones(batch).numpy()
+        upstream = torch.rand(batch, SIZE, SIZE).numpy(), torch.ones(batch).numpy()
         works["splat"] = lambda: loops.splat(*words, SIZE, threads)
         works["splat's gradient"] = lambda: loops.splat_gradient(*words, *upstream, threads)
     return {f"{name} {batch}": seconds(work, device) / count for name, work in works.items()}
@@ -135,7 +157,8 @@ def floors(rate: dict[str, float], points: int, systems: int, size: int) -> tupl
     `points` are those of each system.
     """
     batch = 1 if systems == 1 else MANY
-    pictures = systems * (PASSES * 4 * size**2 * rate["byte"] + 4 * 2 * size**3 * rate["operation"])
+    operations = 4 * 2 * (2 * len(gaussian(SPREAD)) - 1)
+    pictures = systems * size**2 * (PASSES * 4 * rate["byte"] + operations * rate["operation"])
     by_torch = TAPS * (rate[f"scatter {batch}"] + rate[f"gather {batch}"]) + HELD * rate["byte"]
     compiled = rate.get(f"splat {batch}", math.nan) + rate.get(f"splat's gradient {batch}", math.nan)
     return pictures + systems * points * by_torch, pictures + systems * points * compiled
@@ -144,14 +167,38 @@ def floors(rate: dict[str, float], points: int, systems: int, size: int) -> tupl
 # --- The step ---
 
 
+def koch_maps() -> list[Map]:
+    """The maps of the Koch curve between KOCH_ENDS."""
+    left, right = (complex(*end) for end in KOCH_ENDS)
+    joints = [0, 1 / 3, 1 / 2 + 1j * math.sqrt(3) / 6, 2 / 3, 1]
+    maps = []
+    for start, end in itertools.pairwise(joints):
+        turn = complex(end - start)
+        move = left + (right - left) * start - turn * left
+        maps.append(affine(turn.real, -turn.imag, turn.imag, turn.real, move.real, move.imag))
+    return maps
+
+
+KOCH = {"name": "koch", "maps": koch_maps(), "stroke": 0.01}
+
+
 class Step:
     """A fit that stands at the start of a stage."""
 
-    def __init__(self, device: str, points: int, systems: int, size: int = SIZE, name: str = "apple", **fields):
+    def __init__(
+        self,
+        device: str,
+        points: int,
+        systems: int,
+        size: int = SIZE,
+        name: str = "apple",
+        grown: bool = False,
+        **fields,
+    ):
         setup = Setup(**{"maps": 12, "starts": systems, "size": size, "points": points, "stroke": 0.0, **fields})
         target = ifs_files.load_target(ifs_files.find_picture(name), size).to(device)
         rates, blurs = (setup.rate / 100, setup.rate / 100), (SPREAD, SPREAD)
-        stage = Stage(size, points, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=False)
+        stage = Stage(size, points, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=grown)
         self.objective, self.run, self.device = Objective(target, stage, setup), begin(target, setup, device), device
         self.objective.refresh(self.run["maps"], self.run["stroke"], SPREAD)
 
@@ -170,6 +217,15 @@ class Step:
     def seconds(self) -> float:
         """Of one step, a tenth of a choice of words included."""
         return seconds(self.descend, self.device) / REFRESH
+
+    def agreement(self, wanted: Tensor) -> float:
+        """The best IoU with a picture (S, S) that the points of the first system reach with any alpha."""
+        look = self.objective
+        density, _ = splat_words(self.run["maps"][:1], look.words, look.frame, len(wanted))
+        radius = self.run["stroke"][:1] * len(wanted) / 2
+        soft = blur(draw_with_pen(density, radius, look.discs.shape[-1] // 2), look.beyond_pen(SPREAD))[0]
+        alphas = torch.logspace(0, 2, 60, device=soft.device) / soft.max()
+        return max(ifs_metrics.iou(coverage(soft, alpha), wanted) for alpha in alphas)
 
     def memory(self) -> float:
         return peak_memory(self.descend, self.device)
@@ -272,21 +328,40 @@ def rivals_table(device: str, whole: float) -> None:
         f"(measured on {part} points)   {peak_memory(dense, device):.0f} MiB at 64 points a chunk"
     )
 
-    koch, field = Step(device, points, 1, **KOCH), field_step(device, 3)
-    whole, slow = koch.seconds(), seconds(field, device)
-    ours, theirs = koch.memory(), peak_memory(field, device)
-    print(f"our step, Koch curve, {points:,} points under a pen {1e3 * whole:18.2f}   {ours:.0f} MiB")
+    field, radius = field_step(device, 3), KOCH["stroke"] * SIZE / 2
+    slow, theirs = seconds(field, device), peak_memory(field, device)
+    maps, segment = (torch.tensor(part, device=device) for part in (KOCH["maps"], KOCH_ENDS))
+    curve = ifs_raster.occupancy(maps.double(), WINDOW, SIZE, stroke=KOCH["stroke"], supersample=6)
+    for count in (KOCH_POINTS, points):
+        koch = Step(device, count, 1, **KOCH)
+        agreement = koch.agreement(curve)
+        whole, ours = koch.seconds(), koch.memory()
+        print(
+            f"our step, Koch curve, {count:6,} points under a pen {1e3 * whole:17.2f}   {ours:.0f} MiB   "
+            f"IoU with the curve {agreement:.3f}; distance field: {slow / whole:.0f} × as long, "
+            f"{theirs / max(ours, 1):.0f} × the memory"
+        )
+    drawn = [ifs_metrics.iou(distance_field(maps, segment, depth, SIZE, radius), curve) for depth in (3, 4, 5)]
     print(
-        f"distance field, Koch curve, depth 3 {1e3 * slow:34.0f}   {slow / whole:.0f} × as long   "
-        f"{theirs:.0f} MiB, {theirs / ours:.0f} × as much"
+        f"distance field, Koch curve, depth 3 {1e3 * slow:34.0f}   {theirs:.0f} MiB   "
+        f"IoU with the curve {drawn[0]:.3f}; depth 4: {drawn[1]:.3f}, depth 5: {drawn[2]:.3f}"
     )
 
 
 def field_step(device: str, depth: int) -> Callable[[], None]:
     """A step of the distance field on the Koch curve, of which all words of `depth` letters are drawn."""
-    step = Step(device, 4000, 1, **KOCH)
+    step = Step(device, KOCH_POINTS, 1, **KOCH)
     maps, segment = step.run["maps"][0], torch.tensor(KOCH_ENDS, device=device)
-    return lambda: distance_field_step(maps, segment, depth, step.objective.target, 1.0)
+    return lambda: distance_field_step(maps, segment, depth, step.objective.target, KOCH["stroke"] * SIZE / 2)
+
+
+def grown_table(device: str) -> None:
+    """Print the steps of the last stage, whose points are those of the grown attractor."""
+    print(f"\nA step with grown points, {SIZE} × {SIZE}, 12 maps: milliseconds\n systems  points of each      step")
+    for systems in (1, 2, 4):
+        step = Step(device, 40_000, systems, grown=True)
+        points = sum(len(ancestry.letters) for ancestry in step.objective.ancestries) / systems
+        print(f"{systems:8} {points:15.0f} {1e3 * step.seconds():9.2f}", flush=True)
 
 
 def starts_table(device: str) -> dict[int, float]:
@@ -295,7 +370,7 @@ def starts_table(device: str) -> dict[int, float]:
         "\nStarts side by side, 64 × 64, 2,500 points each\n systems   step (ms)   steps of one start/s   × one by one"
     )
     found = {}
-    for systems in (1, 4, 16, 64):
+    for systems in (1, 4, 8, 32, 64):
         found[systems] = Step(device, 2500, systems, size=64).seconds()
         rate, gain = systems / found[systems], systems * found[1] / found[systems]
         print(f"{systems:8} {1e3 * found[systems]:11.2f} {rate:22.0f} {gain:14.1f}", flush=True)
@@ -350,6 +425,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{kind:20} {one:9.2f} ns a {of}; {many:.2f} ns in {MANY} pictures at once")
     steps = steps_table(device, rate)
     rivals_table(device, steps[40_000, 1])
+    grown_table(device)
     starts = starts_table(device)
     by_points = {points: Step(device, points, 1).seconds() for points in (1_000, 12_000, 120_000)}
     by_points |= {points: time for (points, systems), time in steps.items() if systems == 1}
