@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from ifs_fit import Setup, State
+    from ifs_fit import State
+    from ifs_setup import Setup
 
 FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed")  # of a Setup, that are options
 
@@ -118,7 +119,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             raise InputError(f"--price must be a number from 0.0001 to 1, not {arguments.price}")
     ifs_files.check_options(overrides)
     ifs_files.check_device(arguments.device)
-    ifs_files.check_setup(name)
+    setup, setup_file = ifs_files.load_setup(name, overrides)
     if arguments.resume:
         ifs_files.check_archive(ifs_files.find_checkpoint(name))
     picture = ifs_files.read_picture(source, arguments.invert)
@@ -130,7 +131,6 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         from ifs_fit import check_resume, fit, stages
 
         device = ifs_files.pick_device(arguments.device)
-        setup, setup_file = ifs_files.load_setup(name, overrides)
         if setup.grey is None:
             setup = replace(setup, grey=ifs_files.is_grey(picture))
         target = ifs_files.as_target(picture, source, setup.size)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 import ifs_files
-import ifs_ranges
+import ifs_setup
 from ifs_files import InputError
 from ifs_fit import Setup, fit
 
@@ -429,9 +429,9 @@ def test_devices_that_are_not_there_are_refused(device):
 
 
 def test_every_field_of_a_setup_has_a_range():
-    assert [field.name for field in fields(Setup)] == list(ifs_ranges.RANGES)
-    Setup(**{name: low for name, (low, _) in ifs_ranges.RANGES.items()})
-    for name, (low, high) in ifs_ranges.RANGES.items():
+    assert [field.name for field in fields(Setup)] == list(ifs_setup.RANGES)
+    Setup(**{name: low for name, (low, _) in ifs_setup.RANGES.items()})
+    for name, (low, high) in ifs_setup.RANGES.items():
         if isinstance(high, bool):
             continue
         for value in (low - 1, 2 * high + 1, True, *(["x", float("nan")] if name != "maps" else [])):
@@ -460,6 +460,8 @@ def test_every_field_of_a_setup_has_a_range():
         ("x = 1\0\n", "null bytes"),
         ("# caf\u00e9 \ud800\n", "disc_setup.py"),
         ("x = (\n", r"line 1: '\(' was never closed"),
+        ("x = 1\nreturn x\n", "line 2: 'return' outside function"),
+        ("class Odd(BaseException):\n    pass\nraise Odd('no')\n", "line 3: no"),
     ],
 )
 def test_errors_of_setups_are_one_line_that_names_theirs(text, message):
@@ -474,6 +476,28 @@ def test_a_setup_that_was_changed_a_moment_ago_is_read_anew():
         Path("disc_setup.py").write_text(f"from ifs_fit import Setup\nSETUP = Setup(steps={steps})\n")
         assert ifs_files.load_setup("disc", {})[0].steps == steps
     assert [path.name for path in Path().iterdir()] == ["disc_setup.py"], "no cache beside it"
+
+
+NUMBERS, MAP = "((0.5, 0.0, 0.1), (0.0, 0.25, 0.2))", "affine(0.5, 0, 0, 0.25, 0.1, 0.2)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"from ifs_setup import *\nSETUP = Setup(maps=[{MAP}])",
+        f"from ifs_fit import Setup\nfrom ifs_model import affine\nSETUP = Setup(maps=[{MAP}])",
+        f"from ifs_fit import Setup, Stage\nimport ifs_model\nSETUP = Setup(maps=[ifs_model.{MAP}])",
+        f"import torch\nfrom ifs_setup import Setup\nSETUP = Setup(maps=torch.tensor([{NUMBERS}], dtype=float))",
+        f"import numpy as np\nfrom ifs_setup import Setup\nSETUP = Setup(maps=[np.array({NUMBERS})])",
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom ifs_setup import Setup\n\n"
+        f"@dataclass\nclass Own:\n    maps: list\n\nSETUP = Setup(maps=Own([{NUMBERS}]).maps)",
+    ],
+)
+def test_setups_may_be_written_in_many_ways(text):
+    Path("disc_setup.py").write_text(text)
+    setup, _ = ifs_files.load_setup("disc", {})
+    assert setup == Setup(maps=(((0.5, 0.0, 0.1), (0.0, 0.25, 0.2)),))
+    assert "disc_setup" not in sys.modules
 
 
 def test_numbers_of_numpy_in_a_setup_are_plain_in_its_checkpoint(state):

@@ -189,6 +189,9 @@ REFUSED = [
         ["noise"],
         ["field"],
         ["syntax"],
+        ["fails"],
+        ["stretches"],
+        ["other"],
         ["koch", "--resume"],
         ["koch", "--steps", "3"],
     ),
@@ -205,7 +208,14 @@ REFUSED = [
 def test_help_and_refusals_do_not_wait_for_torch():
     Path("noise.png").write_bytes(bytes(range(256)))
     Path("koch.pt").write_bytes(b"not a checkpoint")
-    for name, text in (("field", "SETUP = Setup(stepps=3)"), ("syntax", "SETUP = (")):
+    setups = {
+        "field": "SETUP = Setup(stepps=3)",
+        "syntax": "SETUP = (",
+        "fails": "from ifs_setup import Setup\nSETUP = Setup(steps=3 * 1)",
+        "stretches": "from ifs_fit import Setup\nfrom ifs_model import similarity\nSETUP = Setup(maps=[similarity(2)])",
+        "other": "import ifs_setup\nSETUP = ifs_setup.similarity(0.5)",
+    }
+    for name, text in setups.items():
         shutil.copy(ROOT / "koch.png", f"{name}.png")
         Path(f"{name}_setup.py").write_text(text)
     code = f"import contextlib, sys\nsys.path.insert(0, {str(ROOT)!r})\nimport train_ifs\n"
