@@ -48,6 +48,7 @@ MISSING, EXTRA, BOTH, NEITHER = (56, 132, 255), (255, 122, 26), (244, 244, 240),
 STRIP = 26  # height in pixels of the caption under a frame
 LARGEST = 20_000  # pixels along the longer side of a target
 FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM")  # Pillow knows others, some of which start programs
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk
 OUR_TYPES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")  # in a checkpoint
 
 
@@ -56,7 +57,10 @@ class InputError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line."""
+    """An argument parser whose complaints are one line, and whose description is the first line of a docstring."""
+
+    def __init__(self, prog: str, description: str | None):
+        super().__init__(prog=prog, description=(description or "").partition("\n")[0])  # None: python -OO
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
@@ -126,8 +130,11 @@ def pick_device(wanted: str | None) -> str:
 
 
 @contextmanager
-def enough_memory(advice: str) -> Iterator[None]:
-    """Turn an exhausted memory, of the machine or of a GPU, into an InputError that says what to lower."""
+def enough_room(advice: str) -> Iterator[None]:
+    """Turn an exhausted memory, of the machine or of a GPU, into an InputError that says what to lower.
+
+    A full disk that something else than our own files met, such as numba's cache, becomes one as well.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch says it with a RuntimeError
@@ -136,6 +143,10 @@ def enough_memory(advice: str) -> Iterator[None]:
             raise
         where = "the GPU's" if re.search("cuda|hip|mps", text, re.IGNORECASE) else "the"
         raise InputError(f"{where} memory is too small for this; {advice}") from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise InputError(f"the disk is full ({error.filename or error.strerror}); make room, and run again") from error
 
 
 @contextmanager
@@ -224,21 +235,26 @@ def load_target(path: Path, size: int, invert: bool = False) -> "Tensor":
 
     Raises InputError for a file that is no picture, or a picture without both black and white.
     """
-    return as_target(read_picture(path, invert), path, size)
+    return as_target(scaled(read_picture(path, invert), path, size))
 
 
-def as_target(picture: "Image", path: Path, size: int) -> "Tensor":
-    """A square grey picture, read from `path`, as coverage (size, size) in [0, 1]. Raises InputError if it is empty."""
-    import numpy as np
-    import torch
+def scaled(picture: "Image", path: Path, size: int) -> "Image":
+    """A square grey picture, read from `path`, at size × size pixels. Raises InputError if nothing is left of it."""
     from PIL import Image
 
     kind = Image.Resampling.BILINEAR if is_grey(picture) else Image.Resampling.BOX
     small = picture.resize((size, size), kind)
-    target = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
-    if not (target >= 0.5).any():
+    if small.getextrema()[1] < 128:
         raise InputError(f"at {size} pixels nothing is left of {path}: draw it bolder, or give a larger --size")
-    return target
+    return small
+
+
+def as_target(picture: "Image") -> "Tensor":
+    """A square grey picture as coverage (S, S) in [0, 1]."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
 
 
 def is_grey(picture: "Image") -> bool:
@@ -585,13 +601,20 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "make room" if full else "work in a folder that can be written to"
+        advice = "make room" if error.errno in FULL else "work in a folder that can be written to"
         words = f"cannot write {path} ({error.strerror or _one_line(error)}); {advice}, and run again"
         raise InputError(f"{words}: files that were there before are whole") from error
     finally:
         with suppress(OSError):  # it is gone where all went well
             temporary.unlink()
+
+
+def check_place(path: Path) -> None:
+    """Raise InputError for a path that cannot be written to, before the work that would be lost is done."""
+    place = next(place for place in path.absolute().parents if place.exists())
+    reason = "it is a folder" if path.is_dir() else "" if place.is_dir() else f"{place} is no folder"
+    if reason or not os.access(place, os.W_OK):
+        raise InputError(f"cannot write {path} ({reason or 'permission denied'}); give another --out")
 
 
 @contextmanager

@@ -26,7 +26,7 @@ FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed"
 
 
 def parser() -> argparse.ArgumentParser:
-    parse = ifs_files.Parser(prog="train_ifs.py", description=__doc__.splitlines()[0])
+    parse = ifs_files.Parser(prog="train_ifs.py", description=__doc__)
     add = parse.add_argument
     add("name", metavar="NAME", help="the target: NAME.png here or beside the script, white on black")
     add(
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     with Stop() as stop:
         try:
-            with ifs_files.enough_memory("lower --starts, --points or --size"):
+            with ifs_files.enough_room("lower --starts, --points or --size"):
                 return train(arguments, stop)
         except InputError as error:
             print(f"train_ifs.py: {error}", file=sys.stderr)
@@ -123,6 +123,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     if arguments.resume:
         ifs_files.check_archive(ifs_files.find_checkpoint(name))
     picture = ifs_files.read_picture(source, arguments.invert)
+    grey, picture = ifs_files.is_grey(picture), ifs_files.scaled(picture, source, setup.size)
 
     with ifs_files.claim(name, folder):
         from tqdm import tqdm
@@ -132,9 +133,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
 
         device = ifs_files.pick_device(arguments.device)
         if setup.grey is None:
-            setup = replace(setup, grey=ifs_files.is_grey(picture))
-        target = ifs_files.as_target(picture, source, setup.size)
-        del picture  # it may be large
+            setup = replace(setup, grey=grey)
+        target = ifs_files.as_target(picture)
         if automatic:
             overrides["maps"] = choose_maps(target, setup, device, arguments.price)
             setup = replace(ifs_files.load_setup(name, overrides)[0], grey=setup.grey)

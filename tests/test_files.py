@@ -605,12 +605,26 @@ def test_an_exhausted_memory_says_what_to_lower():
     ):
         with (
             pytest.raises(InputError, match="the memory is too small for this; lower it"),
-            ifs_files.enough_memory("lower it"),
+            ifs_files.enough_room("lower it"),
         ):
             raise error
-    with pytest.raises(InputError, match="the GPU's memory"), ifs_files.enough_memory("lower it"):
+    with pytest.raises(InputError, match="the GPU's memory"), ifs_files.enough_room("lower it"):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    with pytest.raises(RuntimeError, match="a bug"), ifs_files.enough_memory("lower it"):
+    with pytest.raises(RuntimeError, match="a bug"), ifs_files.enough_room("lower it"):
         raise RuntimeError("a bug")
-    with pytest.raises(InputError, match="the memory is too small"), ifs_files.enough_memory("lower it"):
+    with pytest.raises(InputError, match="the memory is too small"), ifs_files.enough_room("lower it"):
         torch.empty(1 << 60, dtype=torch.uint8)
+    with pytest.raises(InputError, match=r"the disk is full \(cache\); make room"), ifs_files.enough_room("lower it"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "cache")
+    with pytest.raises(FileNotFoundError), ifs_files.enough_room("lower it"):
+        open("nowhere")  # noqa: SIM115
+
+
+@pytest.mark.parametrize(("path", "reason"), [("there", "it is a folder"), ("file/a/b.png", "file is no folder")])
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(path, reason):
+    Path("there").mkdir()
+    Path("file").touch()
+    with pytest.raises(InputError, match=rf"cannot write {path} \((.*/)?{reason}\); give another --out"):
+        ifs_files.check_place(Path(path))
+    ifs_files.check_place(Path("there/deep/er/a.png"))
+    assert not Path("there/deep").exists()

@@ -110,6 +110,12 @@ def test_an_interrupted_fit_writes_what_it_has_and_can_go_on():
     assert torch.load("koch.pt", weights_only=True)["step"] < 4000
 
 
+def test_the_scripts_run_without_their_docstrings():
+    for script in ("train_ifs.py", "render_ifs.py", "compress_ifs.py"):
+        command = [sys.executable, "-OO", ROOT / script, "--help"]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def test_the_progress_bar_shows_loss_iou_and_time_left():
     done = run("train_ifs.py", "sierpinski", *TINY[:-1])
     assert done.returncode == 0
@@ -201,6 +207,7 @@ REFUSED = [
         ["koch", "--device", "cuda:x"],
         ["--help"],
         ["noise", "--invert"],
+        ["speck"],
     ),
 ]
 
@@ -208,6 +215,9 @@ REFUSED = [
 def test_help_and_refusals_do_not_wait_for_torch():
     Path("noise.png").write_bytes(bytes(range(256)))
     Path("koch.pt").write_bytes(b"not a checkpoint")
+    speck = Image.new("L", (2000, 2000))
+    speck.putpixel((0, 0), 255)
+    speck.save("speck.png")
     setups = {
         "field": "SETUP = Setup(stepps=3)",
         "syntax": "SETUP = (",
