@@ -476,8 +476,9 @@ def contracts(code: Code, numbers: Tensor) -> bool:
 
 
 def score(code: Code, numbers: Tensor, target: Tensor, supersample: int = 3) -> float:
-    """The IoU of the converged attractor with the target."""
-    system = code.system(numbers)
+    """The IoU of the converged attractor with the target, its maps in the order in which a file gives them back."""
+    ranked = sorted(numbers.tolist(), key=lambda map_: rank_map(map_, code.steps, code.similar))
+    system = code.system(torch.tensor(ranked))
     return judge(system["maps"], target, system["stroke"], supersample=supersample)[0]
 
 

@@ -356,6 +356,9 @@ def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
         "words": "raise ValueError('two\\nlines')\n",
         "deep": f"x = {'(' * 500}{')' * 500}\n",
         "depth": "from ifs_fit import Setup\nSETUP = Setup(maps=30, depth=20)\n",
+        "stretches": "from ifs_setup import Setup, similarity\nSETUP = Setup(maps=[similarity(2)])\n",
+        "odd": "class Odd(BaseException):\n    pass\nraise Odd('no')\n",
+        "outside": "x = 1\nreturn x\n",
     }
     for name, text in setups.items():
         shutil.copy(ROOT / "koch.png", folder / f"{name}.png")
@@ -552,14 +555,20 @@ def starts(base: Path) -> None:
     """Whole commands in new processes: how soon `--help` and refusals come, and the first step of a fit."""
     folder = base / "starts"
     folder.mkdir()
-    for name, text in (("field", "from ifs_fit import Setup\nSETUP = Setup(stepps=3)\n"), ("syntax", "SETUP = (\n")):
+    setups = {
+        "field": "from ifs_fit import Setup\nSETUP = Setup(stepps=3)\n",
+        "syntax": "SETUP = (\n",
+        "stretches": "from ifs_fit import Setup\nfrom ifs_model import affine\nSETUP = Setup(maps=[affine(2, 0, 0, 0)])\n",
+        "fails": "from ifs_setup import Setup\nSETUP = Setup(steps=int('x'))\n",
+    }
+    for name, text in setups.items():
         shutil.copy(ROOT / "koch.png", folder / f"{name}.png")
         (folder / f"{name}_setup.py").write_text(text)
     (folder / "noise.png").write_bytes(bytes(range(256)))
     (folder / "koch.pt").write_bytes(b"not a checkpoint")
     device = [] if torch.cuda.is_available() else [["koch", "--device", "cuda"]]
-    refused = [["../koch"], ["torch"], ["nowhere"], ["noise"], ["field"], ["syntax"], ["koch", "--steps", "3"], *device]
-    refused += [["koch", "--resume"], ["koch", "--depth", "x"], ["koch", "--device", "tpu"]]
+    refused = [["../koch"], ["torch"], ["nowhere"], ["noise"], *([name] for name in setups), *device]
+    refused += [["koch", "--steps", "3"], ["koch", "--resume"], ["koch", "--depth", "x"], ["koch", "--device", "tpu"]]
     seconds = {}
     for argv in (["--help"], *refused):
         began = time.perf_counter()
