@@ -611,10 +611,14 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 def check_place(path: Path) -> None:
     """Raise InputError for a path that cannot be written to, before the work that would be lost is done."""
-    place = next(place for place in path.absolute().parents if place.exists())
-    reason = "it is a folder" if path.is_dir() else "" if place.is_dir() else f"{place} is no folder"
-    if reason or not os.access(place, os.W_OK):
-        raise InputError(f"cannot write {path} ({reason or 'permission denied'}); give another --out")
+    try:
+        place = next(place for place in path.absolute().parents if place.exists())
+        reason = "it is a folder" if path.is_dir() else "" if place.is_dir() else f"{place} is no folder"
+        reason = reason or ("" if os.access(place, os.W_OK) else "permission denied")
+    except OSError as error:  # a name that is too long, a loop of links
+        reason = error.strerror
+    if reason:
+        raise InputError(f"cannot write {_one_line(path)} ({reason}); give another --out")
 
 
 @contextmanager

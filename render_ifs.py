@@ -118,8 +118,8 @@ def render(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path("results", name, default_name(arguments, name, recursion, size))
     if out.suffix not in ((".gif", ".mp4", ".png") if film else (".png", ".npy")):
         raise InputError(f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}")
-    ifs_files.check_place(out)
     system = load_system(arguments.name)
+    ifs_files.check_place(out)
     device = ifs_files.pick_device(arguments.device)
 
     from ifs_picture import Look, View, palette

@@ -203,8 +203,8 @@ def stops(most: int, chance: random.Random, base: Path) -> None:
         for k in range(most):
             folder = base / f"stop_{number}_{twice}_{k}"
             folder.mkdir()
-            steps = ["--steps", "2000"]
-            moment = chance.uniform(0.1, 1.5)
+            steps = ["--steps", "20000"]
+            moment = chance.uniform(0.1, 4.0)
             signals = [(moment, number), *[(moment + chance.uniform(0.0, 0.5), number)] * twice]
             done = fork(folder, "train", ["koch", *TINY, *steps], tuple(signals))
             bad += damaged(folder)
@@ -419,7 +419,6 @@ def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
         ("option", "train", ["koch", "apple"]),
     ]
     for numbers in (
-        ["0", "64"],
         ["9", "0"],
         ["-1", "64"],
         ["9", "1e9"],
@@ -428,7 +427,7 @@ def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
         ["9"],
         ["²", "64"],
     ):
-        cases.append(("option", "render", ["--", "koch", *numbers]))
+        cases.append(("option", "render", ["--quiet", "--", "koch", *numbers]))
     for window in (["1", "-1", "-1", "1"], ["nan", "1", "-1", "1"], ["0", "0", "0", "0"], ["-1", "1", "-2", "2"]):
         cases.append(("option", "render", ["koch", "9", "64", "--window", *window]))
     cases += [
@@ -558,7 +557,7 @@ def starts(base: Path) -> None:
     setups = {
         "field": "from ifs_fit import Setup\nSETUP = Setup(stepps=3)\n",
         "syntax": "SETUP = (\n",
-        "stretches": "from ifs_fit import Setup\nfrom ifs_model import affine\nSETUP = Setup(maps=[affine(2, 0, 0, 0)])\n",
+        "stretches": "from ifs_fit import Setup\nfrom ifs_model import affine\nSETUP = Setup(maps=[affine(2,0,0,0)])\n",
         "fails": "from ifs_setup import Setup\nSETUP = Setup(steps=int('x'))\n",
     }
     for name, text in setups.items():
@@ -617,7 +616,7 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
     folder = base / "fuzz"
     folder.mkdir()
     fork(folder, "train", ["koch", *TINY])
-    setup, _ = ifs_files.load_setup("koch", {"size": 32, "steps": 20, "starts": 2, "points": 500})
+    setup, _ = ifs_files.load_setup("koch", {"size": 32, "steps": 20, "starts": 2, "points": 500, "grey": False})
     target = ifs_files.load_target(ROOT / "koch.png", 32)
     checkpoint = (folder / "koch.pt").read_bytes()
     apple = Image.open(ROOT / "apple.png").convert("L").resize((48, 40))
@@ -676,6 +675,7 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
             bad += not expect(done.code == 0, f"fuzzed {what}, batch {k}: {done.code} {done.err[-600:]}")
             counts[0] += done.out.count("refused")
             counts[1] += done.out.count("read")
+        expect(min(counts) > 0 or most < 100, f"fuzzed {what}: all were refused, or all were read")
         expect(sum(counts) == most, f"fuzzed {what}: only {sum(counts)} were read or refused")
         row(f"fuzzed {what}", sum(counts), f"{counts[0]} refused in one line, {counts[1]} read", bad)
 
