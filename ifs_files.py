@@ -55,6 +55,9 @@ OUR_TYPES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v
 class InputError(Exception):
     """Bad input. The message is one line that says what is wrong and what to do."""
 
+    def __init__(self, words: str):
+        super().__init__(_printable(words))  # names of files may hold anything
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line, and whose description is the first line of a docstring."""
@@ -426,13 +429,15 @@ def _failing_line(error: BaseException, path: Path) -> str:
 
 def _one_line(words: object) -> str:
     """Words as one printable line of bounded length; for an error without words, its kind."""
-    text = " ".join(str(words.msg if isinstance(words, SyntaxError) else words).split()) or type(
-        words
-    ).__name__ * isinstance(words, BaseException)
+    text = _printable(str(words.msg if isinstance(words, SyntaxError) else words))
     if isinstance(words, KeyError | SystemExit):
         text = f"{type(words).__name__}: {text}"
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    text = text or type(words).__name__
     return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def coded(name: str) -> bool:

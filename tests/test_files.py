@@ -422,6 +422,11 @@ def test_of_many_pictures_the_nearest_are_named(monkeypatch, tmp_path):
         ifs_files.find_picture("leaf77")
 
 
+def test_whatever_a_file_is_called_the_message_is_one_printable_line():
+    said = str(InputError("there is no a\nb\x1b[31m\udc80.json here"))
+    assert said == "there is no a b?[31m?.json here"
+
+
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cuda:-1", "mps:1", "", "cpu:0", "meta", "cuda:99"])
 def test_devices_that_are_not_there_are_refused(device):
     with pytest.raises(InputError, match="there is no device"):
