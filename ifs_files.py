@@ -432,7 +432,8 @@ def _one_line(words: object) -> str:
     text = _printable(str(words.msg if isinstance(words, SyntaxError) else words))
     if isinstance(words, KeyError | SystemExit):
         text = f"{type(words).__name__}: {text}"
-    text = text or type(words).__name__
+    elif isinstance(words, BaseException):
+        text = text or type(words).__name__
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 
