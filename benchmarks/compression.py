@@ -359,7 +359,7 @@ def table(rows: list[dict], names: list[str]) -> str:
         ratios = [f"{form} takes {points.size(form, name) / least:.0f} times as many" for form in points.formats]
         fewest = f"{least} bytes lose at most {LOSS}: {points.value['fewest', least, name]:.4f}"
         lines.append(f"{fewest}; {', '.join(ratios)}")
-    lines += ["", f"{'asked':34}{'reached':>10}"]
+    lines += ["", f"{'asked':44}{'reached':>10}"]
     for name, length, iou in ASKED:
         of = f"mean at {length} bytes" if name == "mean" else f"{name} in {length} bytes"
         if iou is None:
@@ -368,7 +368,7 @@ def table(rows: list[dict], names: list[str]) -> str:
             wanted, reached = f"{of} >= {iou}", cell(points.mean("ifs", length, names)) if length in lengths else "–"
         else:
             wanted, reached = f"{of} >= {iou}", cell(points.value["ifs", length, name])
-        lines.append(f"{wanted:34}{reached:>10}")
+        lines.append(f"{wanted:44}{reached:>10}")
     if not JBIG:
         lines.append("no JBIG column: pbmtojbg85 is not installed")
     return "\n".join(lines) + "\n"
@@ -401,9 +401,9 @@ def plot(rows: list[dict], names: list[str], path: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("folder", type=Path)
-    parse.add_argument("--maps", type=int, nargs="+", default=[8, 12, 16, 24], metavar="N")
+    parse.add_argument("--maps", type=int, nargs="+", default=[8, 16, 24], metavar="N")
     parse.add_argument("--bytes", type=int, nargs="+", default=[32, 48, 64, 96, 128], metavar="N")
-    parse.add_argument("--effort", type=int, default=100, metavar="K", help="attractors judged after each refit")
+    parse.add_argument("--effort", type=int, default=60, metavar="K", help="attractors judged after each refit")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parse.add_argument("--jobs", type=int, default=cores, help="processes of one thread each")
     parse.add_argument("--out", type=Path)

@@ -546,3 +546,59 @@ def test_rivals_keep_to_their_bytes_and_gain_from_more(method):
     assert all(size <= 120 for size, _ in settings_)
     few, many = (compression.best_rival(method, disc, most) for most in (40, 120))
     assert 0.5 < few < many < 1
+
+
+def measured() -> list[dict]:
+    """Rows of two pictures and the four targets: the fractal is better than all rivals but the polygon."""
+    lengths = {"round": (32, 64), "thin": (32, 64), **compression.TARGETS}
+    worth = {"ifs": 0.9, "bitmap": 0.7, "webp": math.nan, "jbig": 0.8, "polygon": 0.95}
+    rows = []
+    for name, some in lengths.items():
+        found = [(method, length, iou) for method, iou in worth.items() for length in some]
+        found += [(form, 100 + k, 1.0) for k, form in enumerate(compression.LOSSLESS)] + [("full", 0, 0.92)]
+        found += [("fewest", 25, 0.916)] if name in compression.TARGETS else [("plain6", 0, 0.90), ("refit6", 0, 0.915)]
+        rows += [{"name": name, "method": what, "bytes": size, "iou": iou} for what, size, iou in found]
+    return rows
+
+
+def test_the_table_says_who_wins_what_a_refit_recovers_and_what_was_asked(tmp_path):
+    rows = measured()
+    next(row for row in rows if row["name"] == "thin" and row["method"] == "polygon" and row["bytes"] == 64)["iou"] = (
+        0.5
+    )
+    said = compression.table(rows, ["round", "thin"])
+    assert "64    0.9000    0.7000         –    0.8000    0.7250" in said
+    assert "ahead of all scaled pictures on 2 of 2, of polygons as well on 1: thin" in said
+    assert "0.9200 before, 0.9000 rounded, 0.9150 refitted: 75% of the loss recovered" in said
+    assert "25 bytes lose at most 0.005: 0.9160; PNG takes 4 times as many" in said
+    assert f"{'mean at 64 bytes >= 0.88':44}    0.9000" in said
+    assert f"{'mean at 128 bytes >= 0.92':44}         –" in said
+    assert f"{'koch in 28 bytes, at most 0.005 lost':44}  25 bytes" in said
+    compression.plot(rows, ["round", "thin"], tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as drawn:
+        assert drawn.width > 1000
+
+
+def test_a_benchmark_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compression, "TARGETS", {})
+    monkeypatch.setattr(compression, "done_by", lambda jobs, work, do: (do(*arguments) for arguments in work))
+    monkeypatch.setattr(compression, "fitted", lambda path, n, kept: shutil.copy(tmp_path / "blob.pt", kept))
+    monkeypatch.setattr(compression, "SIZE", 64)
+    torch.save(
+        {"format": "diff_ifs", "version": 1, "name": "blob", "step": 9, "iou": 1.0, **system(BLOB)},
+        tmp_path / "blob.pt",
+    )
+    (tmp_path / "out" / "fits").mkdir(parents=True)
+    Image.fromarray(np.uint8(255 * picture(BLOB).numpy())).save(tmp_path / "blob.png")
+    command = [str(tmp_path), "--maps", "4", "--bytes", "24", "--effort", "0", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(compression, "ASKED", ())
+    compression.main(command)
+    said = capsys.readouterr().out
+    assert said == (tmp_path / "out" / "table.txt").read_text()
+    points = tmp_path / "out" / "points.csv"
+    assert {"ifs,24", "polygon,24", "refit6,0"} <= {
+        ",".join(line.split(",")[1:3]) for line in points.read_text().split()
+    }
+    monkeypatch.setattr(compression, "work_on", lambda *_: pytest.fail("all of it was there"))
+    compression.main(command)
+    assert capsys.readouterr().out == said
