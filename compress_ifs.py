@@ -15,7 +15,7 @@ LOSS = 0.005  # of IoU, that is given for fewer bytes unless told otherwise
 
 
 def parser() -> argparse.ArgumentParser:
-    parse = ifs_files.Parser(prog="compress_ifs.py", description=__doc__.splitlines()[0])
+    parse = ifs_files.Parser(prog="compress_ifs.py", description=__doc__)
     add = parse.add_argument
     add("name", metavar="NAME", help="the fractal: NAME.pt in the current directory, as train_ifs.py writes it")
     how = parse.add_mutually_exclusive_group()
@@ -33,10 +33,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
-        if arguments.export:
-            export(arguments)
-        else:
-            compress(arguments)
+        with ifs_files.enough_room("lower --size of the fit"):
+            if arguments.export:
+                export(arguments)
+            else:
+                compress(arguments)
     except InputError as error:
         print(f"compress_ifs.py: {error}", file=sys.stderr)
         return 2
@@ -54,6 +55,8 @@ def compress(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, option)
         if value is not None and not low <= value <= high:
             raise InputError(f"--{option} must be from {low} to {high}, not {value}")
+    out = arguments.out or Path(f"{name}.ifs")
+    ifs_files.check_place(out)
 
     from tqdm import tqdm
 
@@ -74,7 +77,7 @@ def compress(arguments: argparse.Namespace) -> None:
         else:
             loss = LOSS if arguments.loss is None else arguments.loss
             found = ifs_codec.fit_within(checkpoint, target, before - loss, *options)
-    data, out = found.data, arguments.out or Path(f"{name}.ifs")
+    data = found.data
     with ifs_files.whole_file(out) as file:
         file.write(data)
     whole = picture.stat().st_size
@@ -89,12 +92,13 @@ def export(arguments: argparse.Namespace) -> None:
     path = Path(arguments.name)
     if not ifs_files.coded(arguments.name):
         path = ifs_files.find_checkpoint(arguments.name)
+    out = arguments.out or Path(f"{path.stem}.{arguments.export}")
+    ifs_files.check_place(out)
 
     import ifs_codec
 
     system = ifs_files.load_checkpoint(path) if path.suffix == ".pt" else ifs_codec.load(path)
     text = (ifs_codec.to_flame if arguments.export == "flame" else ifs_codec.to_json)(system, path.stem)
-    out = arguments.out or Path(f"{path.stem}.{arguments.export}")
     with ifs_files.whole_file(out) as file:
         file.write(text.encode())
     print(f"{path.stem}: {len(system['maps'])} maps -> {out}")

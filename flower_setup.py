@@ -2,8 +2,7 @@
 
 from math import cos, radians, sin
 
-from ifs_fit import Setup
-from ifs_model import similarity
+from ifs_setup import Setup, similarity
 
 
 def petal(angle: float) -> list:

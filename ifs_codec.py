@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -28,15 +27,28 @@ from torch import Tensor
 
 import ifs_raster
 from ifs_files import InputError
-from ifs_fit import Objective, Setup, judge, stages
-from ifs_model import WINDOW, area_weights, contract, singular_values
+from ifs_fit import GROWN, judge
+from ifs_model import (
+    WINDOW,
+    area_weights,
+    blur_matrix,
+    contract,
+    coverage,
+    draw_with_pen,
+    frame,
+    singular_values,
+    splat_descendants,
+)
 
 VERSION = 1
 FINEST = 1 << 16  # steps of the finest lattice
 MAX_MAPS = 255  # in a .ifs file
 MAX_SPREAD = 15
 NEARLY = 0.05  # the relative difference of two singular values up to which a map nearly is a similarity
-STEPS, RATE, JUDGED = 120, 0.05, 8  # of a descent with the quantiser: its steps and rate; how many of them are judged
+BOXES, SLACK = 48, 1.6  # how many boxes a refit tries at most, and how much worse than the best one they may seem
+ROUNDS = 4  # of a refit: how often the attractor is linearised anew
+DAMPINGS, TRIES, JUDGED = (0.0, 0.1, 0.5), 20, 8  # of whole steps: how bold, from how many starts each, how many judged
+SOFT, SOLID = 0.7, 6.0  # blur in pixels, and alpha, of the soft picture that is linearised
 NEAR = 0.06  # what a refit may hope to recover of IoU
 PACE = 40  # judgements between two looks at how fast single steps get on
 LARGEST = 0.99  # singular value of a map in a file: what shrinks more slowly cannot be drawn in reasonable time
@@ -358,11 +370,12 @@ def stroke_of(code: int, side: float) -> float:
     return units * side / (1 << 20)
 
 
-def choose_box(maps: Tensor, window: Sequence[float], similar: bool = False) -> dict:
-    """The frame of reference in which maps (n, 2, 3) need the fewest bits: the fields box, gain and spread of a Code.
+def boxes(maps: Tensor, window: Sequence[float], similar: bool = False) -> list[dict]:
+    """Frames of reference for maps (n, 2, 3), the most promising first: the fields box, gain and spread of a Code.
 
-    The rows of all maps must lie in the octahedron. What is made least is the mean square by which points of the
-    attractor (taken as spread over its bounds) move when all numbers are rounded, along x times along y.
+    The rows of all maps must lie in the octahedron. The best has the least mean square by which points of the attractor
+    (taken as spread over its bounds) move when all numbers are rounded, along x times along y; others follow that are
+    at most SLACK times as bad.
     """
     xmin, xmax, ymin, _ = window
     half = (xmax - xmin) / 2
@@ -392,8 +405,9 @@ def choose_box(maps: Tensor, window: Sequence[float], similar: bool = False) -> 
         far = 1 + 4 * spread_x[:, None] / wide**2 + 4 * spread_y[None, :] / tall**2
         cost = np.where(gain <= 7, wide * tall * (1 + gain.clip(max=7) / 4) ** 2 * far, np.inf)
         if np.isfinite(cost).any():
-            i, j = np.unravel_index(cost.argmin(), cost.shape)
-            return {"box": (*edges[i], *edges[j]), "gain": int(gain[i, j]), "spread": spread}
+            order = cost.argsort(axis=None, kind="stable")[:BOXES]
+            best = [np.unravel_index(k, cost.shape) for k in order if cost.flat[k] <= SLACK * cost.min()]
+            return [{"box": (*edges[i], *edges[j]), "gain": int(gain[i, j]), "spread": spread} for i, j in best]
     raise InputError("the attractor reaches too far beyond its window to be coded")
 
 
@@ -436,7 +450,7 @@ def codes(system: dict) -> list[Code]:
     values = singular_values(maps)
     kinds = (False, True) if ((values[:, 0] - values[:, 1]) <= NEARLY * values[:, 0]).all() else (False,)
     return [
-        Code(len(maps), size, **choose_box(maps, window, similar), similar=similar, stroke=stroke, window=square)
+        Code(len(maps), size, **boxes(maps, window, similar)[0], similar=similar, stroke=stroke, window=square)
         for similar in kinds
     ]
 
@@ -462,90 +476,170 @@ def contracts(code: Code, numbers: Tensor) -> bool:
 
 
 def score(code: Code, numbers: Tensor, target: Tensor, supersample: int = 3) -> float:
-    """The IoU of the converged attractor with the target."""
-    system = code.system(numbers)
+    """The IoU of the converged attractor with the target, its maps in the order in which a file gives them back."""
+    ranked = sorted(numbers.tolist(), key=lambda map_: rank_map(map_, code.steps, code.similar))
+    system = code.system(torch.tensor(ranked))
     return judge(system["maps"], target, system["stroke"], supersample=supersample)[0]
 
 
 def refit(
     code: Code,
-    starts: Sequence[Tensor],
+    maps: Tensor,
     target: Tensor,
     judgements: int = 200,
     goal: float = 1.0,
     progress: Callable[[int], object] = bool,
 ) -> Coded:
-    """The best numbers found for a code, from starts: maps (n, 2, 3), as float64.
+    """The best numbers found for maps (n, 2, 3), in a file as long as `code` says; its box is where the search begins.
 
-    First the maps descend with the quantiser in the loop: the soft picture is that of the rounded numbers, and its
-    gradient moves the numbers before rounding (a straight-through estimator; Bengio, Léonard & Courville 2013). Then
-    single numbers move by one step, those first of which the gradient promises most, wherever the converged attractor
-    gets better. Stops once the IoU is at least `goal`. `progress` is told how many attractors were judged just now.
+    Each box is a lattice of its own, so the one in which plain rounding happens to lose least comes first. Then the
+    picture is linearised around the rounded maps, whole steps that promise to undo most of the error are found in
+    this model, and the most promising are judged by the converged attractor; again and again, as long as that helps.
+    At last `improve` tries as many steps as `judgements` says. Stops once the IoU is at least `goal`. `progress` is
+    told how many attractors were judged just now.
     """
-    best = max((rounded(code, maps, target) for maps in starts), key=lambda coded: coded.iou)
-    for maps in starts:
-        for numbers in islice(_descent(code, maps, target), JUDGED) if best.iou < goal else ():
+    best = rounded(code, maps, target)
+    if best.iou >= goal:
+        return best
+    here = best_box(code, maps, target, progress)
+    for _ in range(ROUNDS):
+        found = max(whole_steps(here, target, progress), key=lambda coded: coded.iou, default=here)
+        if found.iou <= here.iou:
+            break
+        here = found
+    here = replace(here, iou=score(here.code, here.numbers, target))
+    return improve(here if here.iou > best.iou else best, target, judgements, goal, progress)
+
+
+def best_box(code: Code, maps: Tensor, target: Tensor, progress: Callable[[int], object] = bool) -> Coded:
+    """The maps rounded in that box in which it costs least, by coarse pictures; the `iou` is that of a finer one."""
+    window = code.system(code.place(maps).round())["window"]
+    found = []
+    for box in boxes(maps, window, code.similar):
+        way = replace(code, **box)
+        numbers = way.nearest(way.place(contract(maps, LARGEST)))
+        if fewest_bytes(way) <= way.length and contracts(way, numbers):
+            found.append(Coded(way, numbers, score(way, numbers, target, supersample=1)))
             progress(1)
-            if contracts(code, numbers) and (iou := score(code, numbers, target)) > best.iou:
-                best = Coded(code, numbers, iou)
-    return improve(best, target, judgements, goal, progress)
+    best = max(found, key=lambda coded: coded.iou, default=None) or rounded(code, maps, target)
+    return replace(best, iou=score(best.code, best.numbers, target, supersample=2))
 
 
-def _soft(code: Code, target: Tensor) -> Callable[[Tensor, bool], Tensor]:
-    """The loss () of maps (n, 2, 3), in the last stage of a fit that draws words; with True, these are chosen anew."""
-    stroke = stroke_of(code.stroke, code.side)
-    points = max(1000, 40_000 * len(target) ** 2 // 256**2)
-    setup = Setup(maps=code.n, size=len(target), points=points, stroke=stroke)
-    stage = [stage for stage in stages(setup) if not stage.grown][-1]
-    objective = Objective(target, stage, setup)
-    pen = torch.tensor([stroke]) if stroke > 0 else None
+def linearised(here: Coded, target: Tensor) -> tuple[Tensor, Tensor]:
+    """H (m, m) and g (m,): m strides n of the numbers change half the squared error of the picture by n·Hn / 2 + g·n.
 
-    def loss(maps: Tensor, refresh: bool) -> Tensor:
-        if refresh:
-            objective.refresh(maps.detach()[None], pen, stage.blurs[1])
-        return objective(maps[None], pen, stage.blurs[1]).sum()
+    That is the model of Gauss and Newton. The error is that of the converged attractor; how pictures change with the
+    numbers is taken from a soft one, of the points that the attractor is grown from, by finite differences over half
+    a stride either way. Pictures have at most 256 pixels a side, and fewer if there are very many maps.
+    """
+    code, columns = here.code, 4 if here.code.similar else 6
+    count, side = code.n * columns, min(len(target), 256)
+    while count * side**2 > 1 << 25:
+        side //= 2
+    radius = torch.tensor([stroke_of(code.stroke, code.side) * side / 2])
+    ancestry = ifs_raster.ancestry(code.maps(here.numbers), WINDOW, GROWN * side)
+    to, blur = torch.tensor(frame(WINDOW, side)), blur_matrix(side, SOFT, target)
 
-    return loss
+    def soft(place: Tensor) -> Tensor:
+        density = splat_descendants(code.at(place).float(), ancestry, to, 1 / GROWN**2, side)
+        if radius > 1:  # a curve's points, two a pixel, are spread over the pen's width
+            density = 4 * radius * draw_with_pen(density[None], radius, int(radius + 2))[0]
+        return coverage(blur @ density @ blur, SOLID).flatten()
+
+    slopes, half = torch.empty(count, side**2), stride(code) / 2
+    for k in range(count):
+        step = torch.zeros(code.n, here.numbers.shape[1], dtype=torch.float64)
+        step[divmod(k, columns)] = half
+        slopes[k] = soft(here.numbers + step) - soft(here.numbers - step)
+    system = code.system(here.numbers)
+    error = judge(system["maps"], target, system["stroke"], supersample=2).picture - target
+    smooth = blur_matrix(side, SOFT, target)
+    error = smooth @ torch.nn.functional.adaptive_avg_pool2d(error[None, None], side)[0, 0] @ smooth
+    return (slopes @ slopes.T).double(), (slopes @ error.flatten()).double()
 
 
-def _descent(code: Code, maps: Tensor, target: Tensor) -> list[Tensor]:
-    """All the numbers that a descent with the quantiser in the loop came by, the least loss first."""
-    place, loss_of = code.place(maps.double()).float(), _soft(code, target)
-    first, second, seen = torch.zeros_like(place), torch.zeros_like(place), {}
-    for k in range(STEPS):
-        place = place.detach().requires_grad_()
-        numbers = code.nearest(place)
-        loss = loss_of(code.at(place + (numbers - place).detach()), k % 10 == 0)
-        (gradient,) = torch.autograd.grad(loss, place)
-        seen.setdefault(tuple(numbers.flatten().tolist()), (float(loss.detach()), numbers))
-        with torch.no_grad():
-            gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-            if code.similar:
-                gradient[:, 4] = 0  # nothing turns into its mirror image by degrees
-            first.lerp_(gradient, 0.1)
-            second.lerp_(gradient.square(), 0.01)
-            step = first / (1 - 0.9 ** (k + 1)) / ((second / (1 - 0.99 ** (k + 1))).sqrt() + 1e-12)
-            place = place - RATE * stride(code) * (1 + math.cos(math.pi * k / STEPS)) / 2 * step
-    return [numbers for _, numbers in sorted(seen.values(), key=lambda found: found[0])]
+def whole_steps(here: Coded, target: Tensor, progress: Callable[[int], object] = bool) -> list[Coded]:
+    """Codes a few whole strides away in many numbers at once, that the linearised picture promises to be better."""
+    hessian, gradient = linearised(here, target)
+    generator, found = torch.Generator().manual_seed(0), {}
+    for damping in DAMPINGS:
+        damped = hessian + (damping + 1e-3) * hessian.diagonal().diag()
+        ends = {}
+        for k in range(TRIES):
+            steps = torch.randint(-1, 2, gradient.shape, generator=generator) * float(k > 0)
+            steps = nearest_plane(damped, gradient, generator) if k % 2 else steps.double()
+            steps, promise = pairwise(damped, gradient, steps)
+            ends[tuple(steps.tolist())] = promise
+        for steps in sorted(ends, key=ends.get)[:JUDGED]:
+            moved = here.numbers.clone()
+            moved[:, : len(steps) // here.code.n] += (stride(here.code) * torch.tensor(steps).long()).unflatten(
+                0, (here.code.n, -1)
+            )
+            moved = here.code.nearest(moved)
+            found[tuple(moved.flatten().tolist())] = moved
+    codes = []
+    for numbers in found.values():
+        if not torch.equal(numbers, here.numbers) and contracts(here.code, numbers):
+            codes.append(Coded(here.code, numbers, score(here.code, numbers, target, supersample=2)))
+            progress(1)
+    return codes
+
+
+def nearest_plane(hessian: Tensor, gradient: Tensor, generator: torch.Generator) -> Tensor:
+    """Whole steps n (m,) that make n·Hn / 2 + g·n small: one number after the other is rounded, in a random order.
+
+    The others make up for it each time (Babai, On Lovász' lattice reduction, Combinatorica 6, 1986).
+    """
+    order = torch.randperm(len(gradient), generator=generator)
+    hessian = hessian[order][:, order]
+    best = torch.linalg.solve(hessian, -gradient[order])
+    rows = torch.linalg.cholesky(torch.linalg.inv(hessian)).T
+    steps = torch.empty_like(best)
+    for k in range(len(best)):
+        steps[k] = best[k].round().clamp(-2, 2)
+        best[k:] -= (best[k] - steps[k]) / rows[k, k] * rows[k, k:]
+    return steps[order.argsort()]
+
+
+def promises(hessian: Tensor, gradient: Tensor) -> Tensor:
+    """What steps ± 1 in one or two numbers change n·Hn / 2 + g·n by, (2 m, 2 m): + 1 first; on the diagonal, in one."""
+    count = len(gradient)
+    one = torch.cat([gradient, -gradient]) + hessian.diagonal().repeat(2) / 2
+    two = one + one[:, None] + torch.cat([torch.cat([hessian, -hessian], 1), torch.cat([-hessian, hessian], 1)])
+    same = torch.arange(count)
+    two[same, same + count] = two[same + count, same] = torch.inf
+    return two.diagonal_scatter(one)
+
+
+def pairwise(hessian: Tensor, gradient: Tensor, steps: Tensor) -> tuple[Tensor, float]:
+    """Whole steps (m,) that no change of one or two of them by 1 makes better, from others; and n·Hn / 2 + g·n."""
+    count = len(gradient)
+    while True:
+        changes = promises(hessian, gradient + hessian @ steps)
+        k = int(changes.argmin())
+        if changes.flatten()[k] > -1e-9:
+            return steps, float(steps @ hessian @ steps / 2 + gradient @ steps)
+        steps = steps.clone()
+        for number in {k // (2 * count), k % (2 * count)}:
+            steps[number % count] += 1 if number < count else -1
 
 
 def improve(
     best: Coded, target: Tensor, judgements: int, goal: float = 1.0, progress: Callable[[int], object] = bool
 ) -> Coded:
-    """Move numbers by one step, the stroke's too, wherever the converged attractor gets better.
+    """Move one or two numbers by a stride, or the stroke by a step, wherever the converged attractor gets better.
 
-    Single numbers come first, in the order of what the gradient promises; once each has been tried, two or three at
-    random. Attractors are judged with coarser sub-pixels here, at less than half the cost; the best is judged again.
+    Those come first of which the linearised picture promises most. Attractors are judged with coarser sub-pixels here,
+    at less than half the cost; the best is judged again.
     """
     if best.iou >= goal or judgements == 0:
         return best
     here = replace(best, iou=score(best.code, best.numbers, target, supersample=2))
-    generator = torch.Generator().manual_seed(0)
-    columns = 4 if best.code.similar else 6
-    moves: list[list[tuple[int, int]]] = []
-    tried: set[tuple[int, int]] = set()
-    loss_of, drawn_with = None, -1
-    fresh, reach, milestones = True, stride(here.code), [here.iou]
+    hessian, gradient = linearised(here, target)
+    count, columns, reach = len(gradient), len(gradient) // here.code.n, stride(here.code)
+    moves: list[frozenset[int]] = []
+    tried: set[frozenset[int]] = set()
+    fresh, milestones = True, [here.iou]
     for judged in range(judgements):
         if judged % PACE == PACE - 1:  # give up where the goal is further than the pace of late would lead
             milestones.append(here.iou)
@@ -553,40 +647,30 @@ def improve(
             if goal < 1 and goal - here.iou > pace * (judgements - judged):
                 break
         if fresh:
-            if drawn_with != here.code.stroke:
-                loss_of, drawn_with = _soft(here.code, target), here.code.stroke
-            place = here.numbers.float().requires_grad_()
-            (gradient,) = torch.autograd.grad(loss_of(here.code.at(place), True), place)
-            slopes = gradient.nan_to_num(0.0, 0.0, 0.0)[:, :columns].flatten().tolist()
-            singles = [(k, sign) for k in range(len(slopes)) for sign in (-1, 1)]
-            singles.sort(key=lambda move: slopes[move[0]] * move[1])
+            changes = promises(hessian, gradient)
+            changes[tuple(torch.tril_indices(2 * count, 2 * count, -1))] = torch.inf
+            order = changes.flatten().topk(min(4 * judgements, count**2), largest=False).indices.tolist()
+            moves = [frozenset(divmod(k, 2 * count)) for k in order]
             if here.code.stroke:
-                singles[8:8] = [(len(slopes), -1), (len(slopes), 1)]
-            moves, fresh = [[move] for move in singles if move not in tried], False
-        if not moves and reach > 1:  # on a fine lattice, long steps first
-            reach, tried, fresh = reach // 2, set(), True
-            continue
-        if moves:
-            move = moves.pop(0)
-            tried.update(move)
-        else:
-            some = torch.randperm(len(slopes), generator=generator)[
-                : 2 + int(torch.rand((), generator=generator) < 0.5)
-            ]
-            move = [(k, 1 - 2 * int(torch.randint(2, (), generator=generator))) for k in some.tolist()]
+                moves[8:8] = [frozenset({2 * count}), frozenset({2 * count + 1})]
+            moves, fresh = [move for move in moves if move not in tried], False
+        if not moves:
+            break
+        move = moves.pop(0)
+        tried.add(move)
         progress(1)
-        code, numbers = here.code, here.numbers.clone()
-        for k, sign in move:
-            if k == len(slopes):
-                code = replace(code, stroke=min(max(1, code.stroke + sign), 255))
+        code, numbers, steps = here.code, here.numbers.clone(), torch.zeros_like(gradient)
+        for k in move:
+            if k >= 2 * count:
+                code = replace(code, stroke=min(max(1, code.stroke + 1 - 2 * (k % 2)), 255))
             else:
-                numbers[divmod(k, columns)] += sign * reach
+                steps[k % count] = 1 if k < count else -1
+        numbers[:, :columns] += (reach * steps).long().unflatten(0, (-1, columns))
         if not torch.equal(numbers, code.nearest(numbers)) or not contracts(code, numbers):
             continue
         iou = score(code, numbers, target, supersample=2)
         if iou > here.iou:
-            here, fresh = Coded(code, numbers, iou), True
-            tried = {(k, -sign) for k, sign in move}
+            here, fresh, gradient = Coded(code, numbers, iou), True, gradient + hessian @ steps
             if iou >= goal and score(code, numbers, target) >= goal:
                 break
     here = replace(here, iou=score(here.code, here.numbers, target))
@@ -599,13 +683,22 @@ def stride(code: Code) -> int:
 
 
 def fit_into(system: dict, target: Tensor, length: int, judgements: int = 200, progress: Callable = bool) -> Coded:
-    """The best code found of a system (a checkpoint's dict) in a file of `length` bytes. Raises InputError if none."""
-    ways = [replace(code, length=length) for code in codes(system) if fewest_bytes(code) <= length]
+    """The best code found of a system (a checkpoint's dict) in at most `length` bytes. Raises InputError if none."""
+    ways = ways_into(system, length)
     if not ways:
         least = min(map(fewest_bytes, codes(system)))
         raise InputError(f"{len(system['maps'])} maps need at least {least} bytes, not {length}; or fit fewer maps")
-    maps = [canonical(system["maps"])]
+    maps = canonical(system["maps"])
     return max((refit(code, maps, target, judgements, progress=progress) for code in ways), key=lambda found: found.iou)
+
+
+def ways_into(system: dict, length: int) -> list[Code]:
+    """The ways to code a system in at most `length` bytes.
+
+    A few similarities have so few numbers that chance decides which lattice suits them: shorter files are tried, too.
+    """
+    ways = [replace(code, length=length - less) for code in codes(system) for less in range(3 if code.similar else 1)]
+    return [code for code in ways if fewest_bytes(code) <= code.length]
 
 
 def fit_bits(system: dict, target: Tensor, bits: float, judgements: int = 200, progress: Callable = bool) -> Coded:
@@ -613,7 +706,7 @@ def fit_bits(system: dict, target: Tensor, bits: float, judgements: int = 200, p
     code = codes(system)[-1]
     body = code.header()[1] + bits * (4 if code.similar else 6) * code.n
     code = replace(code, length=max(fewest_bytes(code), math.ceil(body / 8) + 1))
-    return refit(code, [canonical(system["maps"])], target, judgements, progress=progress)
+    return refit(code, canonical(system["maps"]), target, judgements, progress=progress)
 
 
 def fit_within(system: dict, target: Tensor, goal: float, judgements: int = 200, progress: Callable = bool) -> Coded:
@@ -634,7 +727,7 @@ def fit_within(system: dict, target: Tensor, goal: float, judgements: int = 200,
         for length in range(fewest_bytes(last), (last.header()[1] + 13 * 4 * last.n) // 8 + 2):
             found = plain(last, length)
             if goal - NEAR <= found.iou < goal:
-                found = refit(found.code, [maps], target, judgements, goal, progress)
+                found = refit(found.code, maps, target, judgements, goal, progress)
             if found.iou >= goal:
                 best = found
                 break
@@ -651,7 +744,7 @@ def fit_within(system: dict, target: Tensor, goal: float, judgements: int = 200,
         best, least = enough, max(fewest_bytes(code), round(0.7 * enough.code.length))
         while least < best.code.length:  # and where a refit is
             code = replace(code, length=(least + best.code.length) // 2)
-            found = refit(code, [maps], target, judgements, goal, progress)
+            found = refit(code, maps, target, judgements, goal, progress)
             if found.iou >= goal:
                 best = found
             else:

@@ -17,7 +17,6 @@ import math
 import os
 import pickletools
 import re
-import runpy
 import secrets
 import shutil
 import struct
@@ -31,31 +30,40 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-import ifs_ranges
+import ifs_setup
+from ifs_setup import Setup
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
-    from ifs_fit import Setup, State
+    from ifs_fit import State
 
 HERE = Path(__file__).resolve().parent
 MISSING, EXTRA, BOTH, NEITHER = (56, 132, 255), (255, 122, 26), (244, 244, 240), (10, 12, 20)  # colours of a difference
 STRIP = 26  # height in pixels of the caption under a frame
 LARGEST = 20_000  # pixels along the longer side of a target
 FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM")  # Pillow knows others, some of which start programs
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk
 OUR_TYPES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")  # in a checkpoint
 
 
 class InputError(Exception):
     """Bad input. The message is one line that says what is wrong and what to do."""
 
+    def __init__(self, words: str):
+        super().__init__(_printable(words))  # names of files may hold anything
+
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line."""
+    """An argument parser whose complaints are one line, and whose description is the first line of a docstring."""
+
+    def __init__(self, prog: str, description: str | None):
+        super().__init__(prog=prog, description=(description or "").partition("\n")[0])  # None: python -OO
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
@@ -125,8 +133,11 @@ def pick_device(wanted: str | None) -> str:
 
 
 @contextmanager
-def enough_memory(advice: str) -> Iterator[None]:
-    """Turn an exhausted memory, of the machine or of a GPU, into an InputError that says what to lower."""
+def enough_room(advice: str) -> Iterator[None]:
+    """Turn an exhausted memory, of the machine or of a GPU, into an InputError that says what to lower.
+
+    A full disk that something else than our own files met, such as numba's cache, becomes one as well.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch says it with a RuntimeError
@@ -135,6 +146,10 @@ def enough_memory(advice: str) -> Iterator[None]:
             raise
         where = "the GPU's" if re.search("cuda|hip|mps", text, re.IGNORECASE) else "the"
         raise InputError(f"{where} memory is too small for this; {advice}") from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise InputError(f"the disk is full ({error.filename or error.strerror}); make room, and run again") from error
 
 
 @contextmanager
@@ -223,21 +238,26 @@ def load_target(path: Path, size: int, invert: bool = False) -> "Tensor":
 
     Raises InputError for a file that is no picture, or a picture without both black and white.
     """
-    return as_target(read_picture(path, invert), path, size)
+    return as_target(scaled(read_picture(path, invert), path, size))
 
 
-def as_target(picture: "Image", path: Path, size: int) -> "Tensor":
-    """A square grey picture, read from `path`, as coverage (size, size) in [0, 1]. Raises InputError if it is empty."""
-    import numpy as np
-    import torch
+def scaled(picture: "Image", path: Path, size: int) -> "Image":
+    """A square grey picture, read from `path`, at size × size pixels. Raises InputError if nothing is left of it."""
     from PIL import Image
 
     kind = Image.Resampling.BILINEAR if is_grey(picture) else Image.Resampling.BOX
     small = picture.resize((size, size), kind)
-    target = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
-    if not (target >= 0.5).any():
+    if small.getextrema()[1] < 128:
         raise InputError(f"at {size} pixels nothing is left of {path}: draw it bolder, or give a larger --size")
-    return target
+    return small
+
+
+def as_target(picture: "Image") -> "Tensor":
+    """A square grey picture as coverage (S, S) in [0, 1]."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
 
 
 def is_grey(picture: "Image") -> bool:
@@ -332,68 +352,72 @@ def check_options(overrides: dict) -> None:
     """Raise InputError for a command-line option out of its range."""
     for field, value in overrides.items():
         try:
-            ifs_ranges.check_field(field, value, f"--{field}")
+            ifs_setup.check_field(field, value, f"--{field}")
         except ValueError as error:
             raise InputError(_one_line(error)) from error
-
-
-def check_setup(name: str) -> None:
-    """Raise InputError for a NAME_setup.py that cannot work, as far as that can be told without running it.
-
-    That is one whose syntax is wrong, or whose `Setup(...)` names an unknown field or gives a number out of range.
-    """
-    path = find(f"{name}_setup.py")
-    if path is None:
-        return
-    try:
-        tree = ast.parse(path.read_bytes(), str(path))
-    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
-        raise InputError(f"{path}{_failing_line(error, path)}: {_one_line(error)}") from error
-    for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Setup":
-            for field in call.keywords:
-                try:
-                    _check_setup_field(field)
-                except ValueError as error:
-                    raise InputError(f"{path}, line {field.value.lineno}: {_one_line(error)}") from error
 
 
 def _check_setup_field(field: ast.keyword) -> None:
     if field.arg is None:  # Setup(**something)
         return
-    if field.arg not in ifs_ranges.RANGES:
-        raise ValueError(ifs_ranges.unknown_field(field.arg))
+    if field.arg not in ifs_setup.RANGES:
+        raise ValueError(ifs_setup.unknown_field(field.arg))
     try:
         value = ast.literal_eval(field.value)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return  # it must be run to be known
     if isinstance(value, int | float | str | None):
-        ifs_ranges.check_field(field.arg, value)
+        ifs_setup.check_field(field.arg, value)
 
 
-def load_setup(name: str, overrides: dict) -> tuple["Setup", Path | None]:
+def load_setup(name: str, overrides: dict) -> tuple[Setup, Path | None]:
     """The setup of NAME_setup.py with some fields replaced, and the file; the defaults and None where there is none.
 
-    Raises InputError for a setup that fails, with the line that did.
+    Raises InputError for a setup that fails, with the line that did. Torch is loaded only if the setup uses it.
     """
-    from ifs_fit import Setup
-
-    check_setup(name)
     path = find(f"{name}_setup.py")
-    if path is not None:
-        try:
-            setup = runpy.run_path(str(path), run_name=path.stem).get("SETUP")
-        except (Exception, SystemExit) as error:
-            words = _one_line(error)
-            unknown = re.search(r"Setup.__init__\(\) got an unexpected keyword argument '(\w+)'", words)
-            words = ifs_ranges.unknown_field(unknown[1]) if unknown else words
-            raise InputError(f"{path}{_failing_line(error, path)}: {words}") from error
-        if not isinstance(setup, Setup):
-            raise InputError(f"{path} must define SETUP = Setup(...), with Setup from ifs_fit")
+    setup = Setup() if path is None else _run_setup(path)
     try:
-        return (Setup(**overrides) if path is None else replace(setup, **overrides)), path
+        return replace(setup, **overrides), path
     except ValueError as error:
         raise InputError(_one_line(error)) from error
+
+
+def _run_setup(path: Path) -> Setup:
+    """The SETUP that a NAME_setup.py defines; what can be seen to be wrong is refused before any of it is run."""
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
+        raise InputError(f"{path}{_failing_line(error, path)}: {_one_line(error)}") from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Setup":
+            for field in node.keywords:
+                try:
+                    _check_setup_field(field)
+                except ValueError as error:
+                    raise InputError(f"{path}, line {field.value.lineno}: {_one_line(error)}") from error
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and node.module in ("ifs_fit", "ifs_model")  # which have these names from there, but load torch
+            and all(hasattr(ifs_setup, imported.name) for imported in node.names)
+        ):
+            node.module = "ifs_setup"
+    module = sys.modules[path.stem] = ModuleType(path.stem)
+    module.__file__ = str(path)
+    try:
+        exec(compile(tree, str(path), "exec"), vars(module))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        words = _one_line(error)
+        unknown = re.search(r"Setup.__init__\(\) got an unexpected keyword argument '(\w+)'", words)
+        words = ifs_setup.unknown_field(unknown[1]) if unknown else words
+        raise InputError(f"{path}{_failing_line(error, path)}: {words}") from error
+    finally:
+        sys.modules.pop(path.stem, None)
+    if not isinstance(setup := vars(module).get("SETUP"), Setup):
+        raise InputError(f"{path} must define SETUP = Setup(...), with Setup from ifs_setup")
+    return setup
 
 
 def _failing_line(error: BaseException, path: Path) -> str:
@@ -405,13 +429,16 @@ def _failing_line(error: BaseException, path: Path) -> str:
 
 def _one_line(words: object) -> str:
     """Words as one printable line of bounded length; for an error without words, its kind."""
-    text = " ".join(str(words.msg if isinstance(words, SyntaxError) else words).split()) or type(
-        words
-    ).__name__ * isinstance(words, BaseException)
+    text = _printable(str(words.msg if isinstance(words, SyntaxError) else words))
     if isinstance(words, KeyError | SystemExit):
         text = f"{type(words).__name__}: {text}"
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    elif isinstance(words, BaseException):
+        text = text or type(words).__name__
     return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def coded(name: str) -> bool:
@@ -471,7 +498,7 @@ def load_checkpoint(path: Path) -> dict:
 
     if maps.dtype not in (torch.float32, torch.float64) or maps.requires_grad:
         raise InputError(f"{path} does not hold maps of real numbers; make it again")
-    if not maps.isfinite().all() or singular_values(maps.double()).max() > ifs_ranges.MAX_SINGULAR:
+    if not maps.isfinite().all() or singular_values(maps.double()).max() > ifs_setup.MAX_SINGULAR:
         raise InputError(f"{path} holds maps that are not contractions by at least 0.99; make it again")
     if maps.abs().max() > 1e3:
         raise InputError(f"{path} holds maps that lead far away; make it again")
@@ -485,7 +512,7 @@ def load_checkpoint(path: Path) -> dict:
         raise InputError(f"{path} holds a window that is not square")
     if not (type(stroke) in (int, float) and 0 <= stroke <= 1):
         raise InputError(f"{path} does not hold a stroke from 0 to 1")
-    for key, low, high in (("step", 0, 10**9), ("size", *ifs_ranges.RANGES["size"])):
+    for key, low, high in (("step", 0, 10**9), ("size", *ifs_setup.RANGES["size"])):
         if type(checkpoint.get(key)) is not int or not low <= checkpoint[key] <= high:
             raise InputError(f"{path} does not hold a {key} from {low} to {high}")
     if not (type(checkpoint.get("iou")) in (int, float) and -1 <= checkpoint["iou"] <= 1):
@@ -522,7 +549,7 @@ def load_path(path: Path, checkpoint: dict) -> "tuple[list[int], Tensor, list[fl
     return steps, maps, strokes
 
 
-def load_resume(path: Path, name: str, setup: "Setup", target: "Tensor") -> dict:
+def load_resume(path: Path, name: str, setup: Setup, target: "Tensor") -> dict:
     """What a fit needs to go on from a checkpoint. Raises InputError if that was made of another target or setup."""
     from ifs_fit import check_resume
 
@@ -580,13 +607,24 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "make room" if full else "work in a folder that can be written to"
+        advice = "make room" if error.errno in FULL else "work in a folder that can be written to"
         words = f"cannot write {path} ({error.strerror or _one_line(error)}); {advice}, and run again"
         raise InputError(f"{words}: files that were there before are whole") from error
     finally:
         with suppress(OSError):  # it is gone where all went well
             temporary.unlink()
+
+
+def check_place(path: Path) -> None:
+    """Raise InputError for a path that cannot be written to, before the work that would be lost is done."""
+    try:
+        place = next(place for place in path.absolute().parents if place.exists())
+        reason = "it is a folder" if path.is_dir() else "" if place.is_dir() else f"{place} is no folder"
+        reason = reason or ("" if os.access(place, os.W_OK) else "permission denied")
+    except OSError as error:  # a name that is too long, a loop of links
+        reason = error.strerror
+    if reason:
+        raise InputError(f"cannot write {_one_line(path)} ({reason}); give another --out")
 
 
 @contextmanager
@@ -658,7 +696,7 @@ def keep_previous(path: Path) -> Path | None:
     return copy
 
 
-def save_checkpoint(path: Path, name: str, setup: "Setup", state: "State", target: "Tensor") -> None:
+def save_checkpoint(path: Path, name: str, setup: Setup, state: "State", target: "Tensor") -> None:
     """Write the best system of a fit, and what is needed to go on with it."""
     import torch
 

@@ -8,8 +8,8 @@ Letters in shapes: B systems fitted side by side, n maps, S side of the picture.
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,6 @@ from ifs_model import (
     WINDOW,
     Ancestry,
     Look,
-    Map,
     area_weights,
     blur,
     centroid,
@@ -41,7 +40,7 @@ from ifs_model import (
     words_loss,
     words_of_depth,
 )
-from ifs_ranges import MAX_MAPS, MAX_POINTS, MAX_SINGULAR, check_field
+from ifs_setup import MAX_SINGULAR, Setup
 
 REFRESH = 10  # steps between two choices of the words
 GREY_BLUR = 0.4  # sigma, in pixels, of the splat that draws a grey picture in the end
@@ -49,58 +48,6 @@ BARE = 1.5  # alpha with which grown points draw a picture as wide as they are: 
 GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
 LADDER = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)  # numbers of maps that are tried where none is given
 THIN = 2.5  # half thickness in pixels up to which a picture counts as drawn with a pen
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The initial maps of a target and the hyperparameters of its fit. Raises ValueError for a field out of range."""
-
-    maps: int | Sequence[Map] = 12  # the initial maps, or how many to start from at random
-    depth: int | None = None  # letters in a word: all n^depth words are drawn; None: words of about equal weight
-    points: int = 40_000  # points drawn of a full-size picture when depth is None; half as many again in the end
-    size: int = 256  # side of the picture that is fitted, in pixels
-    steps: int | None = None  # steps of the optimiser, all stages together; None: as many as the rounds need
-    starts: int = 32  # systems that start, as one batch
-    rounds: int | None = None  # how often the best are bred; None: 2, and if not grey one for every three maps
-    jitter: float = 0.05  # spread of the starts around initial maps that are given
-    stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
-    grey: bool | None = None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
-    rate: float = 0.03  # learning rate at the start
-    blur: float = 2.0  # sigma of the splat at the start, in pixels of the first, coarse picture
-    pull: float = 0.1  # how strongly stray points are pulled towards the target
-    solidity: float = 1.0  # alpha, as a multiple of what suits points spread evenly over the target
-    bound: float = 0.97  # largest singular value of a map
-    seed: int = 0
-
-    def __post_init__(self):
-        for field in fields(self):
-            if field.name != "maps" or isinstance(self.maps, int):
-                object.__setattr__(self, field.name, check_field(field.name, getattr(self, field.name)))
-        if not isinstance(self.maps, int):
-            self._check_maps()
-        if self.depth is not None and self.n**self.depth > MAX_POINTS:
-            raise ValueError(f"Setup.depth {self.depth} would draw {self.n}^{self.depth} points; at most {MAX_POINTS}")
-
-    def _check_maps(self) -> None:
-        try:
-            maps = torch.tensor(self.maps, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError, OverflowError):  # torch has many words for what is no number
-            maps = torch.zeros(0)
-        if maps.ndim != 3 or maps.shape[1:] != (2, 3) or not 1 <= len(maps) <= MAX_MAPS:
-            raise ValueError("Setup.maps must be 1 to 1000 maps of 2 × 3 numbers, such as similarity(0.5, at=(0, 0.4))")
-        if not maps.isfinite().all() or maps.abs().max() > 100:
-            raise ValueError("Setup.maps must hold finite numbers from -100 to 100")
-        wide = singular_values(maps)[:, 0]
-        if wide.max() >= 1:
-            raise ValueError(
-                f"Setup.maps[{int(wide.argmax())}] must shrink the world; it stretches by {wide.max():.3f}"
-            )
-        object.__setattr__(self, "maps", tuple(tuple(tuple(row) for row in map_) for map_ in maps.tolist()))
-
-    @property
-    def n(self) -> int:
-        """The number of maps."""
-        return self.maps if isinstance(self.maps, int) else len(self.maps)
 
 
 @dataclass(frozen=True)

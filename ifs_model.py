@@ -18,27 +18,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ifs_setup import affine as affine  # for all who look for the maps here
+from ifs_setup import similarity as similarity
+
 WINDOW = (-1.0, 1.0, -1.0, 1.0)
 MAX_SINGULAR = 0.97
 FLATTEST = 0.02  # ratio of its singular values that a flatter map counts as if it had
-Map = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 # --- Maps: (B, n, 2, 3), f(x) = A x + t with A = maps[..., :2] and t = maps[..., 2] ---
-
-
-def affine(a: float, b: float, c: float, d: float, x: float = 0.0, y: float = 0.0) -> Map:
-    """The map (X, Y) -> (a X + b Y + x, c X + d Y + y)."""
-    return ((a, b, x), (c, d, y))
-
-
-def similarity(scale: float, degrees: float = 0.0, at: tuple[float, float] = (0.0, 0.0), mirror: bool = False) -> Map:
-    """The map that shrinks the world by `scale`, turns it by `degrees` (counter-clockwise) and moves (0, 0) to `at`.
-
-    With `mirror`, the world is first reflected in the x axis.
-    """
-    c, s = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
-    return affine(c, s, s, -c, *at) if mirror else affine(c, -s, s, c, *at)
 
 
 def compose(f: Tensor, g: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """The Koch curve: four small copies in a row, the middle two tilted up against each other. A pen draws it."""
 
-from ifs_fit import Setup
-from ifs_model import similarity
+from ifs_setup import Setup, similarity
 
 SETUP = Setup(
     maps=[

@@ -53,7 +53,7 @@ def load_system(name: str) -> System:
 
 
 def parser() -> argparse.ArgumentParser:
-    parse = ifs_files.Parser(prog="render_ifs.py", description=__doc__.splitlines()[0])
+    parse = ifs_files.Parser(prog="render_ifs.py", description=__doc__)
     add = parse.add_argument
     add("name", metavar="NAME",
         help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file .ifs, .json or .flame")  # fmt: skip
@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
-        with ifs_files.enough_memory("lower RESOLUTION or --supersample"):
+        with ifs_files.enough_room("lower RESOLUTION or --supersample"):
             render(arguments)
     except InputError as error:
         print(f"render_ifs.py: {error}", file=sys.stderr)
@@ -119,6 +119,7 @@ def render(arguments: argparse.Namespace) -> None:
     if out.suffix not in ((".gif", ".mp4", ".png") if film else (".png", ".npy")):
         raise InputError(f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}")
     system = load_system(arguments.name)
+    ifs_files.check_place(out)
     device = ifs_files.pick_device(arguments.device)
 
     from ifs_picture import Look, View, palette
@@ -291,6 +292,7 @@ def aimed(maps: "Tensor", view: "View", x: float, y: float, factor: float) -> tu
     u, v = nearest(maps, x, y)
     if max(abs(u - x), abs(v - y)) <= reach:
         return x, y, factor
+    check_sharp(max(abs(u), abs(v)), 2 * reach, view.size * view.supersample)
     print(
         f"({x}, {y}) is off the fractal; zooming in at its nearest point: --zoom-at {u!r} {v!r} {factor:g}",
         file=sys.stderr,

@@ -1,7 +1,6 @@
 """The Sierpinski gasket: three copies of half its size, one in each corner. Here they are too small and tilted."""
 
-from ifs_fit import Setup
-from ifs_model import similarity
+from ifs_setup import Setup, similarity
 
 SETUP = Setup(
     maps=[

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from ifs_fit import Setup, State
+    from ifs_fit import State
+    from ifs_setup import Setup
 
 FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed")  # of a Setup, that are options
 
 
 def parser() -> argparse.ArgumentParser:
-    parse = ifs_files.Parser(prog="train_ifs.py", description=__doc__.splitlines()[0])
+    parse = ifs_files.Parser(prog="train_ifs.py", description=__doc__)
     add = parse.add_argument
     add("name", metavar="NAME", help="the target: NAME.png here or beside the script, white on black")
     add(
@@ -93,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     with Stop() as stop:
         try:
-            with ifs_files.enough_memory("lower --starts, --points or --size"):
+            with ifs_files.enough_room("lower --starts, --points or --size"):
                 return train(arguments, stop)
         except InputError as error:
             print(f"train_ifs.py: {error}", file=sys.stderr)
@@ -118,10 +119,11 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             raise InputError(f"--price must be a number from 0.0001 to 1, not {arguments.price}")
     ifs_files.check_options(overrides)
     ifs_files.check_device(arguments.device)
-    ifs_files.check_setup(name)
+    setup, setup_file = ifs_files.load_setup(name, overrides)
     if arguments.resume:
         ifs_files.check_archive(ifs_files.find_checkpoint(name))
     picture = ifs_files.read_picture(source, arguments.invert)
+    grey, picture = ifs_files.is_grey(picture), ifs_files.scaled(picture, source, setup.size)
 
     with ifs_files.claim(name, folder):
         from tqdm import tqdm
@@ -130,11 +132,9 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         from ifs_fit import check_resume, fit, stages
 
         device = ifs_files.pick_device(arguments.device)
-        setup, setup_file = ifs_files.load_setup(name, overrides)
         if setup.grey is None:
-            setup = replace(setup, grey=ifs_files.is_grey(picture))
-        target = ifs_files.as_target(picture, source, setup.size)
-        del picture  # it may be large
+            setup = replace(setup, grey=grey)
+        target = ifs_files.as_target(picture)
         if automatic:
             overrides["maps"] = choose_maps(target, setup, device, arguments.price)
             setup = replace(ifs_files.load_setup(name, overrides)[0], grey=setup.grey)

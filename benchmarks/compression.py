@@ -1,8 +1,8 @@
 """Bytes against IoU: fractals, and what else the same bytes can hold.
 
-    python benchmarks/compression.py FOLDER [--maps N ...] [--bytes N ...] [--out OUT] [--fits FITS]
+    python benchmarks/compression.py FOLDER [--maps N ...] [--bytes N ...] [--effort K] [--jobs J] [--out OUT]
 
-Every PNG of FOLDER is fitted with each number of maps; one that has a setup there, with that alone. For each number of
+Every PNG of FOLDER is fitted with each number of maps, and the four targets as their setups say. For each number of
 bytes, the best fit is coded by `ifs_codec`. Beside it, at most so many bytes each:
 
 bitmap   the picture scaled down to s × s bits, without any header, scaled up and thresholded
@@ -11,20 +11,22 @@ jbig     the same in JBIG (T.85), where pbmtojbg85 is installed
 polygon  outlines, two bytes a corner, one more for each outline after the first; corners thinned out by the area they
          cut off (Visvalingam & Whyatt 1993), then moved wherever that makes IoU better
 
-OUT (default: compression_FOLDER) gets points.csv, one row for each picture, method and number of bytes, written as soon
-as it is there; table.txt and plot.png. What is in points.csv is not computed again. FITS (default: OUT/fits) keeps the
-fitted maps.
+OUT (default: compression_FOLDER) gets fits, points.csv, a row for each picture, method and number of bytes, written as
+soon as it is there; table.txt and plot.png. What is there is not computed again.
 """
 
 import argparse
 import csv
 import io
 import math
+import multiprocessing
+import os
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,52 +38,68 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import ifs_codec
 import ifs_files
-from ifs_fit import Setup, fit
+from ifs_fit import fit
+from ifs_setup import Setup
 
+ROOT = Path(__file__).resolve().parent.parent
 SIZE = 256
+TARGETS = {  # bytes
+    "koch": (16, 20, 24, 28, 40, 64),
+    "sierpinski": (12, 16, 19, 22, 32, 64),
+    "apple": (40, 60, 80, 120, 190),
+    "flower": (120, 150, 190, 250),
+}
 RIVALS = ("bitmap", "webp", "jbig", "polygon")
 LOSSLESS = ("PNG", "WebP", "G4", "JBIG")
 JBIG = shutil.which("pbmtojbg85")
 SIX_BITS = 6  # a number, to compare a refit with plain rounding
+LOSS = 0.005  # of IoU, given for the fewest bytes
+ASKED = (  # picture or mean of the folder, bytes, IoU or None: at most LOSS less than before
+    ("mean", 64, 0.88),
+    ("mean", 128, 0.92),
+    ("koch", 28, None),
+    ("sierpinski", 22, None),
+    ("apple", 80, 0.97),
+    ("flower", 190, 0.89),
+)
 
 
 # --- Fractals ---
 
 
-def fitted(path: Path, maps: list[int], fits: Path) -> Iterator[dict]:
-    """The systems fitted to a picture, from FITS where they are there already."""
-    has_setup = (path.parent / f"{path.stem}_setup.py").is_file()
-    for n in [None] if has_setup else maps:
-        setup = ifs_files.load_setup(path.stem, {})[0] if has_setup else Setup(maps=n, size=SIZE)
-        kept = fits / f"{path.stem}_{setup.n}.pt"
-        if not kept.is_file():
-            *_, state = fit(ifs_files.load_target(path, SIZE), setup, ifs_files.pick_device(None), every=20)
-            ifs_files.save_checkpoint(kept, path.stem, setup, state)
-        yield ifs_files.load_checkpoint(kept)
+def fitted(path: Path, n: int | None, kept: Path) -> dict:
+    """The system fitted to a picture with n maps, or as its setup says; from a file where it is there already."""
+    if not kept.is_file():
+        setup = Setup(maps=n, size=SIZE) if n else ifs_files.load_setup(path.stem, {})[0]
+        target = ifs_files.load_target(path, SIZE)
+        *_, state = fit(target, setup, ifs_files.pick_device(None), every=20)
+        ifs_files.save_checkpoint(kept, path.stem, setup, state, target)
+    return ifs_files.load_checkpoint(kept)
 
 
 def best_fractal(systems: list[dict], target: torch.Tensor, length: int, effort: int) -> float:
     """IoU of the best code in so many bytes; nan if no system fits into them.
 
-    All systems are judged as they come from the descent with the quantiser; the best two are refitted to the end.
+    Of all systems the two are refitted that lose least when they are rounded, and the better one of these is improved.
     """
-    tried = []
-    for system in systems:
-        for code in ifs_codec.codes(system):
-            if ifs_codec.fewest_bytes(code) <= length:
-                maps = ifs_codec.canonical(system["maps"])
-                tried.append((ifs_codec.refit(replace(code, length=length), [maps], target, 0), maps))
-    tried.sort(key=lambda way: -way[0].iou)
-    return max((ifs_codec.improve(found, target, effort).iou for found, _ in tried[:2]), default=math.nan)
+    ways = [(code, ifs_codec.canonical(s["maps"])) for s in systems for code in ifs_codec.ways_into(s, length)]
+    ways.sort(key=lambda way: -ifs_codec.best_box(*way, target).iou)
+    found = [ifs_codec.refit(*way, target, 0) for way in ways[:2]]
+    best = max(found, key=lambda coded: coded.iou, default=None)
+    return ifs_codec.improve(best, target, effort).iou if best else math.nan
 
 
 def at_six_bits(system: dict, target: torch.Tensor, effort: int) -> tuple[float, float]:
     """IoU at six bits a number after plain rounding, and after the refit."""
+    code = ifs_codec.codes(system)[-1]
     found = ifs_codec.fit_bits(system, target, SIX_BITS, effort)
-    return ifs_codec.rounded(found.code, system["maps"], target).iou, found.iou
+    plain = ifs_codec.rounded(replace(code, length=found.code.length), ifs_codec.canonical(system["maps"]), target)
+    return plain.iou, found.iou
 
 
 # --- Rivals: each yields (bytes, picture) for all its settings ---
+
+THRESHOLDS = (104, 128, 152)  # of a picture scaled down; scaled up, it is always cut at half
 
 
 def scaled(pixels: np.ndarray, side: int) -> Image.Image:
@@ -92,9 +110,14 @@ def scaled_up(small: Image.Image) -> np.ndarray:
     return np.asarray(small.convert("L").resize((SIZE, SIZE), Image.Resampling.BICUBIC)) >= 128
 
 
+def in_two_levels(pixels: np.ndarray, side: int, threshold: int) -> Image.Image:
+    return scaled(pixels, side).point(lambda grey: 255 * (grey >= threshold))
+
+
 def bitmap(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
     for side in range(2, math.isqrt(8 * most) + 1):
-        yield -(-side * side // 8), scaled_up(scaled(pixels, side).point(lambda grey: 255 * (grey >= 128)))
+        for threshold in THRESHOLDS:
+            yield -(-side * side // 8), scaled_up(in_two_levels(pixels, side, threshold))
 
 
 def webp(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -117,12 +140,15 @@ def webp(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def jbig(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
-    for side in range(4, SIZE + 1, 4) if JBIG else ():
-        small = scaled(pixels, side).point(lambda grey: 255 * (grey >= 128))
-        size = jbig_bytes(small)
-        if size > most:
+    for side in range(4, SIZE + 1, 2) if JBIG else ():
+        sizes = []
+        for threshold in THRESHOLDS:
+            small = in_two_levels(pixels, side, threshold)
+            sizes.append(jbig_bytes(small))
+            if sizes[-1] <= most:
+                yield sizes[-1], scaled_up(small)
+        if min(sizes) > 1.3 * most:
             return
-        yield size, scaled_up(small)
 
 
 def jbig_bytes(picture: Image.Image) -> int:
@@ -215,73 +241,159 @@ def lossless(pixels: np.ndarray) -> dict[str, int]:
     return sizes | ({"JBIG": jbig_bytes(picture)} if JBIG else {})
 
 
+# --- The work ---
+
+
+def work_on(path: Path, method: str, length: int, fits: list[Path], effort: int) -> list[dict]:
+    """The rows of one picture and method: (name, method, bytes, iou)."""
+    target = ifs_files.load_target(path, SIZE)
+    if method == "rivals":
+        pixels = target.numpy() >= 0.5
+        found = [(rival, length, best_rival(rival, pixels, length)) for rival in RIVALS if JBIG or rival != "jbig"]
+    elif method == "lossless":
+        found = [(form, size, 1.0) for form, size in lossless(target.numpy() >= 0.5).items()]
+    else:
+        systems = [ifs_files.load_checkpoint(kept) for kept in fits]
+        if method == "ifs":
+            found = [("ifs", length, best_fractal(systems, target, length, effort))]
+        elif method == "six bits":
+            plain, refit = at_six_bits(systems[0], target, effort)
+            found = [("plain6", 0, plain), ("refit6", 0, refit), ("full", 0, systems[0]["iou"])]
+        else:
+            coded = ifs_codec.fit_within(systems[0], target, systems[0]["iou"] - LOSS, effort)
+            found = [("fewest", coded.code.length, coded.iou), ("full", 0, systems[0]["iou"])]
+    return [{"name": path.stem, "method": what, "bytes": size, "iou": iou} for what, size, iou in found]
+
+
+def done_by(jobs: int, work: list[tuple], do: Callable) -> Iterator:
+    """What `do` makes of each tuple of arguments, in the order in which it is done, by so many processes."""
+    with (
+        ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool,
+        tqdm(total=len(work), unit=do.__name__) as bar,
+    ):
+        try:
+            for ready in as_completed([pool.submit(do, *arguments) for arguments in work]):
+                bar.update()
+                yield ready.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 # --- The table and the plot ---
 
 
-def table(points: list[dict]) -> str:
-    """Mean IoU by method and bytes, who wins where, lossless sizes, and what the refit recovers."""
-    names = sorted({point["name"] for point in points})
-    value = {(point["method"], int(point["bytes"]), point["name"]): float(point["iou"]) for point in points}
-    lengths = sorted({key[1] for key in value if key[0] == "ifs"})
-    methods = [method for method in ("ifs", *RIVALS) if any(key[0] == method for key in value)]
+class Points:
+    """What has been measured, by method, bytes and picture."""
 
-    def mean(method: str, length: int) -> float:
-        return statistics.fmean(value[method, length, name] for name in names)  # nan where one has no picture
+    def __init__(self, rows: list[dict]):
+        self.value = {(row["method"], int(row["bytes"]), row["name"]): float(row["iou"]) for row in rows}
+        self.methods = [m for m in ("ifs", *RIVALS) if any(key[0] == m for key in self.value)]
+        self.formats = [form for form in LOSSLESS if any(key[0] == form for key in self.value)]
 
-    lines = [f"{len(names)} pictures: {', '.join(names)}", "", "mean IoU in at most so many bytes"]
-    lines.append(f"{'bytes':>8}" + "".join(f"{method:>10}" for method in methods))
-    lines += [f"{b:8}" + "".join(f"{mean(m, b):10.4f}".replace("nan", "  –") for m in methods) for b in lengths]
+    def lengths(self, name: str) -> list[int]:
+        return sorted({length for method, length, of in self.value if (method, of) == ("ifs", name)})
+
+    def size(self, method: str, name: str) -> int:
+        return next(length for what, length, of in self.value if (what, of) == (method, name))
+
+    def best_rival(self, length: int, name: str) -> tuple[float, str]:
+        return max((np.nan_to_num(self.value[m, length, name]), m) for m in self.methods[1:])
+
+    def mean(self, method: str, length: int, names: list[str]) -> float:
+        return statistics.fmean(self.value[method, length, name] for name in names)  # nan where one has no picture
+
+    def curves(self, names: list[str]) -> dict[str, list[float]]:
+        return {m: [self.mean(m, length, names) for length in self.lengths(names[0])] for m in self.methods}
+
+
+def cell(value: float, width: int = 10) -> str:
+    return f"{'–' if math.isnan(value) else f'{value:.4f}':>{width}}"
+
+
+def table(rows: list[dict], names: list[str]) -> str:
+    """Mean IoU by method and bytes, who wins where, lossless sizes, what the refit recovers; the four targets."""
+    points = Points(rows)
+    lengths, lines = points.lengths(names[0]), [f"{len(names)} pictures: {', '.join(names)}"]
+
+    def curves_of(names: list[str], title: str) -> None:
+        curves = points.curves(names)
+        lines.extend(["", title, f"{'bytes':>8}" + "".join(f"{method:>10}" for method in curves)])
+        for k, length in enumerate(points.lengths(names[0])):
+            lines.append(f"{length:8}" + "".join(cell(curve[k]) for curve in curves.values()))
+
+    curves_of(names, "mean IoU in at most so many bytes")
     lines.append("")
-    for b in lengths:
-        rivals = {name: max(np.nan_to_num(value[m, b, name]) for m in methods[1:]) for name in names}
-        ahead = [name for name in names if value["ifs", b, name] > rivals[name]]
-        said = "all" if len(ahead) == len(names) else f"{len(ahead)}: {', '.join(ahead)}" if ahead else "none"
-        lines.append(f"{b} bytes: the fractal is ahead of every rival on {said}")
-    lines += ["", "each picture, IoU of fractal / best rival", f"{'bytes':>12}" + "".join(f"{b:>16}" for b in lengths)]
+    for length in lengths:
+        won = [n for n in names if points.value["ifs", length, n] > points.best_rival(length, n)[0]]
+        but = [n for n in names if points.value["ifs", length, n] > max(
+            np.nan_to_num(points.value[m, length, n]) for m in points.methods[1:] if m != "polygon")]  # fmt: skip
+        lines.append(
+            f"{length} bytes: the fractal is ahead of all scaled pictures on {len(but)} of {len(names)}, "
+            f"of polygons as well on {len(won)}{': ' if won else ''}{', '.join(won)}"
+        )
+    lines += ["", "each picture: fractal / best rival", f"{'bytes':12}" + "".join(f"{b:>22}" for b in lengths)]
     for name in names:
-        cells = [
-            f"{value['ifs', b, name]:.3f} / {max(np.nan_to_num(value[m, b, name]) for m in methods[1:]):.3f}"
-            for b in lengths
-        ]
-        lines.append(f"{name:12}" + "".join(f"{cell.replace('nan', '–'):>16}" for cell in cells))
-    formats = [form for form in LOSSLESS if any(key[0] == form for key in value)]
-    sizes = {(p["method"], p["name"]): int(p["bytes"]) for p in points if p["method"] in formats}
-    lines += ["", "bytes without loss: mean, least to most"]
-    for form in formats:
-        column = [sizes[form, name] for name in names]
-        lines.append(f"{form:>8}{statistics.fmean(column):8.0f}{min(column):8}{max(column):8}")
-    full, plain, refit = (
-        statistics.fmean(next(v for key, v in value.items() if key[0] == m and key[2] == name) for name in names)
-        for m in ("full", "plain6", "refit6")
-    )
-    share = (refit - plain) / max(1e-9, full - plain)
+        rivals = [points.best_rival(length, name) for length in lengths]
+        own = [f"{points.value['ifs', length, name]:.3f}".replace("nan", "–") for length in lengths]
+        cells = [f"{iou} / {best:.3f} {method}" for iou, (best, method) in zip(own, rivals, strict=True)]
+        lines.append(f"{name:12}" + "".join(f"{cell:>22}" for cell in cells))
+    lines += ["", "bytes without loss", f"{'':12}" + "".join(f"{form:>8}" for form in points.formats)]
+    for what, some in (("mean", names), *((target, [target]) for target in TARGETS)):
+        means = [statistics.fmean(points.size(form, name) for name in some) for form in points.formats]
+        lines.append(f"{what:12}" + "".join(f"{mean:8.0f}" for mean in means))
+    full, plain, refit = (points.mean(method, 0, names) for method in ("full", "plain6", "refit6"))
+    recovered = [
+        (points.value["refit6", 0, name] - points.value["plain6", 0, name])
+        / max(1e-9, points.value["full", 0, name] - points.value["plain6", 0, name])
+        for name in names
+    ]
     lines += [
         "",
         f"{SIX_BITS} bits a number, mean IoU: {full:.4f} before, {plain:.4f} rounded, {refit:.4f} refitted: "
-        f"{share:.0%} of the loss recovered",
+        f"{(refit - plain) / max(1e-9, full - plain):.0%} of the loss recovered (from {min(recovered):.0%} to "
+        f"{max(recovered):.0%} of a picture's)",
     ]
+    for name in TARGETS:
+        curves_of([name], f"{name}: IoU in at most so many bytes; {points.value['full', 0, name]:.4f} before")
+        least = points.size("fewest", name)
+        ratios = [f"{form} takes {points.size(form, name) / least:.0f} times as many" for form in points.formats]
+        fewest = f"{least} bytes lose at most {LOSS}: {points.value['fewest', least, name]:.4f}"
+        lines.append(f"{fewest}; {', '.join(ratios)}")
+    lines += ["", f"{'asked':44}{'reached':>10}"]
+    for name, length, iou in ASKED:
+        of = f"mean at {length} bytes" if name == "mean" else f"{name} in {length} bytes"
+        if iou is None:
+            wanted, reached = f"{of}, at most {LOSS} lost", f"{points.size('fewest', name)} bytes"
+        elif name == "mean":
+            wanted, reached = f"{of} >= {iou}", cell(points.mean("ifs", length, names)) if length in lengths else "–"
+        else:
+            wanted, reached = f"{of} >= {iou}", cell(points.value["ifs", length, name])
+        lines.append(f"{wanted:44}{reached:>10}")
     if not JBIG:
         lines.append("no JBIG column: pbmtojbg85 is not installed")
     return "\n".join(lines) + "\n"
 
 
-def plot(points: list[dict], path: Path) -> None:
+def plot(rows: list[dict], names: list[str], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for method, label in zip(("ifs", *RIVALS), ("IFS", "bitmap", "WebP", "JBIG", "polygon"), strict=True):
-        lengths = sorted({int(p["bytes"]) for p in points if p["method"] == method})
-        means = [statistics.fmean(float(p["iou"]) for p in points if p["method"] == method and int(p["bytes"]) == b)
-                 for b in lengths]  # fmt: skip
-        if any(map(math.isfinite, means)):
-            axes.plot(lengths, means, marker="o", label=label, linewidth=2.5 if method == "ifs" else 1.2)
-    axes.set_xscale("log", base=2)
-    axes.set(xlabel="bytes", ylabel="mean IoU at 256 × 256", title=f"{len({p['name'] for p in points})} pictures")
-    ticks = sorted({int(p["bytes"]) for p in points if p["method"] == "ifs"})
-    axes.set_xticks(ticks, list(map(str, ticks)))
-    axes.grid(alpha=0.3)
-    axes.legend()
+    points = Points(rows)
+    figure = Figure(figsize=(12, 5.5), layout="constrained")
+    panels = figure.subplot_mosaic([["mean", "mean", "koch", "sierpinski"], ["mean", "mean", "apple", "flower"]])
+    labels = dict(zip(("ifs", *RIVALS), ("IFS", "scaled bitmap", "scaled WebP", "scaled JBIG", "polygon"), strict=True))
+    for name, axes in panels.items():
+        some = names if name == "mean" else [name]
+        lengths = points.lengths(some[0])
+        for method, curve in points.curves(some).items():
+            width, size = (2.5, 6) if method == "ifs" else (1.2, 4)
+            axes.plot(lengths, curve, marker="o", markersize=size, linewidth=width, label=labels[method])
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(lengths, list(map(str, lengths)))
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.set_title(f"mean of {len(names)} pictures" if name == "mean" else name)
+    panels["mean"].set(xlabel="bytes", ylabel="IoU at 256 × 256")
+    panels["mean"].legend()
     with ifs_files.whole_file(path) as file:
         figure.savefig(file, format="png", dpi=110)
 
@@ -291,47 +403,44 @@ def main(argv: list[str] | None = None) -> None:
     parse.add_argument("folder", type=Path)
     parse.add_argument("--maps", type=int, nargs="+", default=[8, 16, 24], metavar="N")
     parse.add_argument("--bytes", type=int, nargs="+", default=[32, 48, 64, 96, 128], metavar="N")
-    parse.add_argument("--effort", type=int, default=150, metavar="K", help="attractors judged in each refit")
+    parse.add_argument("--effort", type=int, default=60, metavar="K", help="attractors judged after each refit")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parse.add_argument("--jobs", type=int, default=cores, help="processes of one thread each")
     parse.add_argument("--out", type=Path)
-    parse.add_argument("--fits", type=Path)
     arguments = parse.parse_args(argv)
     pictures = sorted(arguments.folder.glob("*.png"))
     if not pictures:
         parse.error(f"there are no PNG files in {arguments.folder}")
+    if set(TARGETS) & {path.stem for path in pictures}:
+        parse.error(f"pictures must not be called {', '.join(TARGETS)}: these come by themselves")
     out = arguments.out or Path(f"compression_{arguments.folder.resolve().name}")
     done = out / "points.csv"
-    points = list(csv.DictReader(done.read_text().splitlines())) if done.exists() else []
-    known = {(point["name"], point["method"], int(point["bytes"])) for point in points}
+    rows = list(csv.DictReader(done.read_text().splitlines())) if done.exists() else []
+    known = {(row["name"], row["method"], int(row["bytes"])) for row in rows}
 
-    def add(name: str, method: str, length: int, iou: float) -> None:
-        points.append({"name": name, "method": method, "bytes": length, "iou": iou})
-        ifs_files.save_trace(done, points)
-
-    work = [(path, length) for path in pictures for length in (0, *arguments.bytes)]
-    with tqdm(work, unit="point") as bar:
-        for path, length in bar:
-            name = path.stem
-            bar.set_postfix_str(f"{name} {length or ''}")
-            target = ifs_files.load_target(path, SIZE)
-            pixels = target.numpy() >= 0.5
-            for rival in (method for method in RIVALS if length and (JBIG or method != "jbig")):
-                if (name, rival, length) not in known:
-                    add(name, rival, length, best_rival(rival, pixels, length))
-            if (name, "ifs", length) in known or (not length and any(key[:2] == (name, "refit6") for key in known)):
-                continue
-            systems = list(fitted(path, arguments.maps, arguments.fits or out / "fits"))
-            if length:
-                add(name, "ifs", length, best_fractal(systems, target, length, arguments.effort))
-                continue
-            for form, size in lossless(pixels).items():
-                add(name, form, size, 1.0)
-            plain, refit = at_six_bits(systems[0], target, arguments.effort)
-            for method, iou in (("full", systems[0]["iou"]), ("plain6", plain), ("refit6", refit)):
-                add(name, method, 0, iou)
+    fits, to_fit, work = {}, [], []
+    for path in (*pictures, *(ROOT / f"{name}.png" for name in TARGETS)):
+        name, target = path.stem, path.stem in TARGETS
+        fits[name] = {out / "fits" / f"{name}_{n or 'setup'}.pt": n for n in ([None] if target else arguments.maps)}
+        to_fit += [(path, n, kept) for kept, n in fits[name].items() if not kept.is_file()]
+        kept, effort = list(fits[name]), arguments.effort
+        for length in TARGETS[name] if target else arguments.bytes:
+            work += [(path, what, length, kept, effort) for what in ("ifs", "rivals")
+                     if (name, "ifs" if what == "ifs" else "polygon", length) not in known]  # fmt: skip
+        if (name, "PNG") not in {key[:2] for key in known}:
+            work.append((path, "lossless", 0, kept, effort))
+        if (name, "full", 0) not in known:
+            work.append((path, "fewest" if target else "six bits", 0, kept, effort))
+    for _ in done_by(arguments.jobs, to_fit, fitted):
+        pass
+    for found in done_by(arguments.jobs, work, work_on):
+        rows += found
+        ifs_files.save_trace(done, rows)
+    summary = table(rows, [path.stem for path in pictures])
     with ifs_files.whole_file(out / "table.txt") as file:
-        file.write(table(points).encode())
-    plot(points, out / "plot.png")
-    print(table(points), end="")
+        file.write(summary.encode())
+    plot(rows, [path.stem for path in pictures], out / "plot.png")
+    print(summary, end="")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 import ifs_files
-import ifs_ranges
+import ifs_setup
 from ifs_files import InputError
 from ifs_fit import Setup, fit
 
@@ -422,6 +422,11 @@ def test_of_many_pictures_the_nearest_are_named(monkeypatch, tmp_path):
         ifs_files.find_picture("leaf77")
 
 
+def test_whatever_a_file_is_called_the_message_is_one_printable_line():
+    said = str(InputError("there is no a\nb\x1b[31m\udc80.json here"))
+    assert said == "there is no a b?[31m?.json here"
+
+
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cuda:-1", "mps:1", "", "cpu:0", "meta", "cuda:99"])
 def test_devices_that_are_not_there_are_refused(device):
     with pytest.raises(InputError, match="there is no device"):
@@ -429,9 +434,9 @@ def test_devices_that_are_not_there_are_refused(device):
 
 
 def test_every_field_of_a_setup_has_a_range():
-    assert [field.name for field in fields(Setup)] == list(ifs_ranges.RANGES)
-    Setup(**{name: low for name, (low, _) in ifs_ranges.RANGES.items()})
-    for name, (low, high) in ifs_ranges.RANGES.items():
+    assert [field.name for field in fields(Setup)] == list(ifs_setup.RANGES)
+    Setup(**{name: low for name, (low, _) in ifs_setup.RANGES.items()})
+    for name, (low, high) in ifs_setup.RANGES.items():
         if isinstance(high, bool):
             continue
         for value in (low - 1, 2 * high + 1, True, *(["x", float("nan")] if name != "maps" else [])):
@@ -460,6 +465,8 @@ def test_every_field_of_a_setup_has_a_range():
         ("x = 1\0\n", "null bytes"),
         ("# caf\u00e9 \ud800\n", "disc_setup.py"),
         ("x = (\n", r"line 1: '\(' was never closed"),
+        ("x = 1\nreturn x\n", "line 2: 'return' outside function"),
+        ("class Odd(BaseException):\n    pass\nraise Odd('no')\n", "line 3: no"),
     ],
 )
 def test_errors_of_setups_are_one_line_that_names_theirs(text, message):
@@ -474,6 +481,28 @@ def test_a_setup_that_was_changed_a_moment_ago_is_read_anew():
         Path("disc_setup.py").write_text(f"from ifs_fit import Setup\nSETUP = Setup(steps={steps})\n")
         assert ifs_files.load_setup("disc", {})[0].steps == steps
     assert [path.name for path in Path().iterdir()] == ["disc_setup.py"], "no cache beside it"
+
+
+NUMBERS, MAP = "((0.5, 0.0, 0.1), (0.0, 0.25, 0.2))", "affine(0.5, 0, 0, 0.25, 0.1, 0.2)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"from ifs_setup import *\nSETUP = Setup(maps=[{MAP}])",
+        f"from ifs_fit import Setup\nfrom ifs_model import affine\nSETUP = Setup(maps=[{MAP}])",
+        f"from ifs_fit import Setup, Stage\nimport ifs_model\nSETUP = Setup(maps=[ifs_model.{MAP}])",
+        f"import torch\nfrom ifs_setup import Setup\nSETUP = Setup(maps=torch.tensor([{NUMBERS}], dtype=float))",
+        f"import numpy as np\nfrom ifs_setup import Setup\nSETUP = Setup(maps=[np.array({NUMBERS})])",
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom ifs_setup import Setup\n\n"
+        f"@dataclass\nclass Own:\n    maps: list\n\nSETUP = Setup(maps=Own([{NUMBERS}]).maps)",
+    ],
+)
+def test_setups_may_be_written_in_many_ways(text):
+    Path("disc_setup.py").write_text(text)
+    setup, _ = ifs_files.load_setup("disc", {})
+    assert setup == Setup(maps=(((0.5, 0.0, 0.1), (0.0, 0.25, 0.2)),))
+    assert "disc_setup" not in sys.modules
 
 
 def test_numbers_of_numpy_in_a_setup_are_plain_in_its_checkpoint(state):
@@ -581,12 +610,29 @@ def test_an_exhausted_memory_says_what_to_lower():
     ):
         with (
             pytest.raises(InputError, match="the memory is too small for this; lower it"),
-            ifs_files.enough_memory("lower it"),
+            ifs_files.enough_room("lower it"),
         ):
             raise error
-    with pytest.raises(InputError, match="the GPU's memory"), ifs_files.enough_memory("lower it"):
+    with pytest.raises(InputError, match="the GPU's memory"), ifs_files.enough_room("lower it"):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    with pytest.raises(RuntimeError, match="a bug"), ifs_files.enough_memory("lower it"):
+    with pytest.raises(RuntimeError, match="a bug"), ifs_files.enough_room("lower it"):
         raise RuntimeError("a bug")
-    with pytest.raises(InputError, match="the memory is too small"), ifs_files.enough_memory("lower it"):
+    with pytest.raises(InputError, match="the memory is too small"), ifs_files.enough_room("lower it"):
         torch.empty(1 << 60, dtype=torch.uint8)
+    with pytest.raises(InputError, match=r"the disk is full \(cache\); make room"), ifs_files.enough_room("lower it"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "cache")
+    with pytest.raises(FileNotFoundError), ifs_files.enough_room("lower it"):
+        open("nowhere")  # noqa: SIM115
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("there", "it is a folder"), ("file/a/b.png", "file is no folder"), (f"{'x' * 300}/a.png", "File name too long")],
+)
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(path, reason):
+    Path("there").mkdir()
+    Path("file").touch()
+    with pytest.raises(InputError, match=rf"cannot write {path[:200]}.* \((.*/)?{reason}\); give another --out"):
+        ifs_files.check_place(Path(path))
+    ifs_files.check_place(Path("there/deep/er/a.png"))
+    assert not Path("there/deep").exists()

@@ -264,7 +264,7 @@ numbers = {
     else st.integers(low, min(high, 10**6))
     if isinstance(high, int)
     else st.floats(low, high)
-    for name, (low, high) in ifs_files.ifs_ranges.RANGES.items()
+    for name, (low, high) in ifs_files.ifs_setup.RANGES.items()
     if name != "depth"
 }
 

@@ -249,6 +249,10 @@ BAD = [
     (["koch", "3", "64", "--zoom-at", "0", "0", "0.5"], "needs a FACTOR of 1 or more"),
     (["koch", "3", "64", "--zoom-at", "0", "inf", "2"], "needs a FACTOR of 1 or more"),
     (["koch", "3", "64", "--zoom-at", "-1", "0", "1e16"], "is beyond double precision; zoom in less"),
+    (
+        ["koch", "3", "64", "--stroke", "0.01", "--zoom-at", "0", "0", "1e30"],
+        "is beyond double precision; zoom in less",
+    ),
     (["koch", "3", "64", "--zoom-at", "0", "0", "5", "--window", "-1", "1", "-1", "1"], "give either --window or"),
     (["koch", "3", "64", "--window", "0", "1", "0", "2"], "must be a square"),
     (["koch", "3", "64", "--window", "0", "nan", "0", "1"], "must be a square"),

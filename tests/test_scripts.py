@@ -110,6 +110,12 @@ def test_an_interrupted_fit_writes_what_it_has_and_can_go_on():
     assert torch.load("koch.pt", weights_only=True)["step"] < 4000
 
 
+def test_the_scripts_run_without_their_docstrings():
+    for script in ("train_ifs.py", "render_ifs.py", "compress_ifs.py"):
+        command = [sys.executable, "-OO", ROOT / script, "--help"]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def test_the_progress_bar_shows_loss_iou_and_time_left():
     done = run("train_ifs.py", "sierpinski", *TINY[:-1])
     assert done.returncode == 0
@@ -189,6 +195,9 @@ REFUSED = [
         ["noise"],
         ["field"],
         ["syntax"],
+        ["fails"],
+        ["stretches"],
+        ["other"],
         ["koch", "--resume"],
         ["koch", "--steps", "3"],
     ),
@@ -198,6 +207,7 @@ REFUSED = [
         ["koch", "--device", "cuda:x"],
         ["--help"],
         ["noise", "--invert"],
+        ["speck"],
     ),
 ]
 
@@ -205,7 +215,17 @@ REFUSED = [
 def test_help_and_refusals_do_not_wait_for_torch():
     Path("noise.png").write_bytes(bytes(range(256)))
     Path("koch.pt").write_bytes(b"not a checkpoint")
-    for name, text in (("field", "SETUP = Setup(stepps=3)"), ("syntax", "SETUP = (")):
+    speck = Image.new("L", (2000, 2000))
+    speck.putpixel((0, 0), 255)
+    speck.save("speck.png")
+    setups = {
+        "field": "SETUP = Setup(stepps=3)",
+        "syntax": "SETUP = (",
+        "fails": "from ifs_setup import Setup\nSETUP = Setup(steps=3 * 1)",
+        "stretches": "from ifs_fit import Setup\nfrom ifs_model import similarity\nSETUP = Setup(maps=[similarity(2)])",
+        "other": "import ifs_setup\nSETUP = ifs_setup.similarity(0.5)",
+    }
+    for name, text in setups.items():
         shutil.copy(ROOT / "koch.png", f"{name}.png")
         Path(f"{name}_setup.py").write_text(text)
     code = f"import contextlib, sys\nsys.path.insert(0, {str(ROOT)!r})\nimport train_ifs\n"
