@@ -380,9 +380,10 @@ def gaussian(sigma: float) -> list[float]:
 
 def blur_matrix(size: int, sigma: float, like: Tensor) -> Tensor:
     """The banded matrix G (S, S) of a Gaussian of `sigma` pixels; G @ picture @ G blurs a picture with it."""
-    taps = torch.tensor([*gaussian(sigma), 0.0], dtype=like.dtype, device=like.device)
-    at = torch.arange(size, device=like.device)
-    return taps[(at[:, None] - at).abs().clamp(max=len(taps) - 1)]
+    taps = gaussian(sigma)
+    at = torch.arange(size, dtype=like.dtype, device=like.device)
+    away = (at[:, None] - at).abs()
+    return (taps[0] * torch.exp(-0.5 * (away / max(sigma, 1e-3)) ** 2)).masked_fill(away >= len(taps), 0)
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
