@@ -304,7 +304,7 @@ def splat_words(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: in
 def _load_kernels() -> ModuleType | None:
     try:
         import ifs_kernels
-    except ImportError:  # numba is missing: everything works without it, but takes several times as long
+    except (ImportError, OSError):  # numba is missing or has no room: everything works without it, but takes longer
         return None
     return ifs_kernels
 
