@@ -562,8 +562,14 @@ def _report(
         best_iou=run["best_iou"],
         best_maps=run["best_maps"].double().cpu(),
         best_stroke=run["best_stroke"],
-        resume=copy.deepcopy(run),
+        resume=_snapshot(run),
     )
+
+
+def _snapshot(run: dict) -> dict:
+    """A copy of a run that its next steps leave alone: they lengthen its lists, move its moments and mark its maps."""
+    copied = {name: list(value) if isinstance(value, list) else value for name, value in run.items()}
+    return copied | {"maps": run["maps"].detach(), "first": run["first"].clone(), "second": run["second"].clone()}
 
 
 def _resumed(resume: dict, stage_count: int, device: torch.device | str) -> dict:

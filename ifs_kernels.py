@@ -30,14 +30,14 @@ def _by_system(kernel, threads: int, *arrays) -> None:
         return
     cuts = [len(arrays[0]) * k // parts for k in range(parts + 1)]
     own, *others = ([array[low:high] for array in arrays] for low, high in itertools.pairwise(cuts))
-    given = [_pool(threads, os.getpid()).submit(kernel, *chunk) for chunk in others]
+    given = [_workers(threads, os.getpid()).submit(kernel, *chunk) for chunk in others]
     kernel(*own)
     for future in given:
         future.result()
 
 
 @functools.cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+def _workers(threads: int, process: int) -> ThreadPoolExecutor:
     """Threads that wait for the next call: new ones each time cost a step a fifth. A forked process needs its own."""
     return ThreadPoolExecutor(threads - 1)
 
@@ -444,10 +444,19 @@ def picture_loss(density, taps, alphas, target, levels: int):
 
     taps: half of the blur's Gaussian, (R + 1,); alphas: (B,); target: (S, S).
     """
-    losses, bare = np.empty_like(alphas), blur(density, taps, -alphas)
-    np.exp(bare, out=bare)  # NumPy's runs in vectors
-    _compare(bare, target, alphas, levels, losses)
-    return losses, blur(bare, taps, np.ones_like(alphas))
+    bare = blur(density, taps, -alphas)
+    np.exp(bare, out=bare)  # 1 minus the coverage; NumPy's runs in vectors
+    losses, errors = np.zeros_like(alphas), [(1 - target) - bare]
+    while len(errors) <= levels and errors[-1].shape[1] >= 8:
+        half = errors[-1].shape[1] // 2
+        errors.append(np.empty((len(bare), half, half), bare.dtype))
+        _pool(errors[-2], errors[-1])
+    coarser = np.empty((len(bare), 0, 0), bare.dtype)
+    for error in reversed(errors):
+        _weigh(error, coarser, losses)
+        coarser = error
+    bare *= errors[0]
+    return losses, blur(bare, taps, alphas)
 
 
 def look_loss(density, discs, away, taps, alphas, target, levels: int):
@@ -530,54 +539,35 @@ def _blur(pictures, taps, scales, blurred):
 
 
 @_compiled
-def _compare(bare, target, alphas, levels, losses):
-    """Losses of the coverage 1 − bare; `bare` becomes their gradient for α⁻¹ ln bare, the blurred density.
+def _pool(fine, coarse):
+    """Means over 2 × 2 pixels, which leave out the last row and column of an odd picture."""
+    quarter = fine.dtype.type(0.25)
+    for b in range(len(fine)):
+        for row in range(coarse.shape[1]):
+            up, down = fine[b, 2 * row], fine[b, 2 * row + 1]
+            for c in range(coarse.shape[2]):
+                coarse[b, row, c] = quarter * (up[2 * c] + up[2 * c + 1] + down[2 * c] + down[2 * c + 1])
 
-    Errors are averaged over 2 × 2 pixels again and again, which leaves out the last row and column of an odd picture.
-    """
-    size, real = bare.shape[1], bare.dtype.type
-    pyramid = np.empty(2 * size * size, bare.dtype)
-    starts, sides = np.zeros(levels + 2, np.int64), np.zeros(levels + 1, np.int64)
-    for b in range(len(bare)):
-        error, loss, top = pyramid[: size * size].reshape(size, size), 0.0, 0
-        for row in range(size):
-            for c in range(size):
-                error[row, c] = real(1) - bare[b, row, c] - target[row, c]
-        sides[0], starts[1] = size, size * size
-        while top < levels and sides[top] >= 8:
-            fine, half = error, sides[top] // 2
-            starts[top + 2] = starts[top + 1] + half * half
-            error = pyramid[starts[top + 1] : starts[top + 2]].reshape(half, half)
-            for row in range(half):
-                up, down = fine[2 * row], fine[2 * row + 1]
-                for c in range(half):
-                    error[row, c] = (up[2 * c] + up[2 * c + 1] + down[2 * c] + down[2 * c + 1]) / real(4)
-            top += 1
-            sides[top] = half
-        for level in range(top, -1, -1):  # each error becomes the gradient for it
-            side = sides[level]
-            error = pyramid[starts[level] : starts[level + 1]].reshape(side, side)
-            scale, squares = real(2.0 / (side * side)), 0.0
-            for row in range(side):
-                squares_in_row = real(0)
-                for c in range(side):
-                    squares_in_row += error[row, c] * error[row, c]
-                    error[row, c] *= scale
-                squares += squares_in_row
-            loss += squares / (side * side)
-            if level < top:
-                half = sides[level + 1]
-                coarse = pyramid[starts[level + 1] : starts[level + 2]].reshape(half, half)
-                for row in range(2 * half):
-                    for c in range(half):
-                        quarter = coarse[row // 2, c] / real(4)
-                        error[row, 2 * c] += quarter
-                        error[row, 2 * c + 1] += quarter
-        error = pyramid[: size * size].reshape(size, size)
-        for row in range(size):
-            for c in range(size):
-                bare[b, row, c] *= alphas[b] * error[row, c]
-        losses[b] = loss
+
+@_compiled
+def _weigh(error, coarser, losses):
+    """Add mean squared errors to the losses; errors become the gradient for them, given that for the pooled errors."""
+    pixels, real = error.shape[1] * error.shape[2], error.dtype.type
+    quarter, scale = real(0.25), real(2.0 / pixels)
+    for b in range(len(error)):
+        squares = 0.0
+        for row in range(error.shape[1]):
+            here = real(0)
+            for c in range(error.shape[2]):
+                here += error[b, row, c] * error[b, row, c]
+                error[b, row, c] *= scale
+            squares += here
+        losses[b] += squares / pixels
+        for row in range(2 * coarser.shape[1]):
+            line, above = error[b, row], coarser[b, row // 2]
+            for c in range(coarser.shape[2]):
+                line[2 * c] += quarter * above[c]
+                line[2 * c + 1] += quarter * above[c]
 
 
 # --- The optimiser ---

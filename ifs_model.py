@@ -292,7 +292,7 @@ def splat_words(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: in
 def _load_kernels() -> ModuleType | None:
     try:
         import ifs_kernels
-    except ImportError:  # numba is missing: everything works without it, but takes several times as long
+    except (ImportError, OSError):  # numba is missing or has no room: everything works without it, but takes longer
         return None
     return ifs_kernels
 
@@ -368,9 +368,10 @@ def gaussian(sigma: float) -> list[float]:
 
 def blur_matrix(size: int, sigma: float, like: Tensor) -> Tensor:
     """The banded matrix G (S, S) of a Gaussian of `sigma` pixels; G @ picture @ G blurs a picture with it."""
-    taps = torch.tensor([*gaussian(sigma), 0.0], dtype=like.dtype, device=like.device)
-    at = torch.arange(size, device=like.device)
-    return taps[(at[:, None] - at).abs().clamp(max=len(taps) - 1)]
+    taps = gaussian(sigma)
+    at = torch.arange(size, dtype=like.dtype, device=like.device)
+    away = (at[:, None] - at).abs()
+    return (taps[0] * torch.exp(-0.5 * (away / max(sigma, 1e-3)) ** 2)).masked_fill(away >= len(taps), 0)
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:

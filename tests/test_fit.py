@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import itertools
 
@@ -204,6 +205,22 @@ def test_a_fit_that_is_resumed_goes_on_as_if_it_had_not_stopped(states, stop):
     assert torch.equal(resumed[-1].maps, states[-1].maps)
     assert torch.equal(resumed[-1].best_maps, states[-1].best_maps)
     assert resumed[-1].trace == states[-1].trace
+
+
+def test_a_state_stays_as_it_was_when_the_fit_goes_on():
+    fitting = fit(blob(), QUICK, every=10)
+    states = [next(fitting) for _ in range(3)]
+    before = copy.deepcopy(states[-1].resume)
+    next(fitting)
+    after = states[-1].resume
+    assert not after["maps"].requires_grad
+    for name, value in before.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, after[name])
+        elif name in ("path_maps", "path_stroke"):
+            assert all(torch.equal(x, y) for x, y in zip(value, after[name], strict=True))
+        else:
+            assert value == after[name]
 
 
 def test_a_complete_fit_that_is_resumed_polishes_and_never_gets_worse(states):
