@@ -537,6 +537,13 @@ def test_a_polygon_has_four_corners_in_eight_bytes_and_may_have_a_hole():
     assert compression.overlap(drawn, pixels) > 0.97
 
 
+def test_bytes_of_g4_are_those_of_its_strips():
+    empty, busy = np.zeros((256, 256), dtype=bool), np.random.default_rng(0).random((256, 256)) < 0.5
+    few, many = (compression.lossless(pixels)["G4"] for pixels in (empty, busy))
+    assert few < 60  # a bit for each row that is as the one above, and the end
+    assert many > 8192
+
+
 @pytest.mark.parametrize("method", ["bitmap", "webp"])
 def test_rivals_keep_to_their_bytes_and_gain_from_more(method):
     row, column = np.mgrid[:256, :256]
