@@ -536,7 +536,7 @@ def linearised(here: Coded, target: Tensor) -> tuple[Tensor, Tensor]:
     count, side = code.n * columns, min(len(target), 256)
     while count * side**2 > 1 << 25:
         side //= 2
-    radius = torch.tensor([stroke_of(code.stroke, code.side) * side / 2])
+    radius = torch.tensor([stroke_of(code.stroke, code.side) * side / 2]).clamp(max=16)  # wider pens would take long
     ancestry = ifs_raster.ancestry(code.maps(here.numbers), WINDOW, GROWN * side)
     to, blur = torch.tensor(frame(WINDOW, side)), blur_matrix(side, SOFT, target)
 
@@ -562,8 +562,9 @@ def whole_steps(here: Coded, target: Tensor, progress: Callable[[int], object] =
     """Codes a few whole strides away in many numbers at once, that the linearised picture promises to be better."""
     hessian, gradient = linearised(here, target)
     generator, found = torch.Generator().manual_seed(0), {}
+    ridge = 1e-3 * hessian.diagonal().mean() + 1e-6  # some numbers may change nothing
     for damping in DAMPINGS:
-        damped = hessian + (damping + 1e-3) * hessian.diagonal().diag()
+        damped = hessian + (damping * hessian.diagonal() + ridge).diag()
         ends = {}
         for k in range(TRIES):
             steps = torch.randint(-1, 2, gradient.shape, generator=generator) * float(k > 0)
@@ -612,16 +613,17 @@ def promises(hessian: Tensor, gradient: Tensor) -> Tensor:
 
 
 def pairwise(hessian: Tensor, gradient: Tensor, steps: Tensor) -> tuple[Tensor, float]:
-    """Whole steps (m,) that no change of one or two of them by 1 makes better, from others; and n·Hn / 2 + g·n."""
+    """Whole steps (m,) made better, from others, by changing one or two of them by 1 at a time; and n·Hn / 2 + g·n."""
     count = len(gradient)
-    while True:
+    for _ in range(2 * count):
         changes = promises(hessian, gradient + hessian @ steps)
         k = int(changes.argmin())
         if changes.flatten()[k] > -1e-9:
-            return steps, float(steps @ hessian @ steps / 2 + gradient @ steps)
+            break
         steps = steps.clone()
         for number in {k // (2 * count), k % (2 * count)}:
             steps[number % count] += 1 if number < count else -1
+    return steps, float(steps @ hessian @ steps / 2 + gradient @ steps)
 
 
 def improve(

@@ -76,6 +76,7 @@ class Stop:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell script's background
                 self.handlers[number] = signal.signal(number, self.first)
+        self.hook, sys.unraisablehook = sys.unraisablehook, self.unraisable
         return self
 
     def first(self, number: int, frame: object) -> None:
@@ -85,7 +86,13 @@ class Stop:
         if not self.writing:
             raise KeyboardInterrupt
 
+    def unraisable(self, what: "sys.UnraisableHookArgs") -> None:
+        """Where an interrupt cannot be raised, as in a callback of the compiler's, the fit ends at its next state."""
+        if what.exc_type is not KeyboardInterrupt:
+            self.hook(what)
+
     def __exit__(self, *error: object) -> None:
+        sys.unraisablehook = self.hook
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 

@@ -7,7 +7,7 @@ bytes, the best fit is coded by `ifs_codec`. Beside it, at most so many bytes ea
 
 bitmap   the picture scaled down to s × s bits, without any header, scaled up and thresholded
 webp     the picture scaled down, as a lossless or lossy WebP file, scaled up and thresholded
-jbig     the same in JBIG (T.85), where pbmtojbg85 is installed
+jbig     the same in JBIG (T.85), its header of 20 bytes included, where pbmtojbg85 is installed
 polygon  outlines, two bytes a corner, one more for each outline after the first; corners thinned out by the area they
          cut off (Visvalingam & Whyatt 1993), then moved wherever that makes IoU better
 
@@ -99,7 +99,7 @@ def at_six_bits(system: dict, target: torch.Tensor, effort: int) -> tuple[float,
 
 # --- Rivals: each yields (bytes, picture) for all its settings ---
 
-THRESHOLDS = (104, 128, 152)  # of a picture scaled down; scaled up, it is always cut at half
+THRESHOLDS = (24, 48, 80, 104, 128, 152)  # of a picture scaled down; scaled up, it is always cut at half
 
 
 def scaled(pixels: np.ndarray, side: int) -> Image.Image:
@@ -231,12 +231,18 @@ def best_rival(method: str, pixels: np.ndarray, most: int) -> float:
     return max((overlap(picture, pixels) for size, picture in settings if size <= most), default=math.nan)
 
 
+def g4_bytes(picture: Image.Image) -> int:
+    """Of the coded strips alone, without the TIFF file around them."""
+    with Image.open(io.BytesIO(saved(picture, "TIFF", compression="group4"))) as tiff:
+        return sum(tiff.tag_v2[279])  # StripByteCounts
+
+
 def lossless(pixels: np.ndarray) -> dict[str, int]:
     picture = Image.fromarray(pixels)
     sizes = {
         "PNG": len(saved(picture, "PNG", optimize=True)),
         "WebP": len(saved(picture.convert("L"), "WEBP", lossless=True, quality=100, method=6)),
-        "G4": len(saved(picture, "TIFF", compression="group4")),
+        "G4": g4_bytes(picture),
     }
     return sizes | ({"JBIG": jbig_bytes(picture)} if JBIG else {})
 
@@ -337,7 +343,11 @@ def table(rows: list[dict], names: list[str]) -> str:
         own = [f"{points.value['ifs', length, name]:.3f}".replace("nan", "–") for length in lengths]
         cells = [f"{iou} / {best:.3f} {method}" for iou, (best, method) in zip(own, rivals, strict=True)]
         lines.append(f"{name:12}" + "".join(f"{cell:>22}" for cell in cells))
-    lines += ["", "bytes without loss", f"{'':12}" + "".join(f"{form:>8}" for form in points.formats)]
+    lines += [
+        "",
+        "bytes without loss (G4: without a TIFF file around it)",
+        f"{'':12}" + "".join(f"{form:>8}" for form in points.formats),
+    ]
     for what, some in (("mean", names), *((target, [target]) for target in TARGETS)):
         means = [statistics.fmean(points.size(form, name) for name in some) for form in points.formats]
         lines.append(f"{what:12}" + "".join(f"{mean:8.0f}" for mean in means))

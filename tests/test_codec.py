@@ -262,6 +262,21 @@ def test_whole_steps_in_a_model_are_as_good_as_trying_all():
     assert float(changes[4, 4]) == pytest.approx(value([-1, 0, 0, 0]))
 
 
+@pytest.mark.parametrize(
+    ("maps", "stroke"),
+    [
+        ([similarity(0.5, at=(5.0, 5.0)), similarity(0.4, at=(5.0, 5.5))], 0.0),
+        ([similarity(0.5, at=(0.0, 0.0))], 0.0),
+        ([affine(0.5, 0.0, 0.0, 0.0, 0.1, 0.2), affine(0.0, 0.0, 0.0, 0.0, -0.3, 0.2)], 0.9),
+        ([similarity(0.5, degrees=20, at=(0.2, 0.2))] * 3, 0.05),
+    ],
+)
+def test_systems_that_show_little_or_nothing_can_be_refitted(blob, maps, stroke):
+    found = ifs_codec.fit_into(system(torch.tensor(maps), stroke), blob, 24, 5)
+    assert 0 <= found.iou <= 1
+    assert len(found.data) <= 24
+
+
 def test_the_fewest_bytes_keep_the_goal(blob):
     found = ifs_codec.fit_within(system(BLOB), blob, 0.97, 30)
     assert found.iou >= 0.97
@@ -535,6 +550,13 @@ def test_a_polygon_has_four_corners_in_eight_bytes_and_may_have_a_hole():
     assert size == 17
     assert not drawn[100, 120]
     assert compression.overlap(drawn, pixels) > 0.97
+
+
+def test_bytes_of_g4_are_those_of_its_strips():
+    empty, busy = np.zeros((256, 256), dtype=bool), np.random.default_rng(0).random((256, 256)) < 0.5
+    few, many = (compression.lossless(pixels)["G4"] for pixels in (empty, busy))
+    assert few < 60  # a bit for each row that is as the one above, and the end
+    assert many > 8192
 
 
 @pytest.mark.parametrize("method", ["bitmap", "webp"])

@@ -271,6 +271,21 @@ def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens
 
 
 @posix
+def test_an_interrupt_where_none_can_be_raised_is_no_traceback_and_not_forgotten(capsys):
+    class Callback:
+        def __del__(self):  # as a callback from C, this can raise nothing
+            os.kill(os.getpid(), signal.SIGINT)
+
+    hook = sys.unraisablehook
+    with train_ifs.Stop() as stop:
+        callback = Callback()
+        del callback
+    assert stop.code == 130
+    assert capsys.readouterr().err == ""
+    assert sys.unraisablehook is hook
+
+
+@posix
 def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
     shutil.copytree(fitted / "results", "results")
     honest, states = ifs_fit.fit, 0
