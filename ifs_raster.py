@@ -36,6 +36,9 @@ CROWD = 1 << 13  # words that are looked at side by side, where images overlap s
 LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the cloud, at most
 FEW = 1 << 18  # words that are drawn one by one, whatever their size
 SLOW = 0.9  # a contraction whose words take too many letters to become small
+PURE, MIXED = 16, 8  # leaps of each length: powers of slow maps, and products of different ones
+SHORTEST = 4  # cells that the slowest map moves a point at the other end of the attractor, or the grid is made finer
+REFINED_CELLS, REFINED_WORK = 1 << 22, 1 << 29  # of a grid that is made finer, at most; and cells times maps
 FAR = 1 << 40
 CHUNK = 1 << 16  # points mapped at once on a CPU: what its caches hold
 BATCH = 1 << 22  # points mapped at once elsewhere, and points of polygons
@@ -50,6 +53,8 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
     a figure, the box also holds the figure and all its images.
     """
     maps = maps.double()
+    middle = centroid(maps, area_weights(maps))  # about which the attractor is not wide, however far away it lies
+    maps = torch.cat([maps[..., :2], apply(maps, middle[None]).mT - middle[:, None]], dim=-1)
     step = 2 * math.pi / directions
     angles = torch.arange(directions, dtype=torch.float64, device=maps.device) * step
     ring = torch.stack([angles.cos(), angles.sin()], dim=1)
@@ -61,10 +66,10 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
     left = first.long() % directions
     right = (left + 1) % directions
     offset = maps[..., 2] @ ring.T
-    stretch = float(singular_values(maps).max()) / math.cos(step / 2)
-    radius = float(maps[..., 2].norm(dim=-1).max()) / max(1 - stretch, 1e-3)
+    radius = float(maps[..., 2].norm(dim=-1).max()) / max(1 - float(singular_values(maps).max()), 1e-6)
     least = torch.full((directions,), -torch.inf, dtype=torch.float64, device=maps.device)
     if corners is not None:
+        corners = corners - middle
         radius = max(radius, float(corners.norm(dim=-1).max()))
         least = (ring @ corners.T).amax(1)
     support = torch.full_like(least, radius)
@@ -75,7 +80,8 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
             break
         support = tighter
     quarter = directions // 4
-    return -float(support[2 * quarter]), float(support[0]), -float(support[3 * quarter]), float(support[quarter])
+    (x, y), right, up, left, down = middle.tolist(), *support[::quarter].tolist()
+    return x - left, x + right, y - down, y + up
 
 
 def in_pixels(maps: Tensor, window: Window, side: int) -> Tensor:
@@ -237,6 +243,39 @@ def at_once(device: torch.device) -> int:
     return CHUNK if device.type == "cpu" else BATCH
 
 
+def leaps(maps: Tensor, digits: Tensor, longest: int) -> tuple[Tensor, Tensor, int]:
+    """Words of slow maps that move points further than one letter can: maps (K, 2, 3), digits (K, 2), longest length.
+
+    An attractor is its own image under words, too, so that they may stand beside the maps. Some words of 2, 4, 8 …
+    letters, at most `longest`, are taken, until they shrink the world to half: powers of the slowest maps, and products
+    of words of half the length, drawn at random. There are none where no map is slow.
+    """
+    chance = torch.Generator().manual_seed(0)
+    slowness = singular_values(maps)[:, 0]
+    slowest = slowness.argsort(descending=True, stable=True)[: min(PURE, int((slowness > SLOW).sum()))]
+    pure = mixed = torch.cat([maps[slowest], _as_rows(digits[slowest])], dim=1)
+    length, found = 1, [mixed[:0]]
+    while len(mixed) and 2 * length <= longest:
+        pairs = torch.randint(len(mixed), (2, MIXED), generator=chance).to(maps.device)
+        length, pure = 2 * length, _joined(pure, pure)
+        mixed = torch.cat([pure, _joined(mixed[pairs[0]], mixed[pairs[1]])])
+        found.append(mixed)
+        pure, mixed = (some[singular_values(some[:, :2])[:, 0] > 0.5] for some in (pure, mixed))
+    words = torch.cat(found)
+    return words[:, :2], words[:, 2, 1:], length
+
+
+def _as_rows(digits: Tensor) -> Tensor:
+    """What maps do to addresses, (K, 2), as a third row of theirs: (K, 1, 3)."""
+    return torch.nn.functional.pad(digits, (1, 0))[:, None]
+
+
+def _joined(f: Tensor, g: Tensor) -> Tensor:
+    """Compositions f∘g of words with their digits as a third row: (K, 3, 3)."""
+    factor, shift = f[:, 2, 1] * g[:, 2, 1], f[:, 2, 2] + f[:, 2, 1] * g[:, 2, 2]
+    return torch.cat([compose(f[:, :2], g[:, :2]), _as_rows(torch.stack([factor, shift], dim=1))], dim=1)
+
+
 def grow(
     maps: Tensor, box: Window, cell: float, recursion: int, start: Tensor | None = None, digits: Tensor | None = None
 ) -> Iterator[tuple[int, Tensor]]:
@@ -246,25 +285,33 @@ def grow(
     letters; they lie on the attractor, so that levels add up. With a start, points (2, P) or (3, P), level k holds
     its images under words of k letters alone. A level may come in several parts. Ends after level `recursion`, or
     when another level would bring nothing new.
+
+    Where a map moves a point by less than a cell, its image is dropped, and growth would stop there. Slow maps leap,
+    therefore: a level also holds images under long words, as far as `recursion` allows. If they are too long for that,
+    levels are those that leaps surely reach, with others in between left out.
     """
     cells = Cells(box, cell, maps.device)
     steps = compose(compose(cells.there, maps), cells.back)
+    gap, shrink = max(box[1] - box[0], box[3] - box[2]), float(singular_values(maps).max())
+    stride = 1
     if start is None:
         first = fixed_points(steps).T
         if digits is not None:
             first = torch.cat([first, (digits[:, 1] + digits[:, 0] / 2)[None]])
+        if shrink > SLOW:
+            settled = recursion * -math.log(shrink) >= math.log(max(gap / cell, 1))
+            plain = letters(len(maps), maps) if digits is None else digits
+            words, shifts, length = leaps(steps, plain, recursion if settled else recursion // 64)
+            steps, digits = torch.cat([steps, words]), None if digits is None else torch.cat([digits, shifts])
+            stride = 1 if settled else length
     else:
         first = images(cells.there, start)
-    share = max(1, at_once(maps.device) // len(maps))
-    parts, gap, shrink = (
-        [cells.claim(first.contiguous())],
-        max(box[1] - box[0], box[3] - box[2]),
-        float(singular_values(maps).max()),
-    )
-    for level in range(recursion + 1):
+    share = max(1, at_once(maps.device) // len(steps))
+    parts = [cells.claim(first.contiguous())]
+    for level in range(0, recursion + 1, stride):
         for part in parts:
             yield level, images(cells.back, part)
-        if level == recursion or (start is not None and gap < cell / 4):
+        if level + stride > recursion or (start is not None and gap < cell / 4):
             return
         if start is not None:
             cells.clear()
@@ -343,7 +390,17 @@ class Attractor:
         self.span = max(self.box[1] - self.box[0], self.box[3] - self.box[2])
         area = (self.box[1] - self.box[0] + 3) * (self.box[3] - self.box[2] + 3)
         self.direct = corners is None and area <= min(GROWN_CELLS, (memory - OVERHEAD) / GROWN_BYTES)
+        self.grain = self._grain()
         self.clouds: dict[tuple[int, int], Tensor] = {}
+
+    def _grain(self) -> float:
+        """The side in pixels, 1 or 1/2, 1/4 …, of the cells in which the attractor is grown directly."""
+        step, grain = (1 - float(singular_values(self.maps).max())) * self.span, 1.0
+        area = max(self.box[1] - self.box[0], 1) * max(self.box[3] - self.box[2], 1)
+        most = min(REFINED_CELLS, REFINED_WORK / (len(self.maps) + 100)) / 4
+        while step < (1 - SLOW) * self.span and step < SHORTEST * grain and area <= most * grain**2:
+            grain /= 2
+        return grain
 
     def cell(self, side: int) -> float:
         """A power of two, so that cells end where pixels do: about `side` of them make up the box."""
@@ -403,7 +460,8 @@ class Attractor:
     def points(self, tile: Tile, addresses: bool = False) -> Iterator[Tensor]:
         """Yield points (2, P), or (3, P) with addresses, that draw a tile; others may be among them."""
         if self.direct:
-            for _, points in grow(self.maps, self.box, 1.0, self.recursion, digits=self.digits if addresses else None):
+            digits = self.digits if addresses else None
+            for _, points in grow(self.maps, self.box, self.grain, self.recursion, digits=digits):
                 yield points
             return
         cell = self.cell(CLOUD_SIDE)
@@ -456,7 +514,8 @@ class Attractor:
             for number, points in grow(self.maps, self.box, cell, self.recursion, start, digits):
                 levels.extend([] for _ in range(number + 1 - len(levels)))
                 levels[number].append(points)
-            joined = [torch.cat(parts, dim=1) for parts in levels]
+            none = levels[0][0][:, :0]  # slow maps leap over levels
+            joined = [torch.cat([none, *parts], dim=1) for parts in levels]
             if start is None:  # levels add up
                 ends = torch.tensor([points.shape[1] for points in joined]).cumsum(0).tolist()
                 whole = torch.cat(joined, dim=1)

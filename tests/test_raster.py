@@ -352,6 +352,68 @@ def test_the_nearest_point_is_found_in_double_precision():
     assert raster.nearest(KOCH, -3.0, 0.0) == pytest.approx((-1.0, 0.0), abs=1e-6)
 
 
+SLOW = {
+    "three corners": [similarity(0.99, at=at) for at in ((0.01, 0), (-0.01, 0), (0, 0.01))],
+    "slide": [similarity(0.99), similarity(0.1, at=(0.9, 0.3))],  # copies that slide along a line, ever more slowly
+    "mirrors": [similarity(0.99, 10, (0.012, 0), mirror=True), similarity(0.99, 70, (-0.006, 0.008), mirror=True)],
+}
+
+
+def played(maps: torch.Tensor, size: int) -> torch.Tensor:
+    """Which pixels a long chaos game hits that takes each map many times in a row, so that it comes everywhere."""
+    chance, maps = torch.Generator().manual_seed(0), maps.double()
+    points, picture = torch.zeros(2000, 2).double(), torch.zeros(size * size, dtype=torch.bool)
+    letter, patience = torch.zeros(2000, dtype=torch.long), torch.logspace(-3.3, 0, 2000)
+    for step in range(2500):
+        new = torch.rand(2000, generator=chance) < patience
+        letter = torch.where(new, torch.randint(len(maps), (2000,), generator=chance), letter)
+        points = apply(maps[letter], points[:, None]).squeeze(1)
+        if step > 1000:
+            column, row = ((points * torch.tensor([1.0, -1.0]) + 1) * size / 2).long().clamp(0, size - 1).unbind(1)
+            picture[row * size + column] = True
+    return picture.view(size, size)
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_maps_that_move_points_by_less_than_a_cell_do_not_stop_growth(name):
+    maps = torch.tensor(SLOW[name])
+    true, drawn = played(maps, 32), raster.hits(maps.double(), WINDOW, 32)
+    assert true.sum() > 10
+    assert (true & ~inside(drawn)).sum() == 0
+    assert (true & ~drawn).sum() <= 0.02 * true.sum()
+
+
+@pytest.mark.parametrize("size", [32, 100, 700])
+@pytest.mark.parametrize("scale", [0.99, 0.9999])
+def test_three_slow_maps_fill_their_triangle(scale, size):
+    """With x → s x + (1 − s) c for three corners c, s ≥ 2/3, the attractor is the triangle of these corners."""
+    maps = torch.tensor(
+        [similarity(scale, at=((1 - scale) * x, (1 - scale) * y)) for x, y in ((-1, -1), (1, -1), (-1, 1))],
+        dtype=torch.float64,
+    )
+    drawn = raster.hits(maps, WINDOW, size, 100_000)
+    true = torch.ones(size, size).tril().bool()
+    assert (true & ~drawn).sum() <= 0.005 * true.sum()
+    assert (drawn & ~inside(true)).sum() == 0
+
+
+def test_slow_maps_leap_no_further_than_the_levels_asked_for():
+    maps = torch.tensor([similarity(0.999, at=(0.001, 0)), similarity(0.999, at=(-0.001, 0))]).double()
+    for recursion in (50, 200, 400):
+        points = torch.cat([part for _, part in raster.grow(maps, (-1, 1, -1, 1), 1 / 64, recursion)], dim=1)
+        assert points[0].abs().min() >= 2 * 0.999**recursion - 1 - 1e-9
+
+
+@pytest.mark.parametrize("scale", [0.99, 0.9999])
+def test_bounds_of_slow_maps_hold_their_attractor(scale):
+    maps = torch.tensor([similarity(scale, at=((1 - scale) * x, 5 * (1 - scale))) for x in (7, 9)]).double()
+    xmin, xmax, ymin, ymax = raster.bounds(maps)
+    assert 5 < xmin <= 7.01
+    assert 8.99 <= xmax < 11
+    assert 3.99 < ymin <= 5.01
+    assert 4.99 <= ymax < 6.01
+
+
 def test_compiled_loops_and_plain_pytorch_grow_the_same_cells(monkeypatch):
     maps = FERN.double()
     compiled = [points.shape[1] for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
