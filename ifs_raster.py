@@ -31,8 +31,11 @@ GROWN_CELLS = 4200**2  # of the largest grid that is grown directly: about what 
 GROWN_BYTES = 24  # a cell, in a grid that is grown directly: the grid, and the newest points in the worst case
 CLOUD_SIDE = 2048  # cells along the longer side of the cloud that words draw where that grid would be too large
 PARTICLE_SIDE = 512  # the same, for the particles of a density
+PARTICLE_BYTES = 256 << 20  # of particles of different levels that are kept side by side
+SAMPLES, MERGED = 1 << 18, 16  # words that stand for a slow measure, and the last levels, which are merged exactly
 THIN, SOLID = 0.2, 0.7  # pixels that a cell of a cloud measures once a word has shrunk it, at most: see Attractor.fine
 CROWD = 1 << 13  # words that are looked at side by side, where images overlap so much that there are more
+LOOKED_AT = 1 << 21  # words that are looked at for a tile, at most: those of slow maps end before they are small
 LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the cloud, at most
 FEW = 1 << 18  # words that are drawn one by one, whatever their size
 SLOW = 0.9  # a contraction whose words take too many letters to become small
@@ -406,12 +409,15 @@ class Attractor:
         """A power of two, so that cells end where pixels do: about `side` of them make up the box."""
         return max(0.5, 2.0 ** round(math.log2(self.span / side)))
 
-    def words(self, tile: Tile, limit: float, shortest: int = 0, crowd: int = CROWD) -> Iterator[Words]:
+    def words(
+        self, tile: Tile, limit: float, shortest: int = 0, crowd: int = CROWD, most: float = math.inf
+    ) -> Iterator[Words]:
         """Yield the words that draw a tile, none of which is a prefix of another.
 
         A word whose image of the box misses the tile is dropped; one that shrinks the world by less than `limit`, or
         has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children. Where images overlap
-        a zoom is covered by ever more words: of more than `crowd`, the heaviest of each place are kept.
+        a zoom is covered by ever more words: of more than `crowd`, the heaviest of each place are kept. Before there
+        are more than `most`, and after LOOKED_AT, those that are there are taken, small or not, so that none are lost.
         """
         like = {"dtype": torch.float64, "device": self.maps.device}
         edges = torch.tensor([[x, y] for x in self.box[:2] for y in self.box[2:]], **like)
@@ -422,11 +428,16 @@ class Attractor:
             self.maps.new_ones(1),
             torch.tensor([[1.0, 0.0]], **like),
         )
+        looked_at = 0
         for length in range(self.recursion + 1):
             seen = apply(found.maps, edges)
             seen = ((seen.amax(1) >= low) & (seen.amin(1) <= high)).all(1)
             maps, weights, digits = found.maps[seen], found.weights[seen], found.digits[seen]
             small = (singular_values(maps)[:, 0] <= limit) & (length >= shortest) | (length == self.recursion)
+            looked_at += len(seen)
+            enough = looked_at > LOOKED_AT or int((~small).sum()) * len(self.maps) > most
+            if enough and length >= shortest:
+                small.fill_(True)
             yield Words(length, maps[small], weights[small], digits[small])
             if small.all():
                 return
@@ -868,26 +879,50 @@ def density_strips(
     With a palette (L, 3), strips are (4, H, S): red, green and blue, weighted with mass, and mass.
     """
     attractor = Attractor(maps, window, size, recursion)
-    cell = attractor.cell(PARTICLE_SIDE)
-    clouds = particles(attractor, cell, palette is not None)
+    slow = float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum()) > SLOW
+    cell = attractor.cell(CLOUD_SIDE if slow else PARTICLE_SIDE)
+    choice = {"limit": 1 / cell, "shortest": 0 if palette is None else 1, "most": LAYERS if slow else math.inf}
+    whole = [some for some in attractor.words((0, size, 0, size), **choice) if len(some.maps)]
+    longest = max((some.length for some in whole), default=0)
+    clouds = needed(particles(attractor, cell, palette is not None), recursion - longest)
+    largest = max(len(weights) for _, weights in clouds.values())
     rows = strip_rows(size, (16 if palette is None else 64) * size, memory)
     for first in range(0, size, rows):
         tile = (0, size, first, min(first + rows, size))
         flat = (tile[3] - tile[2] + 2) * (size + 2)
         sums = torch.zeros(1 if palette is None else 4, flat, dtype=torch.float64, device=maps.device)
-        heaviest, room = [], LAYERS * max(flat, len(clouds[-1][1]))
-        for words in attractor.words(tile, 1 / cell, shortest=0 if palette is None else 1):
-            cloud = clouds[min(recursion - words.length, len(clouds) - 1)]
-            heaviest += [(float(weight), words, k, cloud) for k, weight in enumerate(words.weights)]
+        heaviest, room = [], LAYERS * max(flat, largest)
+        for words in whole if rows == size else attractor.words(tile, **choice):
+            level = max((level for level in clouds if level <= recursion - words.length), default=min(clouds))
+            heaviest += [(float(weight), words, k, clouds[level]) for k, weight in enumerate(words.weights)]
         heaviest.sort(key=lambda found: -found[0])
         for weight, words, k, (points, weights) in heaviest:
             room -= len(weights)
-            if room < 0:
+            if room < 0 and not slow:
                 break  # a zoom into a place that very many words share: what is left is the lightest
-            moved = images(words.maps[k : k + 1], points, None if palette is None else words.digits[k : k + 1])
-            add(sums, places(moved, tile), weight * weights, moved, palette)
+            if palette is None and (loops := kernels(sums)) is not None:
+                here = words.maps[k : k + 1].clone()  # into the frame of `places`
+                here[0, :, 2] += 1.5 - here.new_tensor([tile[0], tile[2]])
+                arrays = (array.numpy() for array in (here, words.weights[k : k + 1], points, weights))
+                loops.deposit(*arrays, sums[0].view(-1, size + 2).numpy())
+            else:
+                moved = images(words.maps[k : k + 1], points, None if palette is None else words.digits[k : k + 1])
+                add(sums, places(moved, tile), weight * weights, moved, palette)
             progress(len(weights))
         yield rimless(sums[0] if palette is None else sums, tile)
+
+
+def needed(levels: Iterator[tuple[int, Tensor, Tensor]], least: int) -> dict[int, tuple[Tensor, Tensor]]:
+    """Of levels of particles the last, and those from `least` on, every other one where they are too large to keep."""
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
+    for level, points, weights in levels:
+        if level <= least:
+            kept.clear()
+        kept[level] = points, weights
+        if sum(points.nbytes + weights.nbytes for points, weights in kept.values()) > PARTICLE_BYTES and len(kept) > 3:
+            for old in sorted(kept)[1:-1:2]:
+                del kept[old]
+    return kept
 
 
 def add(sums: Tensor, index: Tensor, mass: Tensor, points: Tensor, palette: Tensor | None) -> None:
@@ -899,29 +934,64 @@ def add(sums: Tensor, index: Tensor, mass: Tensor, points: Tensor, palette: Tens
             layer.scatter_add_(0, index, shade * mass)
 
 
-def particles(attractor: Attractor, cell: float, addresses: bool = False) -> list[tuple[Tensor, Tensor]]:
-    """The measure after 0, 1, 2 … levels, as points (2, P) or (3, P) and weights (P,), until it no longer moves."""
+def particles(attractor: Attractor, cell: float, addresses: bool = False) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield the measure after 0, 1, 2 … levels, as (level, points (2, P) or (3, P), weights (P,)), until it is settled.
+
+    Merging takes a little of the spread of each cell away, which adds up where maps are slow; there only the last
+    levels are merged, and those before are stood for by `sampled` words.
+    """
     cells = Cells(attractor.box, cell, attractor.maps.device)
     steps = compose(compose(cells.there, attractor.maps), cells.back)
     shrink = float((attractor.weights * singular_values(steps)[:, 0]).sum())
     points, weights = centroid(steps, attractor.weights)[:, None], steps.new_ones(1)
     if addresses:
         points = torch.cat([points, torch.full_like(points[:1], 0.5)])
-    levels, gap = [(images(cells.back, points), weights)], attractor.span
+    gap, level = attractor.span, 0
+    yield level, images(cells.back, points), weights
+    merged = min(MERGED, max(1, 64 // len(steps)))
+    if shrink > SLOW and attractor.recursion > 2 * merged:
+        settled = math.ceil(math.log(max(4 * gap / cell, 1)) / -math.log(min(shrink, 1 - 1e-7)))
+        level = min(attractor.recursion, max(settled, 2 * merged)) - merged
+        words, digits = sampled(steps, attractor.weights, attractor.digits, level)
+        points = images(words, points[:, :1], digits if addresses else None)
+        weights, gap = steps.new_full((len(words),), 1 / len(words)), cell * shrink**-merged
     size = max(1, at_once(steps.device) // len(steps))
-    for _ in range(attractor.recursion):
-        if gap < cell / 4:
-            break
-        sums = steps.new_zeros(1 + len(points), cells.rows * cells.columns)  # mass, and mass times coordinates
-        for part, share in zip(points.split(size, dim=1), weights.split(size), strict=True):
-            moved = images(steps, part, attractor.digits)
-            share = (attractor.weights[:, None] * share).flatten()
-            index = cells.index(moved).long()
-            for total, value in zip(sums, (share, *(moved * share)), strict=True):
-                total.scatter_add_(0, index, value)
-        taken = sums[0].nonzero().squeeze(1)
-        weights, *moments = sums.index_select(1, taken)
-        points = torch.stack(moments) / weights
-        levels.append((images(cells.back, points), weights))
-        gap *= shrink
-    return levels
+    loops = None if addresses else kernels(steps)
+    while level < attractor.recursion and gap >= cell / 4:
+        if loops is not None:
+            arrays = (array.contiguous().numpy() for array in (steps, attractor.weights, points, weights))
+            points, weights = map(torch.from_numpy, loops.merge(*arrays, cells.rows, cells.columns))
+        else:
+            sums = steps.new_zeros(1 + len(points), cells.rows * cells.columns)  # mass, and mass times coordinates
+            for part, share in zip(points.split(size, dim=1), weights.split(size), strict=True):
+                moved = images(steps, part, attractor.digits)
+                share = (attractor.weights[:, None] * share).flatten()
+                index = cells.index(moved).long()
+                for total, value in zip(sums, (share, *(moved * share)), strict=True):
+                    total.scatter_add_(0, index, value)
+            taken = sums[0].nonzero().squeeze(1)
+            weights, *moments = sums.index_select(1, taken)
+            points = torch.stack(moments) / weights
+        level, gap = level + 1, gap * shrink
+        yield level, images(cells.back, points), weights
+
+
+def sampled(maps: Tensor, weights: Tensor, digits: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """SAMPLES words of `length` letters at random, each with its probability: maps (P, 2, 3) and digits (P, 2).
+
+    Words are joined from random pairs of words of half the length, so that a length of thousands takes a dozen rounds.
+    """
+    chance = torch.Generator().manual_seed(0)
+    alphabet = torch.cat([maps, _as_rows(digits)], dim=1)
+    at = (
+        torch.arange(SAMPLES) + torch.rand(SAMPLES, generator=chance)
+    ) / SAMPLES  # one letter's words in its proportion
+    drawn_letters = torch.searchsorted(weights.cpu().cumsum(0), at.double()).clamp(max=len(maps) - 1)
+    power, words = alphabet[drawn_letters.to(maps.device)], None
+    while True:
+        if length % 2:
+            words = power if words is None else _joined(words, power[torch.randperm(SAMPLES, generator=chance)])
+        length //= 2
+        if not length:
+            return words[:, :2], words[:, 2, 1:]
+        power = _joined(power, power[torch.randperm(SAMPLES, generator=chance)])

@@ -421,3 +421,36 @@ def test_compiled_loops_and_plain_pytorch_grow_the_same_cells(monkeypatch):
     plain = [points.shape[1] for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
     assert compiled == plain
     assert sum(plain) > 1000
+
+
+@pytest.mark.parametrize(("scale", "recursion"), [(0.8, 50), (0.99, 60), (0.9999, 1000)])
+def test_density_of_slow_maps_spreads_as_it_should(scale, recursion):
+    """With x → s x + t, t random, the variance after R levels is that of t times (1 − s^(2R)) / (1 − s²)."""
+    step = (1 - scale**2) ** 0.5 / 3
+    maps = torch.tensor([similarity(scale, at=(x * step, y * step)) for x in (-1, 1) for y in (-1, 1)]).double()
+    mass = raster.density(maps, (-2, 2, -2, 2), 200, recursion)
+    assert float(mass.sum()) == pytest.approx(1)
+    at = (2 * torch.arange(200).double() + 1) / 100 - 2
+    for part in (mass.sum(0), mass.sum(1)):
+        mean = float((part * at).sum())
+        assert mean == pytest.approx(0, abs=0.003)
+        assert float((part * at**2).sum()) - mean**2 == pytest.approx((1 - scale ** (2 * recursion)) / 9, rel=0.04)
+
+
+def test_compiled_loops_and_plain_pytorch_put_the_same_mass_into_each_pixel(monkeypatch):
+    systems = [(FERN, 1000, WINDOW), (KOCH, 7, WINDOW), (CARPET, 1000, (-1, -0.5, 0.1, 0.6))]
+    compiled = [raster.density(maps, window, 150, recursion) for maps, recursion, window in systems]
+    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    for mass, (maps, recursion, window) in zip(compiled, systems, strict=True):
+        assert mass.sum() > 0.05
+        assert torch.allclose(mass, raster.density(maps, window, 150, recursion), rtol=1e-9, atol=1e-15)
+
+
+def test_levels_of_particles_are_not_kept_all_at_once(monkeypatch):
+    levels = [(level, torch.zeros(2, 1000), torch.ones(1000)) for level in range(100)]
+    assert list(raster.needed(iter(levels), 1000)) == [99]
+    assert list(raster.needed(iter(levels), 90)) == [*range(90, 100)]
+    monkeypatch.setattr(raster, "PARTICLE_BYTES", 10 * 12_000)
+    kept = raster.needed(iter(levels), 0)
+    assert len(kept) <= 10
+    assert max(kept) == 99
