@@ -480,7 +480,9 @@ class Attractor:
         one_by_one = few and self.corners is not None
         fine = THIN if one_by_one else self.fine(cell, addresses)  # grows the cloud
         small = []
-        for words in self.words(tile, 0.0 if one_by_one else fine / cell, int(addresses), FEW if one_by_one else CROWD):
+        for words in self.words(
+            tile, -1.0 if one_by_one else fine / cell, int(addresses), FEW if one_by_one else CROWD
+        ):
             if words.length == self.recursion and self.corners is not None:
                 middle = words.digits[:, 1] + words.digits[:, 0] / 2
                 yield from fill(apply(words.maps, self.corners), tile, middle if addresses else None)
@@ -880,7 +882,8 @@ def density_strips(
     """
     attractor = Attractor(maps, window, size, recursion)
     slow = float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum()) > SLOW
-    cell = attractor.cell(CLOUD_SIDE if slow else PARTICLE_SIDE)
+    many = max(1.0, len(maps) / 64)  # maps, which coarser particles and more words draw in less time
+    cell = attractor.cell(CLOUD_SIDE if slow else max(1, round(PARTICLE_SIDE / many**0.5)))
     choice = {"limit": 1 / cell, "shortest": 0 if palette is None else 1, "most": LAYERS if slow else math.inf}
     whole = [some for some in attractor.words((0, size, 0, size), **choice) if len(some.maps)]
     longest = max((some.length for some in whole), default=0)

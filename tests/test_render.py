@@ -14,7 +14,7 @@ from systems import CARPET, CORNER_GASKET, FERN
 import ifs_files
 import ifs_raster
 import render_ifs
-from ifs_model import WINDOW, similarity
+from ifs_model import WINDOW, affine, similarity
 
 THIRD, HIGH = 1 / 3, 3**0.5 / 6
 KOCH = torch.tensor(
@@ -263,6 +263,13 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize("figure", [None, *render_ifs.FIGURES])
+def test_a_map_that_shrinks_all_to_a_point_is_drawn(figure):
+    save("dot", torch.tensor([affine(0, 0, 0, 0, 0.3, 0.3)]))
+    options = [] if figure is None else ["--figure", figure]
+    assert (drawn("dot", 40, 64, *options, "--supersample", 1) > 0).sum() == 1
+
+
 @pytest.mark.parametrize(("arguments", "message"), BAD)
 def test_bad_input_is_one_clear_line_and_loses_nothing(arguments, message, capsys):
     def files() -> dict:
@@ -292,7 +299,10 @@ def test_mp4_is_written_where_it_can_be_at_odd_sizes_too(capfd):
     pytest.importorskip("imageio_ffmpeg")
     import imageio.v3 as imageio
 
-    for size, *options in ((64, "--sweep", "levels"), (33, "--zoom-at", -1, 0, 5, "--frames", 4)):
+    for size, *options in (
+        (64, "--figure", "segment", "--sweep", "levels"),
+        (33, "--zoom-at", -1, 0, 5, "--frames", 4),
+    ):
         assert render("koch", 3, size, *options, "--out", "a.mp4") == 0
         assert capfd.readouterr().err == ""
         assert b"ftyp" in Path("a.mp4").read_bytes()[:32]
