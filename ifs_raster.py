@@ -334,6 +334,7 @@ def grow(
 
 def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
     """Of which points the points are images that `grow` finds in a picture of side × side pixels of the window."""
+    device, maps = maps.device, maps.cpu() if maps.device.type == "mps" else maps  # mps has no float64
     maps = in_pixels(maps, window, side)
     cells = Cells(_reach(maps, side), 1.0, maps.device)
     maps = compose(compose(cells.there, maps), cells.back)
@@ -347,7 +348,7 @@ def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
         letters.append(origins // points.shape[1])
         parents.append(origins % points.shape[1] + first)
         points, first = moved, first + points.shape[1]
-    return Ancestry(torch.cat(letters), torch.cat(parents), sizes)
+    return Ancestry(torch.cat(letters).to(device), torch.cat(parents).to(device), sizes)
 
 
 def _reach(maps: Tensor, side: int, corners: Tensor | None = None) -> Window:

@@ -263,6 +263,18 @@ BAD = [
 ]
 
 
+def test_every_kind_of_picture_is_the_same_without_compiled_loops(monkeypatch):
+    save("grey", FERN, size=32, exposure=3.0)
+    options = [[], ["--kind", "density"], ["--kind", "distance"], ["--color", "map"], ["--figure", "hull"]]
+    runs = [("fern", *some) for some in options] + [("grey",), ("fern", "--zoom-at", 0, -0.5, 1000)]
+    compiled = [drawn(name, 60, 64, *some) for name, *some in runs]
+    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    for picture, (name, *some) in zip(compiled, runs, strict=True):
+        assert picture.max() > 100
+        difference = np.abs(drawn(name, 60, 64, *some).astype(int) - picture)
+        assert difference.mean() < 1, "another first point in some cells at most"
+
+
 @pytest.mark.parametrize("figure", [None, *render_ifs.FIGURES])
 def test_a_map_that_shrinks_all_to_a_point_is_drawn(figure):
     save("dot", torch.tensor([affine(0, 0, 0, 0, 0.3, 0.3)]))
@@ -303,7 +315,7 @@ def test_mp4_is_written_where_it_can_be_at_odd_sizes_too(capfd):
         (64, "--figure", "segment", "--sweep", "levels"),
         (33, "--zoom-at", -1, 0, 5, "--frames", 4),
     ):
-        assert render("koch", 3, size, *options, "--out", "a.mp4") == 0
+        assert render("koch", 3, size, *options, "--stroke", 0.1, "--out", "a.mp4") == 0
         assert capfd.readouterr().err == ""
         assert b"ftyp" in Path("a.mp4").read_bytes()[:32]
         first = imageio.imread("a.mp4", index=0, plugin="FFMPEG")
