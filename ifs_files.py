@@ -702,6 +702,11 @@ def save_checkpoint(path: Path, name: str, setup: Setup, state: "State", target:
 
     from ifs_model import WINDOW
 
+    more = {}
+    if setup.grey:
+        from ifs_picture import exposure
+
+        more["exposure"] = exposure(state.best_maps, WINDOW, target)
     content = io.BytesIO()  # torch's own writer takes a full disk badly
     torch.save(
         {
@@ -722,6 +727,7 @@ def save_checkpoint(path: Path, name: str, setup: Setup, state: "State", target:
                 "strokes": [stroke for _, _, stroke in state.path],
             },
             "resume": _alone_on_cpu(state.resume),
+            **more,
         },
         content,
     )
@@ -853,7 +859,11 @@ def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: fl
         if not can_film():
             raise InputError("an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in .gif")
         rate = max(1.0, len(frames) / seconds)
-        arrays = [np.asarray(frame.convert("RGB")) for frame in [*frames, *frames[-1:] * round(rate * pause)]]
+        width, height = frames[0].size
+        even = (0, 0, width + width % 2, height + height % 2)  # a video has no odd sides: a black line is added
+        arrays = [
+            np.asarray(frame.convert("RGB").crop(even)) for frame in [*frames, *frames[-1:] * round(rate * pause)]
+        ]
         film = imageio.imwrite("<bytes>", arrays, extension=".mp4", plugin="FFMPEG", fps=rate, macro_block_size=2)
     else:
         durations = [max(40, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [round(1000 * pause)]

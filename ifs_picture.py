@@ -5,6 +5,7 @@
 Letters in shapes: S side of the picture, H rows of a strip, C channels (grey, grey + alpha, RGB or RGBA).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,11 +13,13 @@ import matplotlib
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 import ifs_raster
 
 KEPT = 1 << 26  # pixels up to which what was measured is kept for the second look that normalising needs
+SOFT = 0.5  # sigma, in pixels of the picture that was fitted, with which greys are drawn, at any resolution
 SHADES = 1024  # colours of a continuous palette
 
 
@@ -30,6 +33,8 @@ class View:
     stroke: float = 0.0
     supersample: int = 1
     figure: str | None = None
+    exposure: float = 0.0  # see `greys`
+    soft: float = 0.0  # sigma of greys in world units
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ def measure(
             memory,
             progress,
         )
+    elif look.kind == "grey":
+        yield greys(maps, view, memory, progress)
     elif look.kind == "density":
         yield from ifs_raster.density_strips(
             maps, view.window, view.size, view.recursion, colours, memory, progress=progress
@@ -107,13 +114,43 @@ def measure(
             yield (near - view.stroke).clamp(min=0)
 
 
+def greys(maps: Tensor, view: View, memory: int = ifs_raster.MEMORY, progress: ifs_raster.Progress = bool) -> Tensor:
+    """Coverage (S, S), float64: 1 − exp(−exposure · ρ), with ρ the measure per unit of area, blurred by a Gaussian.
+
+    The blur is that of the fit, in the world, so that a picture has the same greys at every resolution. Raises
+    MemoryError for what does not fit into memory.
+    """
+    size, (xmin, xmax, ymin, ymax) = view.size, view.window
+    pixel = (xmax - xmin) / size
+    sigma = min(view.soft / pixel, size / 4)  # a zoom beyond that would show nothing but one grey
+    pad = math.ceil(4 * sigma)
+    side, edge = size + 2 * pad, pad * pixel
+    needed = ifs_raster.OVERHEAD + 32 * side**2
+    if needed > memory:
+        raise MemoryError(f"greys are drawn at once, and need {needed / 2**30:.1f} GiB")
+    window = (xmin - edge, xmax + edge, ymin - edge, ymax + edge)
+    strips = ifs_raster.density_strips(maps, window, side, view.recursion, None, memory, progress)
+    mass = gaussian_filter(torch.cat(list(strips)).cpu().numpy(), sigma, mode="constant", truncate=4.0)
+    return -torch.expm1(torch.from_numpy(mass[pad : pad + size, pad : pad + size]) * (-view.exposure / pixel**2))
+
+
+def exposure(maps: Tensor, window: tuple[float, float, float, float], target: Tensor) -> float:
+    """The exposure with which `greys` of maps (n, 2, 3) are most like a target (S, S), by the mean squared error."""
+    size = len(target)
+    soft = SOFT * (window[1] - window[0]) / size
+    depth = -torch.log1p(-greys(maps, View(window, size, 1000, exposure=1e-9, soft=soft))) * 1e9
+    trials = torch.logspace(-3, 3, 241, dtype=torch.float64)
+    wanted = target.cpu().double()
+    return float(trials[torch.stack([(-torch.expm1(-t * depth) - wanted).square().mean() for t in trials]).argmin()])
+
+
 def rows(measured: Callable[[], Iterator[Tensor]], size: int, look: Look) -> Iterator[np.ndarray]:
     """Yield the rows of a picture, (H, S, C) uint8 or uint16, from what `measured` yields each time it is called.
 
     Mass m is shown as log(1 + m / mean) over all that is lit, as a part of its peak, to the power 1 / gamma; distance
     as a part of the largest one.
     """
-    if look.kind != "occupancy" and size * size <= KEPT:
+    if look.kind in ("density", "distance") and size * size <= KEPT:
         kept = list(measured())
         again: Callable[[], Iterator[Tensor]] = lambda: iter(kept)  # noqa: E731
     else:
@@ -141,7 +178,7 @@ def rows(measured: Callable[[], Iterator[Tensor]], size: int, look: Look) -> Ite
 
 def _tone(measured: Callable[[], Iterator[Tensor]], look: Look) -> Callable[[Tensor], Tensor]:
     """What turns coverage, mass or distance into a value in [0, 1]."""
-    if look.kind == "occupancy":
+    if look.kind in ("occupancy", "grey"):
         return lambda coverage: coverage ** (1 / look.gamma) if look.gamma != 1 else coverage
     total, lit, peak = 0.0, 0, 0.0
     for strip in measured():

@@ -31,11 +31,17 @@ GROWN_CELLS = 4200**2  # of the largest grid that is grown directly: about what 
 GROWN_BYTES = 24  # a cell, in a grid that is grown directly: the grid, and the newest points in the worst case
 CLOUD_SIDE = 2048  # cells along the longer side of the cloud that words draw where that grid would be too large
 PARTICLE_SIDE = 512  # the same, for the particles of a density
+PARTICLE_BYTES = 256 << 20  # of particles of different levels that are kept side by side
+SAMPLES, MERGED = 1 << 18, 16  # words that stand for a slow measure, and the last levels, which are merged exactly
 THIN, SOLID = 0.2, 0.7  # pixels that a cell of a cloud measures once a word has shrunk it, at most: see Attractor.fine
 CROWD = 1 << 13  # words that are looked at side by side, where images overlap so much that there are more
+LOOKED_AT = 1 << 21  # words that are looked at for a tile, at most: those of slow maps end before they are small
 LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the cloud, at most
 FEW = 1 << 18  # words that are drawn one by one, whatever their size
 SLOW = 0.9  # a contraction whose words take too many letters to become small
+PURE, MIXED = 16, 8  # leaps of each length: powers of slow maps, and products of different ones
+SHORTEST = 4  # cells that the slowest map moves a point at the other end of the attractor, or the grid is made finer
+REFINED_CELLS, REFINED_WORK = 1 << 22, 1 << 29  # of a grid that is made finer, at most; and cells times maps
 FAR = 1 << 40
 CHUNK = 1 << 16  # points mapped at once on a CPU: what its caches hold
 BATCH = 1 << 22  # points mapped at once elsewhere, and points of polygons
@@ -50,6 +56,8 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
     a figure, the box also holds the figure and all its images.
     """
     maps = maps.double()
+    middle = centroid(maps, area_weights(maps))  # about which the attractor is not wide, however far away it lies
+    maps = torch.cat([maps[..., :2], apply(maps, middle[None]).mT - middle[:, None]], dim=-1)
     step = 2 * math.pi / directions
     angles = torch.arange(directions, dtype=torch.float64, device=maps.device) * step
     ring = torch.stack([angles.cos(), angles.sin()], dim=1)
@@ -61,10 +69,10 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
     left = first.long() % directions
     right = (left + 1) % directions
     offset = maps[..., 2] @ ring.T
-    stretch = float(singular_values(maps).max()) / math.cos(step / 2)
-    radius = float(maps[..., 2].norm(dim=-1).max()) / max(1 - stretch, 1e-3)
+    radius = float(maps[..., 2].norm(dim=-1).max()) / max(1 - float(singular_values(maps).max()), 1e-6)
     least = torch.full((directions,), -torch.inf, dtype=torch.float64, device=maps.device)
     if corners is not None:
+        corners = corners - middle
         radius = max(radius, float(corners.norm(dim=-1).max()))
         least = (ring @ corners.T).amax(1)
     support = torch.full_like(least, radius)
@@ -75,7 +83,8 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
             break
         support = tighter
     quarter = directions // 4
-    return -float(support[2 * quarter]), float(support[0]), -float(support[3 * quarter]), float(support[quarter])
+    (x, y), right, up, left, down = middle.tolist(), *support[::quarter].tolist()
+    return x - left, x + right, y - down, y + up
 
 
 def in_pixels(maps: Tensor, window: Window, side: int) -> Tensor:
@@ -237,6 +246,39 @@ def at_once(device: torch.device) -> int:
     return CHUNK if device.type == "cpu" else BATCH
 
 
+def leaps(maps: Tensor, digits: Tensor, longest: int) -> tuple[Tensor, Tensor, int]:
+    """Words of slow maps that move points further than one letter can: maps (K, 2, 3), digits (K, 2), longest length.
+
+    An attractor is its own image under words, too, so that they may stand beside the maps. Some words of 2, 4, 8 …
+    letters, at most `longest`, are taken, until they shrink the world to half: powers of the slowest maps, and products
+    of words of half the length, drawn at random. There are none where no map is slow.
+    """
+    chance = torch.Generator().manual_seed(0)
+    slowness = singular_values(maps)[:, 0]
+    slowest = slowness.argsort(descending=True, stable=True)[: min(PURE, int((slowness > SLOW).sum()))]
+    pure = mixed = torch.cat([maps[slowest], _as_rows(digits[slowest])], dim=1)
+    length, found = 1, [mixed[:0]]
+    while len(mixed) and 2 * length <= longest:
+        pairs = torch.randint(len(mixed), (2, MIXED), generator=chance).to(maps.device)
+        length, pure = 2 * length, _joined(pure, pure)
+        mixed = torch.cat([pure, _joined(mixed[pairs[0]], mixed[pairs[1]])])
+        found.append(mixed)
+        pure, mixed = (some[singular_values(some[:, :2])[:, 0] > 0.5] for some in (pure, mixed))
+    words = torch.cat(found)
+    return words[:, :2], words[:, 2, 1:], length
+
+
+def _as_rows(digits: Tensor) -> Tensor:
+    """What maps do to addresses, (K, 2), as a third row of theirs: (K, 1, 3)."""
+    return torch.nn.functional.pad(digits, (1, 0))[:, None]
+
+
+def _joined(f: Tensor, g: Tensor) -> Tensor:
+    """Compositions f∘g of words with their digits as a third row: (K, 3, 3)."""
+    factor, shift = f[:, 2, 1] * g[:, 2, 1], f[:, 2, 2] + f[:, 2, 1] * g[:, 2, 2]
+    return torch.cat([compose(f[:, :2], g[:, :2]), _as_rows(torch.stack([factor, shift], dim=1))], dim=1)
+
+
 def grow(
     maps: Tensor, box: Window, cell: float, recursion: int, start: Tensor | None = None, digits: Tensor | None = None
 ) -> Iterator[tuple[int, Tensor]]:
@@ -246,25 +288,33 @@ def grow(
     letters; they lie on the attractor, so that levels add up. With a start, points (2, P) or (3, P), level k holds
     its images under words of k letters alone. A level may come in several parts. Ends after level `recursion`, or
     when another level would bring nothing new.
+
+    Where a map moves a point by less than a cell, its image is dropped, and growth would stop there. Slow maps leap,
+    therefore: a level also holds images under long words, as far as `recursion` allows. If they are too long for that,
+    levels are those that leaps surely reach, with others in between left out.
     """
     cells = Cells(box, cell, maps.device)
     steps = compose(compose(cells.there, maps), cells.back)
+    gap, shrink = max(box[1] - box[0], box[3] - box[2]), float(singular_values(maps).max())
+    stride = 1
     if start is None:
         first = fixed_points(steps).T
         if digits is not None:
             first = torch.cat([first, (digits[:, 1] + digits[:, 0] / 2)[None]])
+        if shrink > SLOW:
+            settled = recursion * -math.log(shrink) >= math.log(max(gap / cell, 1))
+            plain = letters(len(maps), maps) if digits is None else digits
+            words, shifts, length = leaps(steps, plain, recursion if settled else recursion // 64)
+            steps, digits = torch.cat([steps, words]), None if digits is None else torch.cat([digits, shifts])
+            stride = 1 if settled else length
     else:
         first = images(cells.there, start)
-    share = max(1, at_once(maps.device) // len(maps))
-    parts, gap, shrink = (
-        [cells.claim(first.contiguous())],
-        max(box[1] - box[0], box[3] - box[2]),
-        float(singular_values(maps).max()),
-    )
-    for level in range(recursion + 1):
+    share = max(1, at_once(maps.device) // len(steps))
+    parts = [cells.claim(first.contiguous())]
+    for level in range(0, recursion + 1, stride):
         for part in parts:
             yield level, images(cells.back, part)
-        if level == recursion or (start is not None and gap < cell / 4):
+        if level + stride > recursion or (start is not None and gap < cell / 4):
             return
         if start is not None:
             cells.clear()
@@ -284,6 +334,7 @@ def grow(
 
 def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
     """Of which points the points are images that `grow` finds in a picture of side × side pixels of the window."""
+    device, maps = maps.device, maps.cpu() if maps.device.type == "mps" else maps  # mps has no float64
     maps = in_pixels(maps, window, side)
     cells = Cells(_reach(maps, side), 1.0, maps.device)
     maps = compose(compose(cells.there, maps), cells.back)
@@ -297,7 +348,7 @@ def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
         letters.append(origins // points.shape[1])
         parents.append(origins - letters[-1] * points.shape[1] + first)
         points, first = moved, first + points.shape[1]
-    return Ancestry(torch.cat(letters), torch.cat(parents), sizes)
+    return Ancestry(torch.cat(letters).to(device), torch.cat(parents).to(device), sizes)
 
 
 def _reach(maps: Tensor, side: int, corners: Tensor | None = None) -> Window:
@@ -343,18 +394,31 @@ class Attractor:
         self.span = max(self.box[1] - self.box[0], self.box[3] - self.box[2])
         area = (self.box[1] - self.box[0] + 3) * (self.box[3] - self.box[2] + 3)
         self.direct = corners is None and area <= min(GROWN_CELLS, (memory - OVERHEAD) / GROWN_BYTES)
+        self.grain = self._grain()
         self.clouds: dict[tuple[int, int], Tensor] = {}
+
+    def _grain(self) -> float:
+        """The side in pixels, 1 or 1/2, 1/4 …, of the cells in which the attractor is grown directly."""
+        step, grain = (1 - float(singular_values(self.maps).max())) * self.span, 1.0
+        area = max(self.box[1] - self.box[0], 1) * max(self.box[3] - self.box[2], 1)
+        most = min(REFINED_CELLS, REFINED_WORK / (len(self.maps) + 100)) / 4
+        while step < (1 - SLOW) * self.span and step < SHORTEST * grain and area <= most * grain**2:
+            grain /= 2
+        return grain
 
     def cell(self, side: int) -> float:
         """A power of two, so that cells end where pixels do: about `side` of them make up the box."""
         return max(0.5, 2.0 ** round(math.log2(self.span / side)))
 
-    def words(self, tile: Tile, limit: float, shortest: int = 0, crowd: int = CROWD) -> Iterator[Words]:
+    def words(
+        self, tile: Tile, limit: float, shortest: int = 0, crowd: int = CROWD, most: float = math.inf
+    ) -> Iterator[Words]:
         """Yield the words that draw a tile, none of which is a prefix of another.
 
         A word whose image of the box misses the tile is dropped; one that shrinks the world by less than `limit`, or
         has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children. Where images overlap
-        a zoom is covered by ever more words: of more than `crowd`, the heaviest of each place are kept.
+        a zoom is covered by ever more words: of more than `crowd`, the heaviest of each place are kept. Before there
+        are more than `most`, and after LOOKED_AT, those that are there are taken, small or not, so that none are lost.
         """
         like = {"dtype": torch.float64, "device": self.maps.device}
         edges = torch.tensor([[x, y] for x in self.box[:2] for y in self.box[2:]], **like)
@@ -365,11 +429,16 @@ class Attractor:
             self.maps.new_ones(1),
             torch.tensor([[1.0, 0.0]], **like),
         )
+        looked_at = 0
         for length in range(self.recursion + 1):
             seen = apply(found.maps, edges)
             seen = ((seen.amax(1) >= low) & (seen.amin(1) <= high)).all(1)
             maps, weights, digits = found.maps[seen], found.weights[seen], found.digits[seen]
             small = (singular_values(maps)[:, 0] <= limit) & (length >= shortest) | (length == self.recursion)
+            looked_at += len(seen)
+            enough = looked_at > LOOKED_AT or int((~small).sum()) * len(self.maps) > most
+            if enough and length >= shortest:
+                small.fill_(True)
             yield Words(length, maps[small], weights[small], digits[small])
             if small.all():
                 return
@@ -403,7 +472,8 @@ class Attractor:
     def points(self, tile: Tile, addresses: bool = False) -> Iterator[Tensor]:
         """Yield points (2, P), or (3, P) with addresses, that draw a tile; others may be among them."""
         if self.direct:
-            for _, points in grow(self.maps, self.box, 1.0, self.recursion, digits=self.digits if addresses else None):
+            digits = self.digits if addresses else None
+            for _, points in grow(self.maps, self.box, self.grain, self.recursion, digits=digits):
                 yield points
             return
         cell = self.cell(CLOUD_SIDE)
@@ -411,7 +481,9 @@ class Attractor:
         one_by_one = few and self.corners is not None
         fine = THIN if one_by_one else self.fine(cell, addresses)  # grows the cloud
         small = []
-        for words in self.words(tile, 0.0 if one_by_one else fine / cell, int(addresses), FEW if one_by_one else CROWD):
+        for words in self.words(
+            tile, -1.0 if one_by_one else fine / cell, int(addresses), FEW if one_by_one else CROWD
+        ):
             if words.length == self.recursion and self.corners is not None:
                 middle = words.digits[:, 1] + words.digits[:, 0] / 2
                 yield from fill(apply(words.maps, self.corners), tile, middle if addresses else None)
@@ -456,7 +528,8 @@ class Attractor:
             for number, points in grow(self.maps, self.box, cell, self.recursion, start, digits):
                 levels.extend([] for _ in range(number + 1 - len(levels)))
                 levels[number].append(points)
-            joined = [torch.cat(parts, dim=1) for parts in levels]
+            none = levels[0][0][:, :0]  # slow maps leap over levels
+            joined = [torch.cat([none, *parts], dim=1) for parts in levels]
             if start is None:  # levels add up
                 ends = torch.tensor([points.shape[1] for points in joined]).cumsum(0).tolist()
                 whole = torch.cat(joined, dim=1)
@@ -809,26 +882,51 @@ def density_strips(
     With a palette (L, 3), strips are (4, H, S): red, green and blue, weighted with mass, and mass.
     """
     attractor = Attractor(maps, window, size, recursion)
-    cell = attractor.cell(PARTICLE_SIDE)
-    clouds = particles(attractor, cell, palette is not None)
+    slow = float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum()) > SLOW
+    many = max(1.0, len(maps) / 64)  # maps, which coarser particles and more words draw in less time
+    cell = attractor.cell(CLOUD_SIDE if slow else max(1, round(PARTICLE_SIDE / many**0.5)))
+    choice = {"limit": 1 / cell, "shortest": 0 if palette is None else 1, "most": LAYERS if slow else math.inf}
+    whole = [some for some in attractor.words((0, size, 0, size), **choice) if len(some.maps)]
+    longest = max((some.length for some in whole), default=0)
+    clouds = needed(particles(attractor, cell, palette is not None), recursion - longest)
+    largest = max(len(weights) for _, weights in clouds.values())
     rows = strip_rows(size, (16 if palette is None else 64) * size, memory)
     for first in range(0, size, rows):
         tile = (0, size, first, min(first + rows, size))
         flat = (tile[3] - tile[2] + 2) * (size + 2)
         sums = torch.zeros(1 if palette is None else 4, flat, dtype=torch.float64, device=maps.device)
-        heaviest, room = [], LAYERS * max(flat, len(clouds[-1][1]))
-        for words in attractor.words(tile, 1 / cell, shortest=0 if palette is None else 1):
-            cloud = clouds[min(recursion - words.length, len(clouds) - 1)]
-            heaviest += [(float(weight), words, k, cloud) for k, weight in enumerate(words.weights)]
+        heaviest, room = [], LAYERS * max(flat, largest)
+        for words in whole if rows == size else attractor.words(tile, **choice):
+            level = max((level for level in clouds if level <= recursion - words.length), default=min(clouds))
+            heaviest += [(float(weight), words, k, clouds[level]) for k, weight in enumerate(words.weights)]
         heaviest.sort(key=lambda found: -found[0])
         for weight, words, k, (points, weights) in heaviest:
             room -= len(weights)
-            if room < 0:
+            if room < 0 and not slow:
                 break  # a zoom into a place that very many words share: what is left is the lightest
-            moved = images(words.maps[k : k + 1], points, None if palette is None else words.digits[k : k + 1])
-            add(sums, places(moved, tile), weight * weights, moved, palette)
+            if palette is None and (loops := kernels(sums)) is not None:
+                here = words.maps[k : k + 1].clone()  # into the frame of `places`
+                here[0, :, 2] += 1.5 - here.new_tensor([tile[0], tile[2]])
+                arrays = (array.numpy() for array in (here, words.weights[k : k + 1], points, weights))
+                loops.deposit(*arrays, sums[0].view(-1, size + 2).numpy())
+            else:
+                moved = images(words.maps[k : k + 1], points, None if palette is None else words.digits[k : k + 1])
+                add(sums, places(moved, tile), weight * weights, moved, palette)
             progress(len(weights))
         yield rimless(sums[0] if palette is None else sums, tile)
+
+
+def needed(levels: Iterator[tuple[int, Tensor, Tensor]], least: int) -> dict[int, tuple[Tensor, Tensor]]:
+    """Of levels of particles the last, and those from `least` on, every other one where they are too large to keep."""
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
+    for level, points, weights in levels:
+        if level <= least:
+            kept.clear()
+        kept[level] = points, weights
+        if sum(points.nbytes + weights.nbytes for points, weights in kept.values()) > PARTICLE_BYTES and len(kept) > 3:
+            for old in sorted(kept)[1:-1:2]:
+                del kept[old]
+    return kept
 
 
 def add(sums: Tensor, index: Tensor, mass: Tensor, points: Tensor, palette: Tensor | None) -> None:
@@ -840,29 +938,64 @@ def add(sums: Tensor, index: Tensor, mass: Tensor, points: Tensor, palette: Tens
             layer.scatter_add_(0, index, shade * mass)
 
 
-def particles(attractor: Attractor, cell: float, addresses: bool = False) -> list[tuple[Tensor, Tensor]]:
-    """The measure after 0, 1, 2 … levels, as points (2, P) or (3, P) and weights (P,), until it no longer moves."""
+def particles(attractor: Attractor, cell: float, addresses: bool = False) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield the measure after 0, 1, 2 … levels, as (level, points (2, P) or (3, P), weights (P,)), until it is settled.
+
+    Merging takes a little of the spread of each cell away, which adds up where maps are slow; there only the last
+    levels are merged, and those before are stood for by `sampled` words.
+    """
     cells = Cells(attractor.box, cell, attractor.maps.device)
     steps = compose(compose(cells.there, attractor.maps), cells.back)
     shrink = float((attractor.weights * singular_values(steps)[:, 0]).sum())
     points, weights = centroid(steps, attractor.weights)[:, None], steps.new_ones(1)
     if addresses:
         points = torch.cat([points, torch.full_like(points[:1], 0.5)])
-    levels, gap = [(images(cells.back, points), weights)], attractor.span
+    gap, level = attractor.span, 0
+    yield level, images(cells.back, points), weights
+    merged = min(MERGED, max(1, 64 // len(steps)))
+    if shrink > SLOW and attractor.recursion > 2 * merged:
+        settled = math.ceil(math.log(max(4 * gap / cell, 1)) / -math.log(min(shrink, 1 - 1e-7)))
+        level = min(attractor.recursion, max(settled, 2 * merged)) - merged
+        words, digits = sampled(steps, attractor.weights, attractor.digits, level)
+        points = images(words, points[:, :1], digits if addresses else None)
+        weights, gap = steps.new_full((len(words),), 1 / len(words)), cell * shrink**-merged
     size = max(1, at_once(steps.device) // len(steps))
-    for _ in range(attractor.recursion):
-        if gap < cell / 4:
-            break
-        sums = steps.new_zeros(1 + len(points), cells.rows * cells.columns)  # mass, and mass times coordinates
-        for part, share in zip(points.split(size, dim=1), weights.split(size), strict=True):
-            moved = images(steps, part, attractor.digits)
-            share = (attractor.weights[:, None] * share).flatten()
-            index = cells.index(moved).long()
-            for total, value in zip(sums, (share, *(moved * share)), strict=True):
-                total.scatter_add_(0, index, value)
-        taken = sums[0].nonzero().squeeze(1)
-        weights, *moments = sums.index_select(1, taken)
-        points = torch.stack(moments) / weights
-        levels.append((images(cells.back, points), weights))
-        gap *= shrink
-    return levels
+    loops = None if addresses else kernels(steps)
+    while level < attractor.recursion and gap >= cell / 4:
+        if loops is not None:
+            arrays = (array.contiguous().numpy() for array in (steps, attractor.weights, points, weights))
+            points, weights = map(torch.from_numpy, loops.merge(*arrays, cells.rows, cells.columns))
+        else:
+            sums = steps.new_zeros(1 + len(points), cells.rows * cells.columns)  # mass, and mass times coordinates
+            for part, share in zip(points.split(size, dim=1), weights.split(size), strict=True):
+                moved = images(steps, part, attractor.digits)
+                share = (attractor.weights[:, None] * share).flatten()
+                index = cells.index(moved).long()
+                for total, value in zip(sums, (share, *(moved * share)), strict=True):
+                    total.scatter_add_(0, index, value)
+            taken = sums[0].nonzero().squeeze(1)
+            weights, *moments = sums.index_select(1, taken)
+            points = torch.stack(moments) / weights
+        level, gap = level + 1, gap * shrink
+        yield level, images(cells.back, points), weights
+
+
+def sampled(maps: Tensor, weights: Tensor, digits: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """SAMPLES words of `length` letters at random, each with its probability: maps (P, 2, 3) and digits (P, 2).
+
+    Words are joined from random pairs of words of half the length, so that a length of thousands takes a dozen rounds.
+    """
+    chance = torch.Generator().manual_seed(0)
+    alphabet = torch.cat([maps, _as_rows(digits)], dim=1)
+    at = (
+        torch.arange(SAMPLES) + torch.rand(SAMPLES, generator=chance)
+    ) / SAMPLES  # one letter's words in its proportion
+    drawn_letters = torch.searchsorted(weights.cpu().cumsum(0), at.double()).clamp(max=len(maps) - 1)
+    power, words = alphabet[drawn_letters.to(maps.device)], None
+    while True:
+        if length % 2:
+            words = power if words is None else _joined(words, power[torch.randperm(SAMPLES, generator=chance)])
+        length //= 2
+        if not length:
+            return words[:, :2], words[:, 2, 1:]
+        power = _joined(power, power[torch.randperm(SAMPLES, generator=chance)])

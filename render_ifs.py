@@ -60,9 +60,9 @@ def parser() -> argparse.ArgumentParser:
     add("recursion", metavar="RECURSION", help="levels of recursion, from 0; beyond about 30 nothing changes any more")
     add("resolution", metavar="RESOLUTION", help="side of the picture in pixels")
     add = parse.add_argument_group("what is drawn").add_argument
-    add("--kind", choices=("occupancy", "density", "distance"), default="occupancy",
+    add("--kind", choices=("occupancy", "density", "distance", "grey"),
         help="occupancy: the fractal with smooth edges (default); density: its measure, on a logarithmic scale; "
-        "distance: how far each pixel is from it")  # fmt: skip
+        "distance: how far each pixel is from it; grey: what was fitted to a grey picture")  # fmt: skip
     add("--figure", choices=FIGURES,
         help="what level 0 is: the fractal's longest diameter, the checkpoint's window, the fractal's convex hull or "
         "its centre of mass (default: the fixed points of its maps)")  # fmt: skip
@@ -113,6 +113,8 @@ def render(arguments: argparse.Namespace) -> None:
     film = bool(arguments.frames is not None or arguments.sweep)
     recursion = whole_number("RECURSION", arguments.recursion, 0, 1_000_000)
     size = whole_number("RESOLUTION", arguments.resolution, 1, LARGEST)
+    chosen = arguments.kind or arguments.figure or arguments.supersample or arguments.color != "none"
+    arguments.kind = arguments.kind or "occupancy"
     supersample = check_options(arguments, size, film)
     ifs_files.check_device(arguments.device)
     out = arguments.out or Path("results", name, default_name(arguments, name, recursion, size))
@@ -120,9 +122,15 @@ def render(arguments: argparse.Namespace) -> None:
         raise InputError(f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}")
     system = load_system(arguments.name)
     ifs_files.check_place(out)
+    exposure = system.checkpoint.get("exposure")
+    seen_grey = type(exposure) is float and 0 < exposure <= 1e6
+    if arguments.kind == "grey" and not seen_grey:
+        raise InputError(f"{system.path} is not the fit of a grey picture; leave out --kind grey, or fit it again")
+    if seen_grey and not chosen:
+        arguments.kind, supersample = "grey", 1
     device = ifs_files.pick_device(arguments.device)
 
-    from ifs_picture import Look, View, palette
+    from ifs_picture import SOFT, Look, View, palette
 
     maps = system.maps.double().to("cpu" if device == "mps" else device)  # mps has no float64
     window = check_window(tuple(arguments.window or system.window), size * supersample)
@@ -136,6 +144,9 @@ def render(arguments: argparse.Namespace) -> None:
         except KeyError:
             raise InputError(f"matplotlib has no colour map {arguments.cmap!r}; try viridis, magma or tab10") from None
     view = View(window, size, recursion, stroke, supersample, arguments.figure)
+    if arguments.kind == "grey":
+        whole = system.window[1] - system.window[0]
+        view = replace(view, exposure=exposure, soft=SOFT * whole / system.checkpoint["size"])
     memory = round(arguments.memory * 2**30)
     if arguments.zoom_at:
         arguments.zoom_at = aimed(maps, view, *arguments.zoom_at)
@@ -242,8 +253,10 @@ def check_options(arguments: argparse.Namespace, size: int, film: bool) -> int:
         supersample = 4 if size <= 1024 else 2 if size <= 4096 else 1
     elif not 1 <= supersample <= 16:
         raise InputError("--supersample must be from 1 to 16")
-    if arguments.kind == "density" and arguments.figure:
+    if arguments.kind in ("density", "grey") and arguments.figure:
         raise InputError("--figure is for --kind occupancy and distance; a density starts from one point of mass")
+    if arguments.kind == "grey" and arguments.color != "none":
+        raise InputError("--kind grey has no colours of maps; give --cmap NAME alone")
     if arguments.kind == "distance" and (arguments.color != "none" or arguments.transparent):
         raise InputError("--kind distance has no points to colour and no background; give --cmap NAME alone")
     if not 0.05 <= arguments.gamma <= 20:

@@ -69,11 +69,11 @@ def density_rates(maps: torch.Tensor, device: str) -> list[tuple[str, float, str
     points = sum(drawn) / 6
     attractor = ifs_raster.Attractor(maps, WINDOW, SIDE)
     cell = attractor.cell(ifs_raster.PARTICLE_SIDE)
-    clouds = ifs_raster.particles(attractor, cell)
-    grow, ifs_raster.particles = ifs_raster.particles, lambda *_: clouds
+    clouds = list(ifs_raster.particles(attractor, cell))
+    grow, ifs_raster.particles = ifs_raster.particles, lambda *_: iter(clouds)
     alone = seconds(lambda: ifs_raster.density(maps, WINDOW, SIDE), device)
     ifs_raster.particles = grow
-    grown = len(maps) * sum(len(weights) for _, weights in clouds[:-1])
+    grown = len(maps) * sum(len(weights) for _, _, weights in clouds[:-1])
     words = math.log10(len(maps)) * (len(clouds) - 1)
     return [
         ("ours: mapped and drawn, whole picture", (points + grown) / whole / 1e6, "M/s"),

@@ -352,6 +352,68 @@ def test_the_nearest_point_is_found_in_double_precision():
     assert raster.nearest(KOCH, -3.0, 0.0) == pytest.approx((-1.0, 0.0), abs=1e-6)
 
 
+SLOW = {
+    "three corners": [similarity(0.99, at=at) for at in ((0.01, 0), (-0.01, 0), (0, 0.01))],
+    "slide": [similarity(0.99), similarity(0.1, at=(0.9, 0.3))],  # copies that slide along a line, ever more slowly
+    "mirrors": [similarity(0.99, 10, (0.012, 0), mirror=True), similarity(0.99, 70, (-0.006, 0.008), mirror=True)],
+}
+
+
+def played(maps: torch.Tensor, size: int) -> torch.Tensor:
+    """Which pixels a long chaos game hits that takes each map many times in a row, so that it comes everywhere."""
+    chance, maps = torch.Generator().manual_seed(0), maps.double()
+    points, picture = torch.zeros(2000, 2).double(), torch.zeros(size * size, dtype=torch.bool)
+    letter, patience = torch.zeros(2000, dtype=torch.long), torch.logspace(-3.3, 0, 2000)
+    for step in range(2500):
+        new = torch.rand(2000, generator=chance) < patience
+        letter = torch.where(new, torch.randint(len(maps), (2000,), generator=chance), letter)
+        points = apply(maps[letter], points[:, None]).squeeze(1)
+        if step > 1000:
+            column, row = ((points * torch.tensor([1.0, -1.0]) + 1) * size / 2).long().clamp(0, size - 1).unbind(1)
+            picture[row * size + column] = True
+    return picture.view(size, size)
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_maps_that_move_points_by_less_than_a_cell_do_not_stop_growth(name):
+    maps = torch.tensor(SLOW[name])
+    true, drawn = played(maps, 32), raster.hits(maps.double(), WINDOW, 32)
+    assert true.sum() > 10
+    assert (true & ~inside(drawn)).sum() == 0
+    assert (true & ~drawn).sum() <= 0.02 * true.sum()
+
+
+@pytest.mark.parametrize("size", [32, 100, 700])
+@pytest.mark.parametrize("scale", [0.99, 0.9999])
+def test_three_slow_maps_fill_their_triangle(scale, size):
+    """With x → s x + (1 − s) c for three corners c, s ≥ 2/3, the attractor is the triangle of these corners."""
+    maps = torch.tensor(
+        [similarity(scale, at=((1 - scale) * x, (1 - scale) * y)) for x, y in ((-1, -1), (1, -1), (-1, 1))],
+        dtype=torch.float64,
+    )
+    drawn = raster.hits(maps, WINDOW, size, 100_000)
+    true = torch.ones(size, size).tril().bool()
+    assert (true & ~drawn).sum() <= 0.005 * true.sum()
+    assert (drawn & ~inside(true)).sum() == 0
+
+
+def test_slow_maps_leap_no_further_than_the_levels_asked_for():
+    maps = torch.tensor([similarity(0.999, at=(0.001, 0)), similarity(0.999, at=(-0.001, 0))]).double()
+    for recursion in (50, 200, 400):
+        points = torch.cat([part for _, part in raster.grow(maps, (-1, 1, -1, 1), 1 / 64, recursion)], dim=1)
+        assert points[0].abs().min() >= 2 * 0.999**recursion - 1 - 1e-9
+
+
+@pytest.mark.parametrize("scale", [0.99, 0.9999])
+def test_bounds_of_slow_maps_hold_their_attractor(scale):
+    maps = torch.tensor([similarity(scale, at=((1 - scale) * x, 5 * (1 - scale))) for x in (7, 9)]).double()
+    xmin, xmax, ymin, ymax = raster.bounds(maps)
+    assert 5 < xmin <= 7.01
+    assert 8.99 <= xmax < 11
+    assert 3.99 < ymin <= 5.01
+    assert 4.99 <= ymax < 6.01
+
+
 def test_compiled_loops_and_plain_pytorch_grow_the_same_cells(monkeypatch):
     maps = FERN.double()
     compiled = [points.shape[1] for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
@@ -359,3 +421,37 @@ def test_compiled_loops_and_plain_pytorch_grow_the_same_cells(monkeypatch):
     plain = [points.shape[1] for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
     assert compiled == plain
     assert sum(plain) > 1000
+
+
+@pytest.mark.parametrize(("scale", "recursion"), [(0.8, 50), (0.99, 60), (0.9999, 1000)])
+def test_density_of_slow_maps_spreads_as_it_should(scale, recursion):
+    """With x → s x + t, t random, the variance after R levels is that of t times (1 − s^(2R)) / (1 − s²)."""
+    step = (1 - scale**2) ** 0.5 / 3
+    maps = torch.tensor([similarity(scale, at=(x * step, y * step)) for x in (-1, 1) for y in (-1, 1)]).double()
+    mass = raster.density(maps, (-2, 2, -2, 2), 200, recursion)
+    assert float(mass.sum()) == pytest.approx(1)
+    at = (2 * torch.arange(200).double() + 1) / 100 - 2
+    for part in (mass.sum(0), mass.sum(1)):
+        mean = float((part * at).sum())
+        assert mean == pytest.approx(0, abs=0.003)
+        assert float((part * at**2).sum()) - mean**2 == pytest.approx((1 - scale ** (2 * recursion)) / 9, rel=0.04)
+
+
+def test_compiled_loops_and_plain_pytorch_put_the_same_mass_into_each_pixel(monkeypatch):
+    off = (-1.0031, 0.9969, -1.0042, 0.9958)  # its lattice is not that of the maps, where rounding decides on a pixel
+    systems = [(FERN, 1000, off), (KOCH, 7, off), (CARPET, 1000, (-1.0031, -0.5031, 0.0973, 0.5973))]
+    compiled = [raster.density(maps, window, 150, recursion) for maps, recursion, window in systems]
+    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    for mass, (maps, recursion, window) in zip(compiled, systems, strict=True):
+        assert mass.sum() > 0.05
+        assert torch.allclose(mass, raster.density(maps, window, 150, recursion), rtol=1e-9, atol=1e-15)
+
+
+def test_levels_of_particles_are_not_kept_all_at_once(monkeypatch):
+    levels = [(level, torch.zeros(2, 1000), torch.ones(1000)) for level in range(100)]
+    assert list(raster.needed(iter(levels), 1000)) == [99]
+    assert list(raster.needed(iter(levels), 90)) == [*range(90, 100)]
+    monkeypatch.setattr(raster, "PARTICLE_BYTES", 10 * 12_000)
+    kept = raster.needed(iter(levels), 0)
+    assert len(kept) <= 10
+    assert max(kept) == 99

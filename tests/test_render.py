@@ -14,7 +14,7 @@ from systems import CARPET, CORNER_GASKET, FERN
 import ifs_files
 import ifs_raster
 import render_ifs
-from ifs_model import WINDOW, similarity
+from ifs_model import WINDOW, affine, similarity
 
 THIRD, HIGH = 1 / 3, 3**0.5 / 6
 KOCH = torch.tensor(
@@ -267,6 +267,25 @@ BAD = [
 ]
 
 
+def test_every_kind_of_picture_is_the_same_without_compiled_loops(monkeypatch):
+    save("grey", FERN, size=32, exposure=3.0)
+    options = [[], ["--kind", "density"], ["--kind", "distance"], ["--color", "map"], ["--figure", "hull"]]
+    runs = [("fern", *some) for some in options] + [("grey",), ("fern", "--zoom-at", 0, -0.5, 1000)]
+    compiled = [drawn(name, 60, 64, *some) for name, *some in runs]
+    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    for picture, (name, *some) in zip(compiled, runs, strict=True):
+        assert picture.max() > 100
+        difference = np.abs(drawn(name, 60, 64, *some).astype(int) - picture)
+        assert difference.mean() < 1, "another first point in some cells at most"
+
+
+@pytest.mark.parametrize("figure", [None, *render_ifs.FIGURES])
+def test_a_map_that_shrinks_all_to_a_point_is_drawn(figure):
+    save("dot", torch.tensor([affine(0, 0, 0, 0, 0.3, 0.3)]))
+    options = [] if figure is None else ["--figure", figure]
+    assert (drawn("dot", 40, 64, *options, "--supersample", 1) > 0).sum() == 1
+
+
 @pytest.mark.parametrize(("arguments", "message"), BAD)
 def test_bad_input_is_one_clear_line_and_loses_nothing(arguments, message, capsys):
     def files() -> dict:
@@ -292,10 +311,22 @@ def test_mp4_needs_a_package_and_says_so(monkeypatch, capsys):
     assert "pip install imageio-ffmpeg" in capsys.readouterr().err
 
 
-def test_mp4_is_written_where_it_can_be():
+@pytest.mark.filterwarnings("ignore:Exception ignored")  # imageio leaves the pipes of ffmpeg open
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_mp4_is_written_where_it_can_be_at_odd_sizes_too(capfd):
     pytest.importorskip("imageio_ffmpeg")
-    assert render("koch", 3, 64, "--sweep", "levels", "--out", "a.mp4") == 0
-    assert b"ftyp" in Path("a.mp4").read_bytes()[:32]
+    import imageio.v3 as imageio
+
+    for size, *options in (
+        (64, "--figure", "segment", "--sweep", "levels"),
+        (33, "--zoom-at", -1, 0, 5, "--frames", 4),
+    ):
+        assert render("koch", 3, size, *options, "--stroke", 0.1, "--out", "a.mp4") == 0
+        assert capfd.readouterr().err == ""
+        assert b"ftyp" in Path("a.mp4").read_bytes()[:32]
+        first = imageio.imread("a.mp4", index=0, plugin="FFMPEG")
+        assert first.shape == (size + size % 2, size + size % 2, 3)
+        assert first.max() > 150
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -311,3 +342,22 @@ def test_sixteen_bits_are_read_back_as_they_were_written():
     ifs_files.save_rows(Path("deep.png"), iter([picture[:7], picture[7:]]), 20)
     with Image.open("deep.png") as read:
         assert np.array_equal(np.asarray(read), picture[..., 0])
+
+
+def test_the_greys_of_a_fit_are_drawn_at_any_resolution(capsys):
+    from ifs_picture import SOFT, View, exposure, greys
+
+    target = greys(FERN, View(WINDOW, 32, 1000, exposure=3.0, soft=SOFT / 16)).float()
+    found = exposure(FERN, WINDOW, target)
+    assert found == pytest.approx(3.0, rel=0.04)
+    save("grey", FERN, size=32, exposure=found)
+    for size in (32, 64, 256):
+        picture = torch.from_numpy(drawn("grey", 1000, size) / 255).float()
+        seen = torch.nn.functional.avg_pool2d(picture[None], size // 32)[0]
+        assert (seen - target).square().mean() < 2e-3
+        assert len(picture.unique()) > 30
+    window = drawn("grey", 1000, 128, "--window", -0.5, 0.5, -0.5, 0.5)
+    assert np.abs(window / 255.0 - drawn("grey", 1000, 256)[64:192, 64:192] / 255.0).max() < 0.02
+    assert np.array_equal(drawn("grey", 30, 64, "--kind", "occupancy"), drawn("fern", 30, 64))
+    assert render("fern", 30, 64, "--kind", "grey") == 2
+    assert "is not the fit of a grey picture" in capsys.readouterr().err
