@@ -1,4 +1,4 @@
-"""The inner loops that everything waits for, compiled for the CPU by numba: splatting, drawing, growing, adding up mass.
+"""The inner loops that everything waits for, compiled for the CPU by numba: splats, pictures, growth and mass.
 
 Each has a twin in plain PyTorch, in `ifs_model` and `ifs_raster`, which runs on GPUs and where numba is missing. Arrays
 are NumPy's.
