@@ -95,13 +95,21 @@ def export(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path(f"{path.stem}.{arguments.export}")
     ifs_files.check_place(out)
 
-    import ifs_codec
-
-    system = ifs_files.load_checkpoint(path) if path.suffix == ".pt" else ifs_codec.load(path)
-    text = (ifs_codec.to_flame if arguments.export == "flame" else ifs_codec.to_json)(system, path.stem)
+    system = ifs_files.load_checkpoint(path) if path.suffix == ".pt" else ifs_files.load_coded(path)
+    text = as_text(system, path.stem, arguments.export)
     with ifs_files.whole_file(out) as file:
         file.write(text.encode())
     print(f"{path.stem}: {len(system['maps'])} maps -> {out}")
+
+
+def as_text(system: dict, name: str, kind: str) -> str:
+    """A system, with maps (n, 2, 3), as the text of a file of that kind: flame or json."""
+    import ifs_formats
+    from ifs_model import area_weights
+
+    maps = system["maps"].double()
+    write = {"flame": ifs_formats.to_flame, "json": ifs_formats.to_json}[kind]
+    return write({**system, "maps": maps.tolist(), "weights": area_weights(maps).tolist()}, name)
 
 
 if __name__ == "__main__":

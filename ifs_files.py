@@ -33,6 +33,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
+import ifs_formats
 import ifs_setup
 from ifs_setup import Setup
 
@@ -442,8 +443,26 @@ def _printable(text: str) -> str:
 
 
 def coded(name: str) -> bool:
-    """Whether this is the name of a file that `ifs_codec` reads, not of a checkpoint."""
-    return Path(name).suffix in (".ifs", ".json", ".flame")
+    """Whether this is the name of a file that `load_coded` reads, not of a checkpoint."""
+    return Path(name).suffix in ifs_formats.MAX_BYTES
+
+
+def load_coded(path: Path) -> dict:
+    """The system in a .ifs, .json or .flame file: maps (n, 2, 3) float64, window, stroke, size. Raises InputError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(ifs_formats.MAX_BYTES[path.suffix] + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no {path} here; compress_ifs.py makes one of a NAME.pt") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        system = ifs_formats.decode(data, path.suffix)
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise InputError(f"{path} is not a fractal that can be drawn: {_one_line(error)}") from error
+    import torch
+
+    return {**system, "maps": torch.tensor(system["maps"], dtype=torch.float64)}
 
 
 def check_archive(path: Path) -> None:

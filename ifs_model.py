@@ -18,10 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ifs_setup import affine as affine  # for all who look for the maps here
+from ifs_setup import WINDOW as WINDOW  # for all who look for these here
+from ifs_setup import affine as affine
 from ifs_setup import similarity as similarity
 
-WINDOW = (-1.0, 1.0, -1.0, 1.0)
 MAX_SINGULAR = 0.97
 FLATTEST = 0.02  # ratio of its singular values that a flatter map counts as if it had
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 Map = tuple[tuple[float, float, float], tuple[float, float, float]]
+WINDOW = (-1.0, 1.0, -1.0, 1.0)  # xmin, xmax, ymin, ymax of the world that a picture shows
 MAX_MAPS = 1000
 MAX_POINTS = 16_000_000
 MAX_SINGULAR = 0.9901  # of a map in a checkpoint: the largest `bound` of a fit, and some room for rounding
@@ -46,6 +47,12 @@ def similarity(scale: float, degrees: float = 0.0, at: tuple[float, float] = (0.
     """
     c, s = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
     return affine(c, s, s, -c, *at) if mirror else affine(c, -s, s, c, *at)
+
+
+def stretch(map_: Sequence[Sequence[float]]) -> float:
+    """By how much a map stretches the world at most: its larger singular value, as in `ifs_model.singular_values`."""
+    (a, b, _), (c, d, _) = map_
+    return math.hypot(a + d, c - b) / 2 + math.hypot(a - d, c + b) / 2
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,9 @@ class Setup:
             raise ValueError("Setup.maps must be 1 to 1000 maps of 2 × 3 numbers, such as similarity(0.5, at=(0, 0.4))")
         if not all(math.isfinite(x) and abs(x) <= 100 for map_ in maps for row in map_ for x in row):
             raise ValueError("Setup.maps must hold finite numbers from -100 to 100")
-        stretch = [math.hypot(a + d, c - b) / 2 + math.hypot(a - d, c + b) / 2 for (a, b, _), (c, d, _) in maps]
-        if (most := max(stretch)) >= 1:
-            raise ValueError(f"Setup.maps[{stretch.index(most)}] must shrink the world; it stretches by {most:.3f}")
+        stretches = [stretch(map_) for map_ in maps]
+        if (most := max(stretches)) >= 1:
+            raise ValueError(f"Setup.maps[{stretches.index(most)}] must shrink the world; it stretches by {most:.3f}")
         object.__setattr__(self, "maps", tuple(tuple(tuple(row) for row in map_) for map_ in maps))
 
     @property

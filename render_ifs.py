@@ -42,10 +42,8 @@ class System:
 def load_system(name: str) -> System:
     """The system of that name. Raises InputError if there is none, or it is damaged."""
     if ifs_files.coded(name):
-        import ifs_codec
-
         path = Path(name)
-        checkpoint = ifs_codec.load(path)
+        checkpoint = ifs_files.load_coded(path)
     else:
         path = ifs_files.find_checkpoint(name)
         checkpoint = ifs_files.load_checkpoint(path)

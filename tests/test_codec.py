@@ -5,6 +5,8 @@ import json
 import math
 import random
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from fractions import Fraction
@@ -22,11 +24,14 @@ from systems import CARPET, CORNER_GASKET, FERN, KOCH
 
 import compress_ifs
 import ifs_codec
+import ifs_files
+import ifs_formats
 import ifs_metrics
 import ifs_raster
 import render_ifs
-from ifs_codec import Code
+from ifs_codec import maps_at, maps_of, nearest, place_of
 from ifs_files import InputError
+from ifs_formats import Code, pack
 from ifs_model import WINDOW, affine, similarity
 
 BOX = (-8, 8, -8, 8)
@@ -51,7 +56,12 @@ def picture(maps: torch.Tensor, stroke: float = 0.0, size: int = 64) -> torch.Te
 
 def coded(maps: torch.Tensor, length: int, **fields) -> bytes:
     code = replace(ifs_codec.codes(system(maps, **fields))[-1], length=length)
-    return ifs_codec.pack(code, code.nearest(code.place(maps.double())))
+    return pack(code, nearest(code, place_of(code, maps.double())).tolist())
+
+
+def decoded(data: bytes) -> dict:
+    found = ifs_formats.decode(data, ".ifs")
+    return {**found, "maps": torch.tensor(found["maps"], dtype=torch.float64)}
 
 
 # --- Numbers ---
@@ -63,23 +73,23 @@ def test_every_lattice_point_has_a_number_of_its_own(steps, shifts):
     span = range(-steps, steps + 1)
     points = [p for p in itertools.product(span, repeat=2 + shifts)
               if all(2 * abs(p[0]) + 2 * abs(p[1]) + abs(t) <= steps for t in p[2:])]  # fmt: skip
-    numbers = [ifs_codec.rank_point(p, steps) for p in points]
+    numbers = [ifs_formats.rank_point(p, steps) for p in points]
     assert sorted(numbers) == list(range(len(points)))
-    assert [tuple(ifs_codec.unrank_point(k, steps, shifts == 2)) for k in numbers] == points
-    assert ifs_codec.lattice_points(steps, shifts == 2) == (2 * len(points) if shifts == 2 else len(points) ** 2)
+    assert [tuple(ifs_formats.unrank_point(k, steps, shifts == 2)) for k in numbers] == points
+    assert ifs_formats.lattice_points(steps, shifts == 2) == (2 * len(points) if shifts == 2 else len(points) ** 2)
 
 
 def test_every_multiset_has_a_number_of_its_own():
     sets = list(itertools.combinations_with_replacement(range(6), 4))
-    ranks = [ifs_codec.rank_multiset(numbers) for numbers in sets]
+    ranks = [ifs_formats.rank_multiset(numbers) for numbers in sets]
     assert sorted(ranks) == list(range(math.comb(9, 4)))
-    assert [tuple(ifs_codec.unrank_multiset(rank, 4)) for rank in ranks] == sets
+    assert [tuple(ifs_formats.unrank_multiset(rank, 4)) for rank in ranks] == sets
 
 
 @given(st.lists(st.integers(0, 1 << 92), min_size=1, max_size=255))
 @settings(max_examples=20, deadline=None)
 def test_large_multisets_come_back(numbers):
-    assert ifs_codec.unrank_multiset(ifs_codec.rank_multiset(numbers), len(numbers)) == sorted(numbers)
+    assert ifs_formats.unrank_multiset(ifs_formats.rank_multiset(numbers), len(numbers)) == sorted(numbers)
 
 
 SIZES = st.one_of(st.sampled_from([8, 256, 4096]), st.integers(1, 4096))
@@ -96,8 +106,8 @@ def codes(draw):
     code = Code(n, draw(SIZES), box, similar=similar, window=window, **fields)
     code = replace(code, length=ifs_codec.fewest_bytes(code) + draw(st.integers(0, 3 * n)))
     random_ = random.Random(draw(st.integers(0, 1 << 32)))
-    each = ifs_codec.lattice_points(code.steps, similar)
-    maps = [ifs_codec.unrank_map(random_.randrange(each), code.steps, similar) for _ in range(n)]
+    each = ifs_formats.lattice_points(code.steps, similar)
+    maps = [ifs_formats.unrank_map(random_.randrange(each), code.steps, similar) for _ in range(n)]
     return code, torch.tensor(maps)
 
 
@@ -105,19 +115,19 @@ def codes(draw):
 @settings(max_examples=60, deadline=None)
 def test_any_code_comes_back_from_its_bytes_whatever_the_order_of_its_maps(made):
     code, numbers = made
-    data = ifs_codec.pack(code, numbers)
+    data = pack(code, numbers.tolist())
     assert len(data) == code.length
-    assert ifs_codec.pack(code, numbers.flip(0)) == data
-    back, maps = ifs_codec.unpack(data)
+    assert pack(code, numbers.flip(0).tolist()) == data
+    back, found = ifs_formats.unpack(data)
     assert back == code
-    assert sorted(maps.tolist()) == sorted(numbers.tolist())
-    assert torch.equal(code.nearest(code.place(code.maps(numbers))), numbers) or code.similar
-    torch.testing.assert_close(code.at(numbers.double()), code.maps(numbers), rtol=1e-12, atol=1e-12)
+    assert sorted(found) == sorted(numbers.tolist())
+    maps = maps_of(code, numbers)
+    assert torch.equal(nearest(code, place_of(code, maps)), numbers) or code.similar
+    torch.testing.assert_close(maps_at(code, numbers.double()), maps, rtol=1e-12, atol=1e-12)
 
 
 def test_decoded_maps_are_the_documented_fractions_rounded_once():
     code = Code(1, 256, (-8, 6, -4, 9), length=12)
-    numbers = torch.tensor([[3, -5, 7, -2, 4, -11]])
     steps = code.steps
     (wide, tall), (x, y) = (Fraction(7, 8), Fraction(13, 16)), (Fraction(-1, 8), Fraction(5, 16))
     a, b = Fraction(6, steps), Fraction(-10, steps) * wide / tall
@@ -126,13 +136,13 @@ def test_decoded_maps_are_the_documented_fractions_rounded_once():
         [a, b, Fraction(7, steps) * wide + x - a * x - b * y],
         [c, d, Fraction(-11, steps) * tall + y - c * x - d * y],
     ]
-    assert code.maps(numbers).tolist() == [[[float(value) for value in row] for row in true]]
+    assert code.maps([[3, -5, 7, -2, 4, -11]]) == [[[float(value) for value in row] for row in true]]
 
 
 def test_a_file_from_another_machine_gives_the_same_maps_to_the_last_bit():
-    decoded = ifs_codec._read_ifs(bytes.fromhex(FILE))
-    assert [[x.hex() for row in map_ for x in row] for map_ in decoded["maps"].tolist()] == MAPS
-    assert (decoded["window"], decoded["stroke"], decoded["size"]) == (WINDOW, 0.0078125, 256)
+    found = decoded(bytes.fromhex(FILE))
+    assert [[x.hex() for row in map_ for x in row] for map_ in found["maps"].tolist()] == MAPS
+    assert (found["window"], found["stroke"], found["size"]) == (WINDOW, 0.0078125, 256)
 
 
 FILE = "3a416c448096681d900df857d359ab74ee5a24f1553e309973ac14"
@@ -182,7 +192,7 @@ def test_header_and_checksum_take_six_bytes_at_most(n):
 @pytest.mark.parametrize("maps", [CORNER_GASKET, CARPET, KOCH, FERN, BLOB])
 def test_many_bytes_hold_any_system_exactly_enough(maps):
     data = coded(maps, 30 * len(maps), stroke=0.01)
-    back = ifs_codec._read_ifs(data)
+    back = decoded(data)
     nearest = torch.cdist(maps.double().flatten(1), back["maps"].flatten(1)).min(1).values
     assert nearest.max() < 1e-4
     assert back["stroke"] == pytest.approx(0.01, rel=0.04)
@@ -218,8 +228,8 @@ def test_the_refit_recovers_much_of_what_rounding_loses(blob):
     refit = ifs_codec.refit(code, BLOB, blob, 60)
     assert before - plain.iou > 0.02
     assert refit.iou - plain.iou >= 0.3 * (before - plain.iou)
-    decoded = ifs_codec._read_ifs(refit.data)
-    assert ifs_codec.judge(decoded["maps"], blob)[0] == refit.iou
+    found = decoded(refit.data)
+    assert ifs_codec.judge(found["maps"], blob)[0] == refit.iou
 
 
 def test_the_linearised_picture_foretells_what_steps_do(blob):
@@ -229,7 +239,7 @@ def test_the_linearised_picture_foretells_what_steps_do(blob):
 
     def error(numbers: torch.Tensor) -> float:
         smooth = ifs_codec.blur_matrix(64, ifs_codec.SOFT, blob)
-        wrong = ifs_codec.judge(code.maps(numbers), blob, supersample=4).picture - blob
+        wrong = ifs_codec.judge(maps_of(code, numbers), blob, supersample=4).picture - blob
         return float((smooth @ wrong @ smooth).square().sum()) / 2
 
     said, seen = [], []
@@ -332,7 +342,7 @@ def test_exports_come_back_exactly(folder, kind):
     whole = {**system(FERN, stroke=0.0123, size=300), "window": (-0.5, 1.0, -1.25, 0.25)}
     torch.save({"format": "diff_ifs", "version": 1, "name": "fern", "step": 9, "iou": 1.0, **whole}, "fern.pt")
     assert compress_ifs.main(["fern", "--export", kind]) == 0
-    back = ifs_codec.load(Path(f"fern.{kind}"))
+    back = ifs_files.load_coded(Path(f"fern.{kind}"))
     assert torch.equal(back["maps"], whole["maps"])
     assert (back["stroke"], back["size"]) == (0.0123, 300)
     assert back["window"] == pytest.approx(whole["window"], abs=1e-12)
@@ -342,7 +352,7 @@ def test_exports_come_back_exactly(folder, kind):
 
 
 def test_json_is_readable():
-    fields = json.loads(ifs_codec.to_json(system(KOCH), "koch"))
+    fields = json.loads(compress_ifs.as_text(system(KOCH), "koch", "json"))
     assert fields["n"] == 4
     assert np.shape(fields["maps"]) == (4, 2, 3)
     assert sum(fields["weights"]) == pytest.approx(1)
@@ -352,7 +362,7 @@ def test_json_is_readable():
 def test_a_flame_shows_the_same_figure_the_same_way_up_in_the_same_frame():
     """Played as flam3 plays it: x' = xx x + xy y + ox, y' = yx x + yy y + oy, the picture's y pointing down."""
     whole = {**system(FERN, size=96), "window": (-0.9, 0.9, -1.1, 0.7)}
-    flame = ET.fromstring(ifs_codec.to_flame(whole, 'fern "&<'))
+    flame = ET.fromstring(compress_ifs.as_text(whole, 'fern "&<', "flame"))
     assert flame.get("name") == 'fern "&<'
     wide, high = map(int, flame.get("size").split())
     x0, y0 = map(float, flame.get("center").split())
@@ -439,6 +449,24 @@ def test_a_bad_file_is_refused_in_one_line_and_nothing_is_written(folder, kind, 
     assert {path: path.read_bytes() for path in Path().rglob("*")} == before
 
 
+def test_bad_files_are_refused_before_torch_is_loaded(tmp_path):
+    for number, (kind, data, _) in enumerate(BAD):
+        (tmp_path / f"odd{number}.{kind}").write_bytes(data)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import compress_ifs, render_ifs
+for name in {names}:
+    assert render_ifs.main([name, "9", "32"]) == 2
+    assert compress_ifs.main([name, "--export", "json"]) == 2
+    assert not {{"torch", "numpy", "scipy", "tqdm"}} & set(sys.modules), name
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 2 * len(BAD)
+
+
 @pytest.mark.parametrize(
     ("main", "arguments", "message"),
     [
@@ -469,7 +497,7 @@ def opened(data: bytes, kind: str, folder: Path) -> bool:
     path.write_bytes(data)
     refusal = None
     try:
-        found = ifs_codec.load(path)
+        found = ifs_files.load_coded(path)
     except InputError as error:
         refusal = str(error)
     if refusal is not None:
@@ -487,7 +515,7 @@ def test_every_flipped_bit_and_every_truncation_of_a_real_file_is_noticed(tmp_pa
             flipped[bit // 8] ^= 1 << bit % 8
             assert not opened(bytes(flipped), "ifs", tmp_path)
             with pytest.raises(ValueError, match=r"version|checksum"):
-                ifs_codec.unpack(bytes(flipped))
+                ifs_formats.unpack(bytes(flipped))
         refused = [not opened(data[:length], "ifs", tmp_path) for length in range(len(data))]
         assert sum(refused) >= len(data) - 1, "a checksum of eight bits lets one in 256 pass"
 
@@ -496,14 +524,14 @@ def test_random_bytes_are_drawn_or_refused(tmp_path):
     generator, drawn = random.Random(5), 0
     for _ in range(800):
         body = bytes([0x20 | generator.randrange(32)]) + generator.randbytes(generator.randrange(60))
-        drawn += opened(body + bytes([ifs_codec.checksum(body)]), "ifs", tmp_path)
+        drawn += opened(body + bytes([ifs_formats.checksum(body)]), "ifs", tmp_path)
         opened(generator.randbytes(generator.randrange(80)), "ifs", tmp_path)
     assert drawn >= 5, "some with the right checksum are systems"
 
 
 FORMS = {
-    "json": ifs_codec.to_json(system(KOCH), "koch").encode(),
-    "flame": ifs_codec.to_flame(system(KOCH), "koch").encode(),
+    "json": compress_ifs.as_text(system(KOCH), "koch", "json").encode(),
+    "flame": compress_ifs.as_text(system(KOCH), "koch", "flame").encode(),
 }
 
 
