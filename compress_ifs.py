@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import ifs_files
+import ifs_formats
 from ifs_files import InputError
 
 LOSS = 0.005  # of IoU, that is given for fewer bytes unless told otherwise
@@ -104,7 +105,6 @@ def export(arguments: argparse.Namespace) -> None:
 
 def as_text(system: dict, name: str, kind: str) -> str:
     """A system, with maps (n, 2, 3), as the text of a file of that kind: flame or json."""
-    import ifs_formats
     from ifs_model import area_weights
 
     maps = system["maps"].double()

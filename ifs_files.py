@@ -88,6 +88,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     """
     # They would spin for milliseconds on cores that others want: a fit beside other programs took twice as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ["MPLBACKEND"] = "agg"  # nothing is shown in a window, and matplotlib raises where it names no backend
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:

@@ -249,23 +249,6 @@ def splat(points: Tensor, weights: Tensor, size: int) -> Tensor:
     return density.reshape(*batch, size, size)
 
 
-class _SplatPoints(torch.autograd.Function):
-    """The density of the points outer[k] inner[m] by compiled loops that never hold all of them at once."""
-
-    @staticmethod
-    def forward(ctx, outer, inner, outer_shares, inner_shares, size: int):
-        tensors = (outer, inner, outer_shares, inner_shares)
-        ctx.save_for_backward(*tensors)
-        density, excess = kernels(outer).splat(*_arrays(*tensors), size, torch.get_num_threads())
-        return torch.from_numpy(density), torch.from_numpy(excess)
-
-    @staticmethod
-    def backward(ctx, density_gradient: Tensor, excess_gradient: Tensor):
-        arrays = _arrays(*ctx.saved_tensors, density_gradient, excess_gradient)
-        gradients = kernels(density_gradient).splat_gradient(*arrays, torch.get_num_threads())
-        return *(torch.from_numpy(gradient) for gradient in gradients), None
-
-
 def _arrays(*tensors: Tensor) -> list:
     """As NumPy has them, without gaps."""
     return [tensor.detach().contiguous().numpy() for tensor in tensors]
@@ -276,25 +259,28 @@ def splat_words(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: in
 
     Their weights are those of `area_weights`. The excess is the mean distance, in pixels along the axes, of the points
     from the picture: 0 if all are inside. Maps are (B, n, 2, 3) with exactly one batch dimension; words are (K, L) or
-    (B, K, L).
+    (B, K, L). Differentiable in plain PyTorch alone: for compiled loops, `words_loss` has the gradient.
     """
     weights = area_weights(maps)
-    if kernels(maps) is None:
+    if (loops := kernels(maps)) is None:
         points, shares = attractor_points(maps, weights, words, to)
         excess = ((points - points.detach().clamp(0, size - 1)).abs().sum(1) * shares).sum(-1)
         return splat(points, shares, size), excess
     outer, inner = _halves(maps, weights, words, to)
     shares = (word_weights(weights, half) for half in words)
-    return _SplatPoints.apply(outer, inner.mT, *shares, size)
+    density, excess = loops.splat(*_arrays(outer, inner.mT, *shares), size, torch.get_num_threads())
+    return torch.from_numpy(density), torch.from_numpy(excess)
 
 
 @functools.cache
 def _load_kernels() -> ModuleType | None:
     try:
+        import numba
+
         import ifs_kernels
-    except (ImportError, OSError):  # numba is missing or has no room: everything works without it, but takes longer
-        return None
-    return ifs_kernels
+    except (ImportError, OSError, ValueError):  # it is missing, has no room, or NUMBA_NUM_THREADS is 0
+        return None  # everything works without it, but takes longer
+    return None if numba.config.DISABLE_JIT else ifs_kernels  # uncompiled, its loops would take hours
 
 
 def kernels(like: Tensor) -> ModuleType | None:
@@ -441,13 +427,6 @@ class _PictureLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, density: Tensor, sigma: float, alpha: Tensor | float, target: Tensor, levels: int) -> Tensor:
-        if (loops := kernels(density)) is not None:
-            taps = density.new_tensor(gaussian(sigma))
-            alphas = torch.as_tensor(alpha, dtype=density.dtype).flatten().expand(len(density))
-            arrays = _arrays(density, taps, alphas, target)
-            loss, gradient = loops.picture_loss(*arrays, levels)
-            ctx.save_for_backward(torch.from_numpy(gradient))
-            return torch.from_numpy(loss)
         soft = coverage(blur(density, sigma), alpha)
         errors, loss = [soft - target], 0.0
         while len(errors) <= levels and errors[-1].shape[-1] >= 8:

@@ -1,7 +1,10 @@
 """render_ifs.py as a user runs it, on checkpoints of systems whose pictures are known."""
 
 import itertools
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +280,14 @@ def test_every_kind_of_picture_is_the_same_without_compiled_loops(monkeypatch):
         assert picture.max() > 100
         difference = np.abs(drawn(name, 60, 64, *some).astype(int) - picture)
         assert difference.mean() < 1, "another first point in some cells at most"
+
+
+def test_settings_that_numba_and_matplotlib_refuse_are_no_obstacle():
+    settings = {"NUMBA_NUM_THREADS": "0", "MPLBACKEND": "nope"}
+    command = [sys.executable, render_ifs.__file__, "koch", "9", "64", "--cmap", "viridis", "--device", "cpu", "--quiet"]
+    done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path("results/koch/koch_render_9_64.png").is_file()
 
 
 @pytest.mark.parametrize("figure", [None, *render_ifs.FIGURES])
