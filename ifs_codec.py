@@ -26,6 +26,7 @@ from ifs_model import (
     frame,
     singular_values,
     splat_descendants,
+    turn_and_flip,
 )
 
 NEARLY = 0.05  # the relative difference of two singular values up to which a map nearly is a similarity
@@ -57,20 +58,14 @@ def maps_at(code: Code, place: Tensor) -> Tensor:
 def place_of(code: Code, maps: Tensor) -> Tensor:
     """The place (n, 6) or (n, 5) of maps (n, 2, 3), or of the nearest similarities: the inverse of `maps_at`."""
     half, centre = (maps.new_tensor([float(x) for x in pair]) for pair in code.frame())
-    linear = maps[..., :2]
-    if code.similar:
-        (a, b), (c, d) = (row.unbind(-1) for row in linear.unbind(-2))
-        turn, flip = torch.stack([a + d, c - b], dim=-1) / 2, torch.stack([a - d, c + b], dim=-1) / 2
-        mirror = flip.norm(dim=-1) > turn.norm(dim=-1)
-        a, b = torch.where(mirror[..., None], flip, turn).unbind(-1)
-        sign = 1 - 2 * mirror.to(a)
-        linear = torch.stack([a, -sign * b, b, sign * a], dim=-1).unflatten(-1, (2, 2))
     # the box's centre goes where the map takes it, so that a similarity is fitted about the middle of the figure
     moved = (maps[..., 2] + maps[..., :2] @ centre - centre) / half
     scale = 4 * code.steps / (4 + code.gain)
     if code.similar:
-        return torch.cat([torch.stack([a, b], -1) / 2 * scale, moved * scale, mirror[..., None].to(a)], dim=-1)
-    rows = torch.cat([linear * half / half[:, None] / 2, moved[..., None]], dim=-1)
+        turn, flip = turn_and_flip(maps)
+        mirror = (flip.norm(dim=-1) > turn.norm(dim=-1))[..., None]
+        return torch.cat([torch.where(mirror, flip, turn) / 2 * scale, moved * scale, mirror.to(maps)], dim=-1)
+    rows = torch.cat([maps[..., :2] * half / half[:, None] / 2, moved[..., None]], dim=-1)
     return rows.flatten(-2) * scale
 
 

@@ -4,7 +4,7 @@ Each has a twin in plain PyTorch, in `ifs_model` and `ifs_raster`, which runs on
 are NumPy's.
 
 Letters in shapes: B systems, K outer words, M inner words, L letters of a word, S side of the picture, C cells, n maps,
-P points.
+P points, and Q their images that are kept. R + 1 numbers are half of what is symmetric, from its middle on.
 """
 
 import functools
@@ -16,8 +16,9 @@ import numpy as np
 from numba import njit
 
 BLOCK = 1024  # points that are worked on at once: they stay in the nearest cache
-_exact = njit(cache=True, nogil=True, error_model="numpy")  # as it is written
-# Kernels are loops over numbers: to assign a slice of an array or to add two of them takes numba seconds to compile.
+# As it is written, on every machine: what is chosen may hang on the last bit.
+_exact = njit(cache=True, nogil=True, error_model="numpy")
+# Kernels are loops over numbers: to copy arrays or to add two of them takes numba seconds to compile.
 # Sums may be taken in any fixed order, so that they run in vectors; NaN and infinity keep their meaning.
 _compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
@@ -25,7 +26,7 @@ _compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc
 def _by_system(kernel, threads: int, *arrays) -> None:
     """Run a kernel on all systems, shared out among threads; each is one thread's, so that sums keep their order."""
     parts = min(threads, len(arrays[0]))
-    if parts == 1:
+    if parts <= 1:
         kernel(*arrays)
         return
     cuts = [len(arrays[0]) * k // parts for k in range(parts + 1)]
@@ -226,7 +227,8 @@ def _halves_gradient(maps, first, second, to, floor, room, outer_g, inner_g, out
             _spell_gradient(
                 maps[b], weights, second[b, m], end, prefixes, shares, by_map, inner_s[b, m], gradient[b], by_weights
             )
-        # The centroid p solves (1 - A) p = t with (A, t) the weighted mean of the maps.
+        # The centroid (x, y) solves (1 - A) (x, y) = t, with (A, t) the weighted mean of the maps. The gradient (p, q)
+        # for t solves the same with A transposed.
         mean[0, 1], mean[1, 0] = mean[1, 0], mean[0, 1]
         p, q = _solved(mean, by_x, by_y)
         mean_weight = 0.0
@@ -313,9 +315,9 @@ def _splat(outer, inner, outer_shares, inner_shares, density, excess):
     right, low = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
     for b in range(len(outer)):
         picture, beyond, last = np.zeros((size + 4) * (size + 4), outer.dtype), 0.0, real(size - 1)
-        for begin in range(0, inner.shape[2], room):
-            x, y = inner[b, 0, begin : begin + room], inner[b, 1, begin : begin + room]
-            shares = inner_shares[b, begin : begin + room]
+        for begin in range(0, inner.shape[2], BLOCK):
+            x, y = inner[b, 0, begin : begin + BLOCK], inner[b, 1, begin : begin + BLOCK]
+            shares = inner_shares[b, begin : begin + BLOCK]
             for k in range(outer.shape[1]):
                 _place(outer[b, k], x, y, size, u, v, pixel, right, low)
                 share, outside = outer_shares[b, k], real(0)
@@ -355,10 +357,10 @@ def _splat_gradient(outer, inner, outer_shares, inner_shares, density_g, excess_
             inside = picture[(row + 2) * (size + 4) + 2 :]
             for column in range(size):
                 inside[column] = density_g[b, row, column]
-        for begin in range(0, inner.shape[2], room):
-            x, y = inner[b, 0, begin : begin + room], inner[b, 1, begin : begin + room]
-            by_x, by_y = inner_g[b, 0, begin : begin + room], inner_g[b, 1, begin : begin + room]
-            shares, by_shares = inner_shares[b, begin : begin + room], inner_s[b, begin : begin + room]
+        for begin in range(0, inner.shape[2], BLOCK):
+            x, y = inner[b, 0, begin : begin + BLOCK], inner[b, 1, begin : begin + BLOCK]
+            by_x, by_y = inner_g[b, 0, begin : begin + BLOCK], inner_g[b, 1, begin : begin + BLOCK]
+            shares, by_shares = inner_shares[b, begin : begin + BLOCK], inner_s[b, begin : begin + BLOCK]
             for k in range(outer.shape[1]):
                 _place(outer[b, k], x, y, size, u, v, pixel, right, low)
                 for m in range(len(x)):
@@ -367,8 +369,8 @@ def _splat_gradient(outer, inner, outer_shares, inner_shares, density_g, excess_
                     g00[m], g01[m] = picture[above], picture[above + np.uint32(1)]
                     g10[m], g11[m] = picture[below], picture[below + np.uint32(1)]
                 share, by = outer_shares[b, k], outer_g[b, k]
-                a, c = outer[b, k, 0, 0] * share, outer[b, k, 0, 1] * share
-                d, f = outer[b, k, 1, 0] * share, outer[b, k, 1, 1] * share
+                u_by_x, u_by_y = outer[b, k, 0, 0] * share, outer[b, k, 0, 1] * share
+                v_by_x, v_by_y = outer[b, k, 1, 0] * share, outer[b, k, 1, 1] * share
                 ux, uy, u1, vx, vy, v1, by_share = real(0), real(0), real(0), real(0), real(0), real(0), real(0)
                 for m in range(len(x)):
                     top, bottom = g01[m] - g00[m], g11[m] - g10[m]  # differences along u
@@ -386,8 +388,8 @@ def _splat_gradient(outer, inner, outer_shares, inner_shares, density_g, excess_
                     vy += by_v * y[m]
                     v1 += by_v
                     by_share += by_weight * shares[m]
-                    by_x[m] += a * by_u + d * by_v
-                    by_y[m] += c * by_u + f * by_v
+                    by_x[m] += u_by_x * by_u + v_by_x * by_v
+                    by_y[m] += u_by_y * by_u + v_by_y * by_v
                     by_shares[m] += by_weight * share
                 by[0, 0] += share * ux
                 by[0, 1] += share * uy
@@ -773,17 +775,13 @@ def _merge(maps, shares, points, weights, sums, columns):
     return merged, masses
 
 
-def deposit(maps, shares, points, weights, picture) -> None:
+@_compiled
+def deposit(maps, shares, points, weights, picture):
     """Add the masses of the images of particles (2, P) and (P,) under maps (K, 2, 3) to the pixels of a picture (H, W).
 
     Map k carries on the part shares[k]. Pixel (row, column) is where row <= y < row + 1 and column <= x < column + 1;
     points outside fall on its border.
     """
-    _deposit(maps, shares, points, weights, picture)
-
-
-@_compiled
-def _deposit(maps, shares, points, weights, picture):
     last_column, last_row = picture.shape[1] - 1.0, picture.shape[0] - 1.0
     for k in range(maps.shape[0]):
         a, b, e = maps[k, 0, 0], maps[k, 0, 1], maps[k, 0, 2]

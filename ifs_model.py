@@ -42,7 +42,7 @@ def apply(maps: Tensor, points: Tensor) -> Tensor:
 
 def singular_values(maps: Tensor) -> Tensor:
     """The two singular values of A, the larger first: (..., 2) for maps (..., 2, 3)."""
-    turn, flip = _turn_and_flip(maps)
+    turn, flip = turn_and_flip(maps)
     return torch.stack([turn.norm(dim=-1) + flip.norm(dim=-1), (turn.norm(dim=-1) - flip.norm(dim=-1)).abs()], dim=-1)
 
 
@@ -57,7 +57,7 @@ def contract(maps: Tensor, bound: float = MAX_SINGULAR) -> Tensor:
     A 2×2 matrix is z -> α z + β z̄ on the complex plane, and its singular values are |α| + |β| and ||α| - |β||;
     clamping them therefore only rescales α and β.
     """
-    turn, flip = _turn_and_flip(maps)
+    turn, flip = turn_and_flip(maps)
     q, r = turn.norm(dim=-1), flip.norm(dim=-1)
     larger, smaller = (q + r).clamp(max=bound), (q - r).clamp(-bound, bound)
     tiny = torch.finfo(maps.dtype).tiny
@@ -69,7 +69,7 @@ def contract(maps: Tensor, bound: float = MAX_SINGULAR) -> Tensor:
     return torch.cat([torch.where(inside, maps[..., :2], linear), maps[..., 2:]], dim=-1)
 
 
-def _turn_and_flip(maps: Tensor) -> tuple[Tensor, Tensor]:
+def turn_and_flip(maps: Tensor) -> tuple[Tensor, Tensor]:
     """α and β of A = (z -> α z + β z̄), as real pairs (..., 2)."""
     (a, b), (c, d) = (row.unbind(-1) for row in maps[..., :2].unbind(-2))
     return torch.stack([a + d, c - b], dim=-1) / 2, torch.stack([a - d, c + b], dim=-1) / 2

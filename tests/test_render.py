@@ -284,7 +284,7 @@ def test_every_kind_of_picture_is_the_same_without_compiled_loops(monkeypatch):
 
 def test_settings_that_numba_and_matplotlib_refuse_are_no_obstacle():
     settings = {"NUMBA_NUM_THREADS": "0", "MPLBACKEND": "nope"}
-    command = [sys.executable, render_ifs.__file__, "koch", "9", "64", "--cmap", "viridis", "--device", "cpu", "--quiet"]
+    command = [sys.executable, render_ifs.__file__, "koch", "9", "64", "--cmap", "viridis", "--quiet"]
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert Path("results/koch/koch_render_9_64.png").is_file()
