@@ -41,7 +41,6 @@ import ifs_raster
 from ifs_fit import REFRESH, Objective, Setup, Stage, begin, descend
 from ifs_model import (
     WINDOW,
-    Map,
     affine,
     apply,
     blur,
@@ -54,6 +53,7 @@ from ifs_model import (
     word_maps,
     words_of_depth,
 )
+from ifs_setup import Map
 
 SIZE = 256
 POINTS, SYSTEMS = (4_000, 40_000, 400_000), (1, 8, 64)
