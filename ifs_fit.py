@@ -44,6 +44,8 @@ from ifs_setup import MAX_SINGULAR, Setup
 
 REFRESH = 10  # steps between two choices of the words
 GREY_BLUR = 0.4  # sigma, in pixels, of the splat that draws a grey picture in the end
+PENS = (6.0, 12.0)  # alphas with which grown points draw under a pen, whose curves have fewer points than areas
+WORTH = 0.03  # IoU that a pen must gain for a picture that does not look drawn with one
 BARE = 1.5  # alpha with which grown points draw a picture as wide as they are: more suits a pen of half a pixel
 GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
 LADDER = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)  # numbers of maps that are tried where none is given
@@ -57,42 +59,46 @@ class Stage:
     size: int  # side of the picture in pixels
     points: int  # points drawn of each system
     systems: int  # how many of the stage before go on into this one
+    judged: int  # how many of these are chosen by their converged attractors; the others by their loss
     copies: int  # how many of each go on: one as it is, the others with a map or two placed anew
     steps: int
     rates: tuple[float, float]  # learning rate, first and last
     blurs: tuple[float, float]  # sigma of the splat in pixels, first and last
     solidity: float  # alpha, as a multiple of what suits points spread evenly over the target
     levels: int  # of the pyramid above the picture itself
-    grown: bool  # points as the attractor grows, one a cell, instead of words of about equal weight; unless under a pen
+    grown: bool  # points as the attractor grows, one a cell, instead of words of about equal weight
 
 
 def stages(setup: Setup) -> list[Stage]:
     """The plan of a fit.
 
-    All starts at a quarter of the size; there the best four are bred again and again; they go on at half the size,
-    and the best two at full size. Fine pictures weigh more in the end: no pyramid, and more points, that count for
-    more, so that pinholes show.
+    All start at a quarter of the size, where those with the least loss go on after a few steps; there the best four
+    are bred again and again; they go on at half the size, and the best two at full size. Fine pictures weigh more in
+    the end: no pyramid, and more points, that count for more, so that pinholes show.
     """
-    few, rounds = min(4, setup.starts), setup.rounds
+    starts, rounds = setup.batch, setup.rounds
+    few, final = min(4, starts), min(2, starts)
+    copies, half = min(32, starts) // few, -(-few // 2)
     if rounds is None:
-        rounds = 2 if setup.grey else 2 + setup.n // 3
+        rounds = 2 if setup.grey else 6 + setup.n // 2
     if setup.grey:
         table = (
-            (4, setup.starts, 1, 120, (2.0, 0.6), (0.75, 0.25), 1, 2, False),
-            *[(4, few, setup.starts // few, 60, (1.4, 0.4), (0.45, 0.25), 1, 2, False)] * rounds,
-            (1, few, 1, 150, (0.8, 0.02), (0.25, GREY_BLUR / 2), 1, 0, False),
+            (4, starts, 0, 1, 120, (2.0, 0.6), (0.75, 0.25), 1, 2, False),
+            *[(4, few, few, copies, 60, (1.4, 0.4), (0.45, 0.25), 1, 2, False)] * rounds,
+            (1, few, few, 1, 150, (0.8, 0.02), (0.25, GREY_BLUR / 2), 1, 0, False),
         )
     else:
         table = (
-            (4, setup.starts, 1, 130, (1.0, 0.3), (1.0, 0.4), 1, 4, False),
-            *[(4, few, setup.starts // few, 50, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * rounds,
-            (2, few, 1, 80, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
-            (1, min(2, setup.starts), 1, 70, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
-            (1, min(2, setup.starts), 1, 70, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
+            (4, starts, 0, 1, 40, (1.0, 0.95), (1.0, 0.75), 1, 4, False),
+            (4, min(starts, max(32, starts // 4)), 0, 1, 90, (0.95, 0.3), (0.75, 0.4), 1, 4, False),
+            *[(4, few, half, copies, 50, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * rounds,
+            (2, few, half, 1, 80, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
+            (1, final, final, 1, 70, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
+            (1, final, final, 1, 70, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
         )
-    plan, done, whole = [], 0.0, sum(row[3] for row in table)
+    plan, done, whole = [], 0.0, sum(row[4] for row in table)
     steps = whole if setup.steps is None else setup.steps
-    for scale, systems, copies, share, rates, blurs, solidity, levels, grown in table:
+    for scale, systems, judged, copies, share, rates, blurs, solidity, levels, grown in table:
         size = max(setup.size // scale, min(setup.size, 32))
         points = setup.points * (size / setup.size) ** 2 * (1.5 if scale == 1 else 1)
         if setup.grey:
@@ -103,6 +109,7 @@ def stages(setup: Setup) -> list[Stage]:
                 size=size,
                 points=max(400, round(points)),
                 systems=systems,
+                judged=judged,
                 copies=copies,
                 steps=max(1, round(steps * done) - before),
                 rates=(setup.rate * rates[0], setup.rate * rates[1]),
@@ -168,6 +175,19 @@ def random_maps(target: Tensor, starts: int, n: int, generator: torch.Generator)
     return torch.stack(systems)
 
 
+def _moments(pixels: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (2,) and covariance (2, 2) of pixels (P, 2) of these masses (P,)."""
+    mass = mass / mass.sum()
+    away = pixels - mass @ pixels
+    return mass @ pixels, (mass * away.T) @ away
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """The symmetric square root of a covariance (2, 2); at least a pixel wide, so that it has an inverse."""
+    values, axes = torch.linalg.eigh(covariance)
+    return (axes * values.clamp(min=1e-5).sqrt()) @ axes.T
+
+
 def _rotations(angles: Tensor) -> Tensor:
     c, s = angles.cos(), angles.sin()
     return torch.stack([c, -s, s, c], dim=-1).unflatten(-1, (2, 2))
@@ -187,13 +207,18 @@ def pen_radius(target: Tensor) -> float:
 def placed_anew(systems: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
     """Copies of one system, (B, n, 2, 3), in each of which one or two maps are placed or turned anew at random.
 
-    A map, small ones first, is moved to a pixel of the target (S, S) that the attractor misses; or one keeps its
-    place but is turned or reflected about it. Descent alone does neither: it follows the nearest slope.
+    A map, small ones first, is moved to a pixel of the target (S, S) that the attractor misses, as large as its
+    like, or with the mean and covariance of all that is missed nearby, which may be as flat as a stem; or one keeps
+    its place but is turned or reflected about it. Descent alone does none of these: it follows the nearest slope.
     """
     systems, maps, side = systems.clone(), systems[0].double(), len(target)
-    missed = (target.cpu() - ifs_raster.occupancy(maps, WINDOW, side, supersample=1)).clamp(min=0).flatten() + 1e-6
+    target = target.cpu()
+    missed = (target - ifs_raster.occupancy(maps, WINDOW, side, supersample=1)).clamp(min=0).flatten() + 1e-6
     middle = centroid(maps, area_weights(maps)).float()
     area = determinants(systems[0]).abs()
+    at = (2 * torch.arange(side) + 1) / side - 1
+    pixels = torch.cartesian_prod(-at, at).flip(1)
+    whole = torch.linalg.inv(_root(_moments(pixels, target.flatten())[1]))
 
     def chance() -> float:
         return float(torch.rand((), generator=generator))
@@ -205,11 +230,15 @@ def placed_anew(systems: Tensor, target: Tensor, generator: torch.Generator) -> 
                 linear = linear @ torch.diag(torch.tensor([1.0, -1.0]))
             if chance() < 0.5:
                 k = int(torch.multinomial(1 / (area + 0.2 * area.mean() + 1e-9), 1, generator=generator))
-                pixel = int(torch.multinomial(missed, 1, generator=generator))
-                place = torch.tensor([2 * (pixel % side) + 1 - side, side - 1 - 2 * (pixel // side)]) / side
-                linear = (
-                    linear * area.median().sqrt() * 0.7 * math.exp(0.4 * float(torch.randn((), generator=generator)))
-                )
+                place = pixels[int(torch.multinomial(missed, 1, generator=generator))]
+                if chance() < 0.5:
+                    reach = 0.05 * 8 ** chance()
+                    near = torch.exp((pixels - place).square().sum(1) / (-2 * reach**2))
+                    place, spread = _moments(pixels, missed * near)
+                    linear = _root(spread) @ linear @ whole
+                else:
+                    stretch = math.exp(0.4 * float(torch.randn((), generator=generator)))
+                    linear = linear * area.median().sqrt() * 0.7 * stretch
             else:
                 k = int(torch.randint(len(area), (), generator=generator))
                 place = system[k, :, :2] @ middle + system[k, :, 2]
@@ -222,9 +251,9 @@ def initial_systems(target: Tensor, setup: Setup) -> Tensor:
     """The systems (B, n, 2, 3) that a fit starts from: the setup's maps and jittered copies, or random ones."""
     generator = torch.Generator().manual_seed(setup.seed)
     if isinstance(setup.maps, int):
-        return contract(random_maps(target, setup.starts, setup.maps, generator), min(0.9, setup.bound))
+        return contract(random_maps(target, setup.batch, setup.maps, generator), min(0.9, setup.bound))
     maps = torch.tensor(setup.maps)
-    noise = setup.jitter * torch.randn(setup.starts, *maps.shape, generator=generator)
+    noise = setup.jitter * torch.randn(setup.batch, *maps.shape, generator=generator)
     noise[0] = 0
     return contract(maps + noise, setup.bound)
 
@@ -245,7 +274,8 @@ class Objective:
             for field in (setup.pull * away, distance_transform_edt(pixels))
         )
         self.mass = float(self.target.sum())
-        self.even, self.discs = self.target, None  # points spread evenly over the target; the pens
+        self.discs: Tensor | None = None  # of the pens
+        self.even, self.tip = self.target[None], slice(None)  # points spread evenly over the target, for each tip
         self.frame = torch.tensor(frame(WINDOW, stage.size), dtype=target.dtype, device=target.device)
         self.words: tuple[Tensor, Tensor] | None = None
         self.ancestries: list[Ancestry] = []
@@ -255,22 +285,22 @@ class Objective:
 
         Alpha is the one with which points spread evenly over the target would look most like it, at this blur.
         """
-        if self.stage.grown and stroke is None:
-            half = len(maps) // 2
-            self.alphas = maps.new_tensor(
-                [self.stage.solidity] * (len(maps) - half) + [self.setup.solidity * BARE] * half
-            )
-            self.ancestries = [ifs_raster.ancestry(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
-            return
         if stroke is not None and self.discs is None:
             self.take_pen(stroke)
+        if self.stage.grown:
+            half = len(maps) // 2
+            first, second = (self.stage.solidity, self.setup.solidity * BARE) if stroke is None else PENS
+            self.alphas = maps.new_tensor([first] * (len(maps) - half) + [second] * half)
+            self.ancestries = [ifs_raster.ancestry(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
+            return
         sample = -(-self.stage.size // 128)  # every so manieth row and column is enough to choose among 16
-        even = blur(self.even[None], self.beyond_pen(sigma))[0, ::sample, ::sample].flatten()
+        even = blur(self.even, self.beyond_pen(sigma))[:, ::sample, ::sample].flatten(1)
         bare = 1 - self.target[::sample, ::sample].flatten()
         trials = [10 ** (0.1 * k - 0.5) for k in range(16)]
-        misfit = torch.stack([torch.exp(even * -trial).sub_(bare).square_().mean() for trial in trials])
+        misfit = torch.stack([torch.exp(even * -trial).sub_(bare).square_().mean(1) for trial in trials])
         solidity = self.setup.solidity if stroke is not None else self.stage.solidity
-        self.alphas = self.target.new_full((len(maps),), solidity * trials[int(misfit.argmin())] * self.mass)
+        alphas = solidity * self.mass * even.new_tensor(trials)[misfit.argmin(0)]
+        self.alphas = alphas[self.tip].expand(len(maps)).contiguous()
         n, depth = maps.shape[-3], self.setup.depth
         if depth is None:
             words = words_by_weight(area_weights(maps), round(self.stage.points**0.5))
@@ -281,13 +311,13 @@ class Objective:
     def take_pen(self, stroke: Tensor) -> None:
         """Draw with pens of these radii (B,), in world units, that the whole stage keeps."""
         radius = stroke * (self.stage.size / 2)
-        mean = radius.mean()[None]
         reach = int(radius.max() + 0.5)  # a disc's edge is one pixel wide
         self.discs = pen_discs(radius, reach)
-        self.pen_variance = float(mean) ** 2 / 4  # of a disc, along each axis
-        tip = min(float(mean) - 0.25, float(self.inside.max()) - 0.5)
-        ridge = (self.inside > tip).to(self.target)  # where the pen's tip went
-        self.even = draw_with_pen(ridge[None] * self.mass / ridge.sum(), mean, reach)[0]
+        self.pen_variance = float(radius.mean()) ** 2 / 4  # of a disc, along each axis
+        radii, self.tip = radius.unique(return_inverse=True)
+        tips = (radii - 0.25).clamp(max=float(self.inside.max()) - 0.5)
+        ridges = (self.inside > tips[:, None, None]).to(self.target)  # where the pens' tips went
+        self.even = draw_with_pen(ridges * (self.mass / ridges.sum((1, 2), keepdim=True)), radii, reach)
 
     def beyond_pen(self, sigma: float) -> float:
         """What a Gaussian must add to the pen's disc so that both together blur as one of `sigma` would."""
@@ -296,7 +326,8 @@ class Objective:
     def __call__(self, maps: Tensor, stroke: Tensor | None, sigma: float) -> Tensor:
         """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
         if self.ancestries:
-            look = Look(self.target, torch.zeros_like(self.toll), sigma, self.alphas, self.stage.levels)
+            toll = torch.zeros_like(self.toll)
+            look = Look(self.target, toll, self.beyond_pen(sigma), self.alphas, self.stage.levels, self.discs)
             return grown_loss(maps, self.ancestries, self.frame, 1 / GROWN**2, look)
         look = Look(self.target, self.toll, self.beyond_pen(sigma), self.alphas, self.stage.levels, self.discs)
         return words_loss(maps, self.words, self.frame, look, self.setup.pull / self.stage.size)
@@ -450,11 +481,10 @@ def fit(
         stage = plan[run["stage"]]
         if run["stage_step"] == 0 and (len(run["maps"]) > stage.systems or stage.copies > 1):
             _select(run, target, stage, setup)
-        if run["stage_step"] == 0 and run["stroke"] is not None and stage.size == setup.size:
-            found = run["stroke"].new_tensor([judge(maps, target, search_stroke=True).stroke for maps in run["maps"]])
-            run["stroke"] = torch.where(found > 0, found, run["stroke"])
-        if run["stage_step"] == 0 and run["stroke"] is None and stage.grown:
-            _keep(run, torch.arange(len(run["maps"])).repeat(2))  # one half to be drawn wider than the other
+        if run["stage_step"] == 0 and stage.levels == 0 and not setup.grey and setup.stroke != 0:
+            _take_pens(run, target)
+        if run["stage_step"] == 0 and stage.grown:
+            _keep(run, torch.arange(len(run["maps"])).repeat(2))  # one half with another alpha
         objective = Objective(target, stage, setup)
         if not run["trace"]:
             objective.refresh(run["maps"], run["stroke"], stage.blurs[0])
@@ -480,7 +510,7 @@ def price_maps(target: Tensor, setup: Setup, device: torch.device | str, price: 
     small = F.adaptive_avg_pool2d(target[None, None], size)[0, 0]
     worth: list[float] = []
     for n in LADDER:
-        short = replace(setup, maps=n, size=size, starts=min(setup.starts, 16), rounds=2, steps=250, depth=None)
+        short = replace(setup, maps=n, size=size, starts=min(setup.batch, 16), rounds=2, steps=250, depth=None)
         *_, state = fit(small, short, device, every=short.steps)
         yield n, state.best_iou
         worth.append(state.best_iou - price * n)
@@ -489,25 +519,48 @@ def price_maps(target: Tensor, setup: Setup, device: torch.device | str, price: 
 
 
 def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
-    """Let those systems go on whose converged attractors are most like the target, and breed them.
+    """Let the best systems go on, and breed them.
 
-    They are judged at twice the size of the next stage, because a coarse picture flatters. There a pixel is on if a
-    point falls into it: pinholes and dust are for the last stages to mend.
+    Some are those whose converged attractors are most like the target, at twice the size of the next stage, because a
+    coarse picture flatters. There a pixel is on if a point falls into it: pinholes and dust are for the last stages to
+    mend. The others have the least loss, because a fit that is all but exact may overlap less than a coarse one does.
     """
     size = min(stage.size if setup.grey else 2 * stage.size, len(target))
     finer = F.adaptive_avg_pool2d(target[None, None], size)[0, 0]
-    strokes = [0.0] * len(run["maps"]) if run["stroke"] is None else run["stroke"].tolist()
-    scores = [
-        judge(maps, finer, stroke, supersample=2 if stroke > 0 else 1, grey=setup.grey).score
-        for maps, stroke in zip(run["maps"], strokes, strict=True)
-    ]
-    best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.systems]
+    best = []
+    if stage.judged:
+        strokes = [0.0] * len(run["maps"]) if run["stroke"] is None else run["stroke"].tolist()
+        scores = [
+            judge(maps, finer, stroke, supersample=2 if stroke > 0 else 1, grey=setup.grey).score
+            for maps, stroke in zip(run["maps"], strokes, strict=True)
+        ]
+        best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.judged].tolist()
+    if stage.judged < stage.systems:
+        objective = Objective(target, stage, setup)
+        objective.refresh(run["maps"], run["stroke"], stage.blurs[0])
+        with torch.no_grad():
+            loss = objective(run["maps"], run["stroke"], stage.blurs[0])
+        others = [k for k in loss.argsort(stable=True).tolist() if k not in best]
+        best += others[: stage.systems - len(best)]
+    best = torch.tensor(best)
     _keep(run, best.repeat_interleave(stage.copies))
     if stage.copies > 1:
         generator = torch.Generator().manual_seed(setup.seed + run["stage"])
         elite = run["maps"].cpu().unflatten(0, (-1, stage.copies))
         bred = [torch.cat([m[:1], placed_anew(m[1:], finer, generator)]) for m in elite]
         run["maps"] = contract(torch.cat(bred).to(run["maps"].device), setup.bound)
+
+
+def _take_pens(run: dict, target: Tensor) -> None:
+    """Draw each system with the pen that suits its converged attractor, all if that is worth it for the best."""
+    found = [judge(maps, target, search_stroke=True) for maps in run["maps"]]
+    best = max(range(len(found)), key=lambda k: found[k].iou)
+    if run["stroke"] is None:
+        if found[best].stroke == 0 or found[best].iou < judge(run["maps"][best], target).iou + WORTH:
+            return
+        run["stroke"] = run["maps"].new_full((len(found),), found[best].stroke)
+    radii = run["stroke"].new_tensor([verdict.stroke for verdict in found])
+    run["stroke"] = torch.where(radii > 0, radii, run["stroke"])
 
 
 def _keep(run: dict, kept: Tensor) -> None:
@@ -593,7 +646,7 @@ def check_resume(resume: object, setup: Setup) -> None:
     names |= {"path_steps", "path_maps", "path_stroke", "best_score", "best_iou", "best_maps", "best_stroke"}
     if not isinstance(resume, dict) or resume.keys() != names:
         raise ValueError("its fields are not those of a run")
-    n, most = setup.n, setup.starts
+    n, most = setup.n, setup.batch
     ends = [stage.steps - 1 for stage in stages(setup)] + [0]  # the last is that of a complete fit
 
     def whole(name: str, high: int) -> None:

@@ -32,7 +32,7 @@ RANGES = {  # least and most; whole numbers where they are
     "bound": (0.1, 0.99),
     "seed": (0, 2**63 - 1),
 }
-MAY_BE_NONE = ("depth", "steps", "rounds", "stroke", "grey")
+MAY_BE_NONE = ("depth", "steps", "starts", "rounds", "stroke", "grey")
 
 
 def affine(a: float, b: float, c: float, d: float, x: float = 0.0, y: float = 0.0) -> Map:
@@ -64,8 +64,8 @@ class Setup:
     points: int = 40_000  # points drawn of a full-size picture when depth is None; half as many again in the end
     size: int = 256  # side of the picture that is fitted, in pixels
     steps: int | None = None  # steps of the optimiser, all stages together; None: as many as the rounds need
-    starts: int = 32  # systems that start, as one batch
-    rounds: int | None = None  # how often the best are bred; None: 2, and if not grey one for every three maps
+    starts: int | None = None  # systems that start, as one batch; None: 256, for a grey picture 32
+    rounds: int | None = None  # how often the best are bred; None: 6 and half the number of maps, if grey 2
     jitter: float = 0.05  # spread of the starts around initial maps that are given
     stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
     grey: bool | None = None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
@@ -104,6 +104,11 @@ class Setup:
     def n(self) -> int:
         """The number of maps."""
         return self.maps if isinstance(self.maps, int) else len(self.maps)
+
+    @property
+    def batch(self) -> int:
+        """The number of systems that start."""
+        return self.starts or (32 if self.grey else 256)
 
 
 def check_field(field: str, value: object, label: str = "") -> int | float | bool | None:

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--points", type=int, metavar="P", help="points drawn at full size while fitting (default 40000)")
     add("--steps", type=int, metavar="K", help="steps of the optimiser (default 500)")
-    add("--starts", type=int, metavar="B", help="systems to start from (default 32)")
+    add("--starts", type=int, metavar="B", help="systems to start from (default 256, for a grey picture 32)")
     add("--size", type=int, metavar="S", help="fit at S × S pixels (default 256)")
     add(
         "--stroke",
@@ -147,7 +147,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             setup = replace(ifs_files.load_setup(name, overrides)[0], grey=setup.grey)
         resume = ifs_files.load_resume(checkpoint, name, setup, target) if arguments.resume else None
         if setup_file is None:
-            print(f"no {name}_setup.py: {setup.starts} random starts of {setup.n} maps", file=sys.stderr)
+            print(f"no {name}_setup.py: {setup.batch} random starts of {setup.n} maps", file=sys.stderr)
 
         frames, state, fault = {}, None, ""
         steps = sum(stage.steps for stage in stages(setup))

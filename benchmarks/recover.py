@@ -59,7 +59,7 @@ SYSTEMS = {  # name: maps, whether a pen draws it
     "snowflake": ([similarity(THIRD, 30), *ring(6, 1 / 3)], False),
     "vicsek": ([similarity(1 / 3), *(similarity(1 / 3, at=(x, y)) for x in (-1, 1) for y in (-1, 1))], True),
     "heighway": ([about(HALF, 45, 0, 0), similarity(HALF, 135, at=(1, 0))], False),
-    "levy": ([similarity(HALF, 45), similarity(HALF, -45, at=(0.5, 0.5))], False),
+    "levy": ([similarity(HALF, 45), similarity(HALF, -45, at=(0.5, 0.5))], True),
     "pentaflake": ([similarity(GOLD, 180), *ring(5, GOLD)], True),
     "fern": (
         [
