@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from systems import CARPET, KOCH
+from systems import CARPET, CORNER_GASKET, FERN, KOCH
 
 import ifs_fit
 import ifs_model
@@ -122,6 +122,49 @@ def test_maps_are_placed_anew_where_the_picture_is_missed():
     middle = centroid(system, area_weights(system))
     places = bred[..., :2] @ middle + bred[..., 2]
     assert (places[..., 0] < -0.75).any(), "some map went to the bar"
+
+
+def test_a_stem_that_is_missed_is_proposed_as_a_flat_map():
+    at = (2 * torch.arange(64) + 1) / 64 - 1
+    body = (at**2 + (at[:, None] + 0.3) ** 2 < 0.2).float()  # y is down here
+    stem = ((at.abs() < 0.05) & (at[:, None] > 0.15)).float()
+    maps = torch.tensor([similarity(0.5, at=(x, y + 0.15)) for x in (-0.2, 0.2) for y in (-0.05, 0.35)])
+    generator = torch.Generator().manual_seed(0)
+    proposed = placed_anew(maps.expand(64, 4, 2, 3), torch.maximum(body, stem), generator).flatten(0, 1)
+    axes = singular_values(proposed)
+    standing = proposed[:, 1, :2].norm(dim=1) > 3 * proposed[:, 0, :2].norm(dim=1)
+    assert (standing & (axes[:, 1] < axes[:, 0] / 3) & (proposed[:, 1, 2] < 0)).any()
+
+
+def test_of_many_starts_those_with_the_least_loss_go_on():
+    target = judge(KOCH.double(), torch.zeros(64, 64), 0.03).picture.round()
+    plan = stages(setup := Setup(maps=4, size=64, points=4000))
+    assert [stage.systems for stage in plan[:2]] == [256, 64]
+    run = ifs_fit.begin(target, setup, "cpu")
+    run["maps"][200] = KOCH
+    ifs_fit._select(run, target, plan[1], setup)
+    assert len(run["maps"]) == 64
+    assert torch.equal(run["maps"][0], KOCH)
+
+
+def test_a_fit_by_loss_is_bred_even_if_its_attractor_overlaps_less(monkeypatch):
+    target = judge(FERN.double(), torch.zeros(64, 64), 0.02).picture.round()
+    setup = Setup(maps=4, size=64, points=4000, starts=32)
+    run = ifs_fit.begin(target, setup, "cpu")
+    run["maps"][7] = FERN
+    monkeypatch.setattr(
+        ifs_fit, "judge", lambda maps, *_, **__: ifs_fit.Verdict(0.0, 0.0, target, -float(maps[0, 0, 2]))
+    )
+    ifs_fit._select(run, target, stages(setup)[2], setup)
+    assert any(torch.equal(maps, FERN) for maps in run["maps"])
+
+
+@pytest.mark.parametrize(("maps", "pen", "found"), [(CORNER_GASKET, 0.03, 0.03), (CARPET, 0.0, 0.0)])
+def test_a_picture_gets_a_pen_where_it_is_worth_one(maps, pen, found):
+    target = judge(maps.double(), torch.zeros(128, 128), pen).picture.round()
+    run = ifs_fit.begin(target, Setup(maps=maps.tolist(), size=128, starts=1, stroke=0), "cpu")
+    ifs_fit._take_pens(run, target)
+    assert float(run["stroke"] or 0) == pytest.approx(found, abs=0.007)
 
 
 def test_pen_radius_of_thin_and_solid_pictures():
