@@ -198,7 +198,7 @@ class Step:
         setup = Setup(**{"maps": 12, "starts": systems, "size": size, "points": points, "stroke": 0.0, **fields})
         target = ifs_files.load_target(ifs_files.find_picture(name), size).to(device)
         rates, blurs = (setup.rate / 100, setup.rate / 100), (SPREAD, SPREAD)
-        stage = Stage(size, points, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=grown)
+        stage = Stage(size, points, systems, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=grown)
         self.objective, self.run, self.device = Objective(target, stage, setup), begin(target, setup, device), device
         self.objective.refresh(self.run["maps"], self.run["stroke"], SPREAD)
 
