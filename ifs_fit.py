@@ -81,6 +81,8 @@ def stages(setup: Setup) -> list[Stage]:
     copies, half = min(32, starts) // few, -(-few // 2)
     if rounds is None:
         rounds = 2 if setup.grey else 6 + setup.n // 2
+    if setup.steps is not None:
+        rounds = min(rounds, setup.steps // 5)  # so that each stage has a step
     if setup.grey:
         table = (
             (4, starts, 0, 1, 120, (2.0, 0.6), (0.75, 0.25), 1, 2, False),
