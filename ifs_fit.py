@@ -19,6 +19,7 @@ from torch import Tensor
 
 import ifs_metrics
 import ifs_raster
+from ifs_collage import Collage, moments, roots
 from ifs_model import (
     WINDOW,
     Ancestry,
@@ -34,6 +35,7 @@ from ifs_model import (
     grown_loss,
     kernels,
     pen_discs,
+    rotations,
     singular_values,
     splat_words,
     words_by_weight,
@@ -172,27 +174,9 @@ def random_maps(target: Tensor, starts: int, n: int, generator: torch.Generator)
         stretch = torch.exp(0.3 * torch.randn(n, generator=generator))
         sign = torch.randint(0, 2, (n,), generator=generator) * 2.0 - 1
         axes = torch.stack([scale * stretch, sign * scale / stretch], dim=-1)
-        linear = _rotations(turn) @ (axes[:, :, None] * _rotations(lean))
+        linear = rotations(turn) @ (axes[:, :, None] * rotations(lean))
         systems.append(torch.cat([linear, (centres - linear @ middle)[..., None]], dim=-1))
     return torch.stack(systems)
-
-
-def _moments(pixels: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (2,) and covariance (2, 2) of pixels (P, 2) of these masses (P,)."""
-    mass = mass / mass.sum()
-    away = pixels - mass @ pixels
-    return mass @ pixels, (mass * away.T) @ away
-
-
-def _root(covariance: Tensor) -> Tensor:
-    """The symmetric square root of a covariance (2, 2); at least a pixel wide, so that it has an inverse."""
-    values, axes = torch.linalg.eigh(covariance)
-    return (axes * values.clamp(min=1e-5).sqrt()) @ axes.T
-
-
-def _rotations(angles: Tensor) -> Tensor:
-    c, s = angles.cos(), angles.sin()
-    return torch.stack([c, -s, s, c], dim=-1).unflatten(-1, (2, 2))
 
 
 def pen_radius(target: Tensor) -> float:
@@ -211,7 +195,8 @@ def placed_anew(systems: Tensor, target: Tensor, generator: torch.Generator) -> 
 
     A map, small ones first, is moved to a pixel of the target (S, S) that the attractor misses, as large as its
     like, or with the mean and covariance of all that is missed nearby, which may be as flat as a stem; or one keeps
-    its place but is turned or reflected about it. Descent alone does none of these: it follows the nearest slope.
+    its place but is turned or reflected about it. In half of the copies, maps are taken away and others placed where
+    that leaves a gap in the collage. Descent alone does none of these: it follows the nearest slope.
     """
     systems, maps, side = systems.clone(), systems[0].double(), len(target)
     target = target.cpu()
@@ -220,14 +205,21 @@ def placed_anew(systems: Tensor, target: Tensor, generator: torch.Generator) -> 
     area = determinants(systems[0]).abs()
     at = (2 * torch.arange(side) + 1) / side - 1
     pixels = torch.cartesian_prod(-at, at).flip(1)
-    whole = torch.linalg.inv(_root(_moments(pixels, target.flatten())[1]))
+    _, spread = moments(pixels, target.flatten()[None])
+    whole = torch.linalg.inv(roots(spread)[0])
+    collage = Collage(target)
 
     def chance() -> float:
         return float(torch.rand((), generator=generator))
 
-    for system in systems:
+    noise = torch.full((len(systems), 1, 1, 1), 0.01)
+    for b, system in enumerate(systems):
+        if chance() < 0.5:
+            fill_gaps(system, collage, 1 if chance() < 0.6 else 2 if chance() < 0.6 else 3, generator)
+            noise[b] = 0.003
+            continue
         for _ in range(1 if chance() < 0.6 else 2):
-            linear = _rotations(2 * math.pi * torch.rand((), generator=generator))
+            linear = rotations(2 * math.pi * torch.rand((), generator=generator))
             if chance() < 0.5:
                 linear = linear @ torch.diag(torch.tensor([1.0, -1.0]))
             if chance() < 0.5:
@@ -236,8 +228,8 @@ def placed_anew(systems: Tensor, target: Tensor, generator: torch.Generator) -> 
                 if chance() < 0.5:
                     reach = 0.05 * 8 ** chance()
                     near = torch.exp((pixels - place).square().sum(1) / (-2 * reach**2))
-                    place, spread = _moments(pixels, missed * near)
-                    linear = _root(spread) @ linear @ whole
+                    means, spreads = moments(pixels, (missed * near)[None])
+                    place, linear = means[0], roots(spreads)[0] @ linear @ whole
                 else:
                     stretch = math.exp(0.4 * float(torch.randn((), generator=generator)))
                     linear = linear * area.median().sqrt() * 0.7 * stretch
@@ -246,7 +238,16 @@ def placed_anew(systems: Tensor, target: Tensor, generator: torch.Generator) -> 
                 place = system[k, :, :2] @ middle + system[k, :, 2]
                 linear = system[k, :, :2] @ linear
             system[k] = torch.cat([linear, (place - linear @ middle)[:, None]], dim=1)
-    return systems + 0.01 * torch.randn(systems.shape, generator=generator)
+    return systems + noise * torch.randn(systems.shape, generator=generator)
+
+
+def fill_gaps(system: Tensor, collage: Collage, count: int, generator: torch.Generator) -> None:
+    """Take `count` maps of a system (n, 2, 3), at most all, and place each where its absence leaves a gap."""
+    order = torch.randperm(len(system), generator=generator)
+    taken, present = order[:count], order[count:]
+    for k in taken:
+        system[k] = collage.place(collage.gap(system[present]), generator)
+        present = torch.cat([present, k[None]])
 
 
 def initial_systems(target: Tensor, setup: Setup) -> Tensor:

@@ -82,6 +82,12 @@ def fixed_points(maps: Tensor) -> Tensor:
     return torch.stack([((1 - d) * x + b * y) / determinant, ((1 - a) * y + c * x) / determinant], dim=-1)
 
 
+def rotations(angles: Tensor) -> Tensor:
+    """Rotations (..., 2, 2) by angles (...)."""
+    c, s = angles.cos(), angles.sin()
+    return torch.stack([c, -s, s, c], dim=-1).unflatten(-1, (2, 2))
+
+
 def area_weights(maps: Tensor) -> Tensor:
     """Probabilities (B, n) in proportion to |det A|, which spread points evenly over a solid attractor.
 

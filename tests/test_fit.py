@@ -117,7 +117,7 @@ def test_maps_are_placed_anew_where_the_picture_is_missed():
     system = torch.tensor([similarity(0.5, at=(x, 0)) for x in (-0.2, 0.0, 0.2)])
     bred = placed_anew(system.expand(40, -1, -1, -1), target, torch.Generator().manual_seed(0))
     changed = ((bred - system).abs().amax((2, 3)) > 0.1).sum(1)
-    assert set(changed.tolist()) <= {0, 1, 2}
+    assert set(changed.tolist()) <= {0, 1, 2, 3}
     assert changed.float().mean() > 0.8
     middle = centroid(system, area_weights(system))
     places = bred[..., :2] @ middle + bred[..., 2]

@@ -1,0 +1,140 @@
+"""A picture as the collage of its own copies: one map of a system, placed where the others leave a gap.
+
+If the maps send a picture to pieces that make it up again, their attractor is like the picture (collage theorem,
+Barnsley et al., "Solution of an inverse problem for fractals and other sets", PNAS 83, 1986). With all maps but one
+given, the last has six numbers and a cost that takes microseconds: so it is searched, not descended.
+
+Letters in shapes: U pixels that are left, P pixels of the picture, C candidates, E trials, n maps.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from ifs_model import determinants, kernels, rotations
+
+SIDE = 64  # pixels a side in which collages are compared
+CANDIDATES = 8  # of which the best is taken
+TRIALS = 120  # changes that are tried on each
+SAMPLE = 200  # pixels that a cost is taken over
+REACHES = (0.05, 0.8)  # of the part of the gap that a candidate begins from, in world units
+CAPS = (0.03, 0.15)  # distance from which on a pixel counts as not meant to be met, in world units
+FINEST = 0.003  # step at which a candidate is left as it is
+WIDEST = 0.88  # largest singular value: a map that hardly moves the picture covers all of it, and says nothing
+
+
+def moments(pixels: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (C, 2) and covariances (C, 2, 2) of pixels (P, 2), for masses (C, P)."""
+    mass = mass / mass.sum(1, keepdim=True)
+    mean = mass @ pixels
+    away = pixels - mean[:, None]
+    return mean, (mass[..., None] * away).mT @ away
+
+
+def roots(covariances: Tensor) -> Tensor:
+    """The symmetric square roots of covariances (C, 2, 2); at least a pixel wide, so that they have inverses."""
+    values, axes = torch.linalg.eigh(covariances)
+    return (axes * values.clamp(min=1e-5).sqrt()[:, None]) @ axes.mT
+
+
+class Collage:
+    """A target (S, S), to be made up of its images under maps. Pixels are seen from their middle, in world units."""
+
+    def __init__(self, target: Tensor):
+        coarse = F.adaptive_avg_pool2d(target[None, None].double().cpu(), min(SIDE, len(target)))[0, 0]
+        on = coarse >= min(0.5, float(coarse.max()))
+        at = (2 * torch.arange(len(on), dtype=torch.float64) + 1) / len(on) - 1
+        row, column = on.nonzero().unbind(1)
+        pixels = torch.stack([at[column], -at[row]], dim=1)
+        mean, covariance = moments(pixels, torch.ones(1, len(pixels), dtype=torch.float64))
+        self.middle, self.pixels = mean[0], pixels - mean
+        self.round = torch.linalg.inv(roots(covariance)[0])  # makes the picture as wide as it is high
+        self.away = torch.from_numpy(distance_transform_edt(~on.numpy())) * (2 / len(on))
+
+    def cells(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and columns of the pixels nearest to points (..., 2)."""
+        side = len(self.away)
+        at = (1 + (points + self.middle).clamp(-1, 1) * torch.tensor([1, -1])) * side / 2
+        column, row = at.long().clamp(max=side - 1).unbind(-1)
+        return row, column
+
+    def distances(self, points: Tensor) -> Tensor:
+        """Of points (..., 2) to the picture: that of the nearest pixel of the window, and the way to it."""
+        there = points + self.middle
+        return self.away[self.cells(points)] + (there - there.clamp(-1, 1)).norm(dim=-1)
+
+    def cost(self, maps: Tensor, left: Tensor, pixels: Tensor, cap: float, share: float) -> Tensor:
+        """What maps (C, 2, 3) are worth to `share` of the picture, of which pixels (U, 2) are a sample; (C,).
+
+        The mean square of how far images of pixels (P, 2) fall from the picture, by the area that they cover, and of
+        how far they are from what is left, in which no pixel counts as farther than `cap`.
+        """
+        area = determinants(maps).abs()
+        maps = torch.where((area > 1e-5)[:, None, None], maps, torch.eye(2, 3, dtype=maps.dtype))
+        linear, shift = maps[..., :2], maps[..., 2]
+        scale = area.sqrt()[:, None]
+        stray = self.distances(pixels @ linear.mT + shift[:, None]).clamp(max=cap)
+        missed = self.distances((left - shift[:, None]) @ torch.linalg.inv(linear).mT)
+        missed = (scale * missed).clamp(max=cap)
+        cost = area * stray.square().mean(1) + share * missed.square().mean(1)
+        return torch.where(area > 1e-5, cost, torch.inf)
+
+    def gap(self, maps: Tensor) -> Tensor:
+        """Which pixels (P,) no image under maps (n, 2, 3) falls into."""
+        maps, quarter = maps.double().cpu(), 0.5 / len(self.away)
+        shift = maps[:, :, 2] + maps[:, :, :2] @ self.middle - self.middle
+        points = torch.cat([self.pixels - quarter, self.pixels + quarter])  # two a pixel leave no holes
+        met = torch.zeros_like(self.away, dtype=torch.bool)
+        images = points @ maps[:, :, :2].mT + shift[:, None]
+        met[self.cells(images[(images + self.middle).abs().amax(2) <= 1])] = True
+        return ~met[self.cells(self.pixels)]
+
+    def place(self, gap: Tensor, generator: torch.Generator) -> Tensor:
+        """A map (2, 3) for a gap (P,): the best of several, each begun with the moments of a part of it."""
+        left = self.pixels[gap if int(gap.sum()) > 3 else torch.ones_like(gap)]
+        share = len(left) / len(self.pixels)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+        def some(pixels: Tensor, count: int) -> Tensor:
+            return pixels[torch.randint(len(pixels), (count,), generator=generator)]
+
+        reach = REACHES[0] * (REACHES[1] / REACHES[0]) ** uniform(CANDIDATES, 1)
+        cap = CAPS[0] * (CAPS[1] / CAPS[0]) ** float(uniform(1))
+        mean, covariance = moments(left, torch.exp(torch.cdist(some(left, CANDIDATES), left) ** 2 / (-2 * reach**2)))
+        linear = roots(covariance) @ rotations(2 * math.pi * uniform(CANDIDATES))
+        linear[:, :, 1] *= torch.where(uniform(CANDIDATES, 1) < 0.5, -1.0, 1.0)  # mirrors
+        linear = linear @ self.round
+        linear = linear * (WIDEST / torch.linalg.matrix_norm(linear, 2)).clamp(max=1)[:, None, None]
+        noise = torch.randn(CANDIDATES, TRIALS, 2, 3, generator=generator, dtype=torch.float64)
+        maps = torch.cat([linear, mean[..., None]], dim=2)
+        found, costs = self.climb(maps, some(left, SAMPLE), some(self.pixels, SAMPLE), cap, share, noise)
+        best = found[costs.argmin()]
+        best[:, 2] += self.middle - best[:, :2] @ self.middle
+        return best
+
+    def climb(
+        self, maps: Tensor, left: Tensor, pixels: Tensor, cap: float, share: float, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Maps (C, 2, 3) after at most E trials, noise (C, E, 2, 3), and their costs (C,); what costs less is kept.
+
+        Steps grow by half with each success and shrink by 7 % with each failure (Rechenberg's rule of one fifth).
+        """
+        if (loops := kernels(maps)) is not None:
+            arrays = (tensor.contiguous().numpy() for tensor in (maps, left, pixels, self.away, self.middle, noise))
+            found, costs = loops.climb(*arrays, cap, share, WIDEST, FINEST)
+            return torch.from_numpy(found), torch.from_numpy(costs)
+        step, costs = maps.new_full((len(maps), 1, 1), 0.3), self.cost(maps, left, pixels, cap, share)
+        for trial in noise.unbind(1):
+            size = determinants(maps).abs().sqrt()[:, None, None] / 2 + 0.05
+            tried = maps + step * size * trial * maps.new_tensor([1, 1, 0.5])
+            tried[..., :2] *= (WIDEST / torch.linalg.matrix_norm(tried[..., :2], 2)).clamp(max=1)[:, None, None]
+            cost = self.cost(tried, left, pixels, cap, share)
+            better = (cost < costs) & (step[:, 0, 0] >= FINEST)
+            maps, costs = torch.where(better[:, None, None], tried, maps), torch.where(better, cost, costs)
+            step = torch.where(better[:, None, None], 1.5 * step, 0.93 * step)
+        return maps, costs
