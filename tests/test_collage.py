@@ -28,7 +28,7 @@ def test_an_attractor_is_the_collage_of_its_images_and_without_one_there_is_a_ga
         others = torch.cat([maps[:k], maps[k + 1 :]])
         gap = collage.gap(others)
         assert gap.float().mean() == pytest.approx(1 / len(maps), abs=0.06)
-        assert collage.gap(maps[k : k + 1])[gap].float().mean() < 0.03, "map k covers what the others leave"
+        assert collage.gap(maps[k : k + 1])[gap].float().mean() < 0.08, "map k covers what the others leave"
 
 
 def test_a_stem_covers_what_lies_under_it():
