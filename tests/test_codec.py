@@ -272,6 +272,37 @@ def test_whole_steps_in_a_model_are_as_good_as_trying_all():
     assert float(changes[4, 4]) == pytest.approx(value([-1, 0, 0, 0]))
 
 
+@pytest.fixture(scope="module", params=[0, 1])
+def fitted_koch(request):
+    """The Koch curve drawn with a pen, and maps that are off by as much as those of a fit are: no similarities."""
+    generator = torch.Generator().manual_seed(request.param)
+    maps = KOCH.double() * torch.tensor([1.0, 1.0, 0.9], dtype=torch.float64)
+    maps[:, 1, 2] -= 0.17
+    off = 0.0015 * torch.randn(maps.shape, generator=generator, dtype=torch.float64)
+    return system(maps + off, 0.0156, size=128), picture(maps, 0.0156, size=128)
+
+
+def test_similarities_are_found_by_the_picture_not_by_their_numbers(fitted_koch):
+    fit, target = fitted_koch
+    code = ifs_codec.finest(ifs_codec.codes(fit)[-1])
+    nearest_numbers = ifs_codec.rounded(code, fit["maps"], target).iou
+    maps = ifs_codec.similarities(code, fit["maps"], target)
+    values = ifs_codec.singular_values(maps)
+    assert torch.allclose(values[:, 0], values[:, 1])
+    assert ifs_codec.judge(maps, target, code.radius)[0] >= nearest_numbers + 0.01
+
+
+def test_of_many_lattices_the_best_point_beats_rounding_in_the_best_box(fitted_koch):
+    fit, target = fitted_koch
+    code = replace(ifs_codec.codes(fit)[-1], length=24)
+    maps = ifs_codec.similarities(code, fit["maps"], target)
+    point = ifs_codec.best_point(code, maps, target)
+    assert point.code.length == 24
+    assert point.iou >= ifs_codec.best_box(code, maps, target).iou + 0.005
+    found = decoded(point.data)
+    assert ifs_codec.judge(found["maps"], target, found["stroke"])[0] == point.iou
+
+
 @pytest.mark.parametrize(
     ("maps", "stroke"),
     [

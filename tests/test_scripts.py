@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from refusals import refusal
 
+import compress_ifs
+import ifs_files
 import ifs_fit
 import render_ifs
 import train_ifs
@@ -385,9 +387,14 @@ def test_nothing_is_lost_when_fits_are_killed_starved_and_fed_nonsense():
     assert "\n0 failures\n" in done.stdout
 
 
-def test_the_koch_curve_comes_out_as_readme_says():
+def test_the_koch_curve_comes_out_as_readme_says_and_goes_into_28_bytes():
     assert train_ifs.main(["koch", "--quiet"]) == 0
-    assert torch.load("koch.pt", weights_only=True)["iou"] >= 0.95
+    fit = torch.load("koch.pt", weights_only=True)
+    assert fit["iou"] >= 0.95
+    assert compress_ifs.main(["koch", "--quiet"]) == 0
+    coded, target = ifs_files.load_coded(Path("koch.ifs")), ifs_files.load_target(ROOT / "koch.png", fit["size"])
+    assert Path("koch.ifs").stat().st_size <= 28
+    assert ifs_fit.judge(coded["maps"], target, coded["stroke"])[0] >= fit["iou"] - 0.005
 
 
 def test_maps_auto_prints_the_curve_it_chose_from(capsys):
