@@ -205,6 +205,11 @@ def test_similarities_take_four_numbers():
     assert replace(koch[1], length=28).steps > 4 * replace(koch[0], length=28).steps
 
 
+def test_no_file_is_shorter_than_said():
+    least = [ifs_codec.fewest_bytes(Code(1, 64, BOX, similar=similar)) for similar in (False, True)]
+    assert min(least) == ifs_formats.LEAST_BYTES
+
+
 def test_systems_beyond_the_format_are_refused():
     with pytest.raises(InputError, match="at most 255 maps"):
         ifs_codec.codes(system(torch.tensor([similarity(0.01)] * 256)))
@@ -504,7 +509,7 @@ for name in {names}:
         (compress_ifs.main, ["nowhere"], "there is no nowhere.pt here"),
         (compress_ifs.main, ["lonely"], "there is no lonely.png here"),
         (compress_ifs.main, ["blob", "--bytes", "9"], "4 maps need at least"),
-        (compress_ifs.main, ["blob", "--bytes", "0"], "--bytes must be from 1 to"),
+        (compress_ifs.main, ["blob", "--bytes", "6"], "--bytes must be from 7 to"),
         (compress_ifs.main, ["blob", "--bits", "99"], "--bits must be from 3 to 16"),
         (compress_ifs.main, ["blob", "--loss", "nan"], "--loss must be from 0 to 1"),
         (compress_ifs.main, ["blob", "--bits", "4", "--loss", "0.1"], "not allowed with argument"),
