@@ -273,6 +273,21 @@ def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens
         assert content == theirs[path], path
 
 
+def test_another_number_of_threads_gives_nearly_the_same_iou():
+    found = {}
+    for threads in ("1", "2"):
+        place = Path(threads)
+        place.mkdir()
+        shutil.copy(ROOT / "apple.png", place / "shape.png")  # without a setup: many systems for the threads to share
+        command = [sys.executable, ROOT / "train_ifs.py", "shape", "--maps", "6", *TINY, "--starts", "8"]
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found[threads] = torch.load(place / "shape.pt", weights_only=True)["iou"]
+    assert found["1"] > 0.8
+    assert abs(found["1"] - found["2"]) <= 0.002, found
+
+
 @posix
 def test_an_interrupt_where_none_can_be_raised_is_no_traceback_and_not_forgotten(capsys):
     class Callback:
