@@ -387,6 +387,28 @@ def test_exports_come_back_exactly(folder, kind):
     assert Path(f"copy/fern.{kind}").read_text() == Path(f"fern.{kind}").read_text()
 
 
+ENTRIES = [st.floats(-0.49, 0.49), st.floats(-0.49, 0.49), st.floats(-9, 9)]
+ANY_SYSTEM = st.fixed_dictionaries(
+    {
+        "maps": st.lists(st.tuples(st.tuples(*ENTRIES), st.tuples(*ENTRIES)), min_size=1, max_size=40),
+        "window": st.sampled_from([WINDOW, (-0.5, 1.0, -1.25, 0.25), (3.0, 3.1, 0.1, 0.2)]),
+        "stroke": st.floats(0, 0.05),
+        "size": st.integers(1, 4096),
+    }
+)
+
+
+@pytest.mark.parametrize("kind", ["json", "flame"])
+@given(whole=ANY_SYSTEM, name=st.text("aé <>&\"'-", min_size=1))
+@settings(max_examples=60, deadline=None)
+def test_any_system_comes_back_from_the_formats_of_others(kind, whole, name):
+    text = compress_ifs.as_text({**whole, "maps": torch.tensor(whole["maps"], dtype=torch.float64)}, name, kind)
+    back = ifs_formats.decode(text.encode(), f".{kind}")
+    assert [tuple(map(tuple, map_)) for map_ in back["maps"]] == whole["maps"]
+    assert (back["stroke"], back["size"]) == (whole["stroke"], whole["size"])
+    assert back["window"] == pytest.approx(whole["window"], abs=1e-12)
+
+
 def test_json_is_readable():
     fields = json.loads(compress_ifs.as_text(system(KOCH), "koch", "json"))
     assert fields["n"] == 4
