@@ -52,7 +52,8 @@ def compress(arguments: argparse.Namespace) -> None:
     name = arguments.name
     checkpoint_path = ifs_files.find_checkpoint(name)
     picture = ifs_files.find_picture(name)
-    for option, low, high in (("loss", 0, 1), ("bytes", 1, 1 << 16), ("bits", 3, 16), ("effort", 0, 1_000_000)):
+    least = ifs_formats.LEAST_BYTES
+    for option, low, high in (("loss", 0, 1), ("bytes", least, 1 << 16), ("bits", 3, 16), ("effort", 0, 1_000_000)):
         value = getattr(arguments, option)
         if value is not None and not low <= value <= high:
             raise InputError(f"--{option} must be from {low} to {high}, not {value}")

@@ -31,6 +31,14 @@ from ifs_model import (
 
 NEARLY = 0.05  # the relative difference of two singular values up to which a map nearly is a similarity
 BOXES, SLACK = 48, 1.6  # how many boxes a refit tries at most, and how much worse than the best one they may seem
+FEW = 8  # similarities up to which the best point is sought on very many lattices, which costs the cube of their number
+MANY, WIDER, AIMS, LIKELY, FINAL = (
+    200,
+    4.0,
+    3,
+    60,
+    10,
+)  # boxes, slack, tries in each, points judged coarsely, and finely
 ROUNDS = 4  # of a refit: how often the attractor is linearised anew
 DAMPINGS, TRIES, JUDGED = (0.0, 0.1, 0.5), 20, 8  # of whole steps: how bold, from how many starts each, how many judged
 SOFT, SOLID = 0.7, 6.0  # blur in pixels, and alpha, of the soft picture that is linearised
@@ -82,12 +90,14 @@ def nearest(code: Code, place: Tensor) -> Tensor:
     return numbers
 
 
-def boxes(maps: Tensor, window: Sequence[float], similar: bool = False) -> list[dict]:
+def boxes(
+    maps: Tensor, window: Sequence[float], similar: bool = False, most: int = BOXES, slack: float = SLACK
+) -> list[dict]:
     """Frames of reference for maps (n, 2, 3), the most promising first: the fields box, gain and spread of a Code.
 
     The rows of all maps must lie in the octahedron. The best has the least mean square by which points of the attractor
-    (taken as spread over its bounds) move when all numbers are rounded, along x times along y; others follow that are
-    at most SLACK times as bad.
+    (taken as spread over its bounds) move when all numbers are rounded, along x times along y; others follow, `most` in
+    all, that are at most `slack` times as bad.
     """
     xmin, xmax, ymin, _ = window
     half = (xmax - xmin) / 2
@@ -117,8 +127,8 @@ def boxes(maps: Tensor, window: Sequence[float], similar: bool = False) -> list[
         far = 1 + 4 * spread_x[:, None] / wide**2 + 4 * spread_y[None, :] / tall**2
         cost = np.where(gain <= 7, wide * tall * (1 + gain.clip(max=7) / 4) ** 2 * far, np.inf)
         if np.isfinite(cost).any():
-            order = cost.argsort(axis=None, kind="stable")[:BOXES]
-            best = [np.unravel_index(k, cost.shape) for k in order if cost.flat[k] <= SLACK * cost.min()]
+            order = cost.argsort(axis=None, kind="stable")[:most]
+            best = [np.unravel_index(k, cost.shape) for k in order if cost.flat[k] <= slack * cost.min()]
             return [{"box": (*edges[i], *edges[j]), "gain": int(gain[i, j]), "spread": spread} for i, j in best]
     raise InputError("the attractor reaches too far beyond its window to be coded")
 
@@ -204,16 +214,23 @@ def refit(
 ) -> Coded:
     """The best numbers found for maps (n, 2, 3), in a file as long as `code` says; its box is where the search begins.
 
-    Each box is a lattice of its own, so the one in which plain rounding happens to lose least comes first. Then the
-    picture is linearised around the rounded maps, whole steps that promise to undo most of the error are found in
-    this model, and the most promising are judged by the converged attractor; again and again, as long as that helps.
+    Each box is a lattice of its own, so the one in which plain rounding happens to lose least comes first; of a FEW
+    similarities, which should be those that `similarities` finds, the `best_point` of very many boxes. Then the picture
+    is linearised around these numbers, whole steps that promise to undo most of the error are found in this model, and
+    the most promising are judged by the converged attractor; again and again, as long as that helps.
     At last `improve` tries as many steps as `judgements` says. Stops once the IoU is at least `goal`. `progress` is
     told how many attractors were judged just now.
     """
     best = rounded(code, maps, target)
     if best.iou >= goal:
         return best
-    here = best_box(code, maps, target, progress)
+    if code.similar and code.n <= FEW:
+        best = max(best, best_point(code, maps, target, progress), key=lambda coded: coded.iou)
+        if best.iou >= goal:
+            return best
+        here = replace(best, iou=score(best.code, best.numbers, target, supersample=2))
+    else:
+        here = best_box(code, maps, target, progress)
     for _ in range(ROUNDS):
         found = max(whole_steps(here, target, progress), key=lambda coded: coded.iou, default=here)
         if found.iou <= here.iou:
@@ -234,6 +251,82 @@ def best_box(code: Code, maps: Tensor, target: Tensor, progress: Callable[[int],
             progress(1)
     best = max(found, key=lambda coded: coded.iou, default=None) or rounded(code, maps, target)
     return replace(best, iou=score(best.code, best.numbers, target, supersample=2))
+
+
+def similarities(code: Code, maps: Tensor, target: Tensor) -> Tensor:
+    """The similarities near maps (n, 2, 3) that show the target best, on the finest lattice: steps of Gauss and Newton.
+
+    Those nearest by numbers alone may cost more than a coarse lattice does: the Koch curve, 0.015 of IoU.
+    """
+    here = rounded(finest(code), maps, target)
+    while True:
+        hessian, gradient = linearised(here, target)
+        found = []
+        for damping in (0.0, 0.1, 1.0):
+            ridge = damping * hessian.diagonal() + 1e-3 * hessian.diagonal().mean() + 1e-6
+            steps = stride(here.code) * torch.linalg.solve(hessian + ridge.diag(), -gradient)
+            for part in (1.0, 0.5, 0.25, 0.1):
+                numbers = nearest(here.code, stepped(here.numbers, part * steps))
+                if contracts(here.code, numbers):
+                    found.append(Coded(here.code, numbers, score(here.code, numbers, target)))
+        best = max(found, key=lambda coded: coded.iou, default=here)
+        if best.iou <= here.iou:
+            return maps_of(here.code, here.numbers)
+        here = best
+
+
+def finest(code: Code) -> Code:
+    """The same with so many bytes that its lattice is the finest there is, or nearly."""
+    return replace(code, length=code.header()[1] // 8 + 9 * code.n + 2)
+
+
+def stepped(numbers: Tensor, steps: Tensor) -> Tensor:
+    """Numbers (n, 6) or (n, 5) after steps (m,), to the nearest whole ones, in all but the mirrors of the maps."""
+    moved = numbers.clone()
+    moved[:, : len(steps) // len(numbers)] += steps.round().long().unflatten(0, (len(numbers), -1))
+    return moved
+
+
+def best_point(code: Code, maps: Tensor, target: Tensor, progress: Callable[[int], object] = bool) -> Coded:
+    """Of all lattices whose boxes will do, the point near maps (n, 2, 3), similarities, that shows the target best.
+
+    How much points near the maps cost is told by the picture linearised once, on the finest lattice: the numbers on any
+    other lattice are affine functions of those. Those that promise to cost least are judged, LIKELY ones by a coarser
+    attractor, and FINAL ones of these once more.
+    """
+    fine = finest(code)
+    start = nearest(fine, place_of(fine, maps))
+    hessian = linearised(Coded(fine, start, 0.0), target)[0] / stride(fine) ** 2
+    at_start = maps_at(fine, start.double())
+    generator, found = torch.Generator().manual_seed(0), []
+    for box in boxes(maps, code.edges, similar=True, most=MANY, slack=WIDER):
+        way = replace(code, **box)
+        if fewest_bytes(way) > way.length:
+            continue
+        place = place_of(way, at_start)
+        back = []  # what a number of each map is on this lattice where one on the finest is raised by 1
+        for step in torch.eye(5, dtype=torch.float64)[:4]:
+            back.append((place_of(way, maps_at(fine, start + step)) - place)[:, :4])
+        back = torch.linalg.inv(torch.block_diag(*torch.stack(back, dim=-1)))
+        here = back.T @ hessian @ back
+        here += (1e-3 * here.diagonal().mean() + 1e-9) * torch.eye(len(here), dtype=torch.float64)
+        numbers = nearest(way, place)
+        off = (numbers - place)[:, :4].flatten()
+        for k in range(AIMS):
+            steps = nearest_plane(here, here @ off, generator) if k else torch.zeros_like(off)
+            steps, promise = pairwise(here, here @ off, steps)
+            found.append((float(off @ here @ off) / 2 + promise, way, nearest(way, stepped(numbers, steps))))
+    likely: list[Coded] = []
+    for _, way, numbers in sorted(found, key=lambda point: point[0]):
+        if len(likely) == LIKELY:
+            break
+        if contracts(way, numbers) and not any(way == of.code and torch.equal(numbers, of.numbers) for of in likely):
+            likely.append(Coded(way, numbers, score(way, numbers, target, supersample=2)))
+            progress(1)
+    likely = sorted(likely, key=lambda coded: -coded.iou)[:FINAL]
+    final = [replace(coded, iou=score(coded.code, coded.numbers, target)) for coded in likely]
+    progress(len(final))
+    return max(final, key=lambda coded: coded.iou, default=None) or rounded(code, maps, target)
 
 
 def linearised(here: Coded, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,11 +375,7 @@ def whole_steps(here: Coded, target: Tensor, progress: Callable[[int], object] =
             steps, promise = pairwise(damped, gradient, steps)
             ends[tuple(steps.tolist())] = promise
         for steps in sorted(ends, key=ends.get)[:JUDGED]:
-            moved = here.numbers.clone()
-            moved[:, : len(steps) // here.code.n] += (stride(here.code) * torch.tensor(steps).long()).unflatten(
-                0, (here.code.n, -1)
-            )
-            moved = nearest(here.code, moved)
+            moved = nearest(here.code, stepped(here.numbers, stride(here.code) * torch.tensor(steps)))
             found[tuple(moved.flatten().tolist())] = moved
     codes = []
     for numbers in found.values():
@@ -348,7 +437,7 @@ def improve(
         return best
     here = replace(best, iou=score(best.code, best.numbers, target, supersample=2))
     hessian, gradient = linearised(here, target)
-    count, columns, reach = len(gradient), len(gradient) // here.code.n, stride(here.code)
+    count, reach = len(gradient), stride(here.code)
     moves: list[frozenset[int]] = []
     tried: set[frozenset[int]] = set()
     fresh, milestones = True, [here.iou]
@@ -371,13 +460,13 @@ def improve(
         move = moves.pop(0)
         tried.add(move)
         progress(1)
-        code, numbers, steps = here.code, here.numbers.clone(), torch.zeros_like(gradient)
+        code, steps = here.code, torch.zeros_like(gradient)
         for k in move:
             if k >= 2 * count:
                 code = replace(code, stroke=min(max(1, code.stroke + 1 - 2 * (k % 2)), 255))
             else:
                 steps[k % count] = 1 if k < count else -1
-        numbers[:, :columns] += (reach * steps).long().unflatten(0, (-1, columns))
+        numbers = stepped(here.numbers, reach * steps)
         if not torch.equal(numbers, nearest(code, numbers)) or not contracts(code, numbers):
             continue
         iou = score(code, numbers, target, supersample=2)
@@ -400,8 +489,9 @@ def fit_into(system: dict, target: Tensor, length: int, judgements: int = 200, p
     if not ways:
         least = min(map(fewest_bytes, codes(system)))
         raise InputError(f"{len(system['maps'])} maps need at least {least} bytes, not {length}; or fit fewer maps")
-    maps = canonical(system["maps"])
-    return max((refit(code, maps, target, judgements, progress=progress) for code in ways), key=lambda found: found.iou)
+    maps = starts(system, target)
+    found = [refit(code, maps[code.similar], target, judgements, progress=progress) for code in ways]
+    return max(found, key=lambda found: found.iou)
 
 
 def ways_into(system: dict, length: int) -> list[Code]:
@@ -418,7 +508,7 @@ def fit_bits(system: dict, target: Tensor, bits: float, judgements: int = 200, p
     code = codes(system)[-1]
     body = code.header()[1] + bits * (4 if code.similar else 6) * code.n
     code = replace(code, length=max(fewest_bytes(code), math.ceil(body / 8) + 1))
-    return refit(code, canonical(system["maps"]), target, judgements, progress=progress)
+    return refit(code, starts(system, target)[code.similar], target, judgements, progress=progress)
 
 
 def fit_within(system: dict, target: Tensor, goal: float, judgements: int = 200, progress: Callable = bool) -> Coded:
@@ -426,11 +516,11 @@ def fit_within(system: dict, target: Tensor, goal: float, judgements: int = 200,
 
     Raises InputError if there is none.
     """
-    maps, best = canonical(system["maps"]), None
+    maps, best = starts(system, target), None
 
     def plain(code: Code, length: int) -> Coded:
         progress(1)
-        return rounded(replace(code, length=length), maps, target)
+        return rounded(replace(code, length=length), maps[code.similar], target)
 
     *affine, last = codes(system)
     if (
@@ -439,7 +529,7 @@ def fit_within(system: dict, target: Tensor, goal: float, judgements: int = 200,
         for length in range(fewest_bytes(last), (last.header()[1] + 13 * 4 * last.n) // 8 + 2):
             found = plain(last, length)
             if goal - NEAR <= found.iou < goal:
-                found = refit(found.code, maps, target, judgements, goal, progress)
+                found = refit(found.code, maps[True], target, judgements, goal, progress)
             if found.iou >= goal:
                 best = found
                 break
@@ -456,7 +546,7 @@ def fit_within(system: dict, target: Tensor, goal: float, judgements: int = 200,
         best, least = enough, max(fewest_bytes(code), round(0.7 * enough.code.length))
         while least < best.code.length:  # and where a refit is
             code = replace(code, length=(least + best.code.length) // 2)
-            found = refit(code, maps, target, judgements, goal, progress)
+            found = refit(code, maps[code.similar], target, judgements, goal, progress)
             if found.iou >= goal:
                 best = found
             else:
@@ -464,6 +554,12 @@ def fit_within(system: dict, target: Tensor, goal: float, judgements: int = 200,
     if best is None:
         raise InputError(f"no number of bytes reaches an IoU of {goal:.4f}; give a larger --loss, or --bytes N")
     return best
+
+
+def starts(system: dict, target: Tensor) -> dict[bool, Tensor]:
+    """The maps from which the search begins: as they are, and (True) as similarities where they nearly are."""
+    maps = canonical(system["maps"])
+    return {code.similar: similarities(code, maps, target) if code.similar else maps for code in codes(system)}
 
 
 def canonical(maps: Tensor) -> Tensor:

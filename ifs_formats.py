@@ -25,6 +25,7 @@ from ifs_setup import MAX_MAPS, WINDOW, stretch
 VERSION = 1
 FINEST = 1 << 16  # steps of the finest lattice
 MOST_CODED = 255  # maps in a .ifs file
+LEAST_BYTES = 7  # of a .ifs file that `ifs_codec` makes: one map on a lattice of eight steps
 MAX_SPREAD = 15
 LARGEST = 0.99  # singular value of a map in a file: what shrinks more slowly cannot be drawn in reasonable time
 MAX_BYTES = {".ifs": 1 << 16, ".json": 1 << 20, ".flame": 1 << 20}

@@ -118,8 +118,18 @@ def render(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path("results", name, default_name(arguments, name, recursion, size))
     if out.suffix not in ((".gif", ".mp4", ".png") if film else (".png", ".npy")):
         raise InputError(f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}")
-    system = load_system(arguments.name)
+    if not ifs_files.coded(arguments.name):
+        ifs_files.find_checkpoint(arguments.name)
     ifs_files.check_place(out)
+    if arguments.window:
+        check_window(tuple(arguments.window), size)
+    if arguments.stroke is not None:
+        check_stroke(arguments.stroke, arguments.window[1] - arguments.window[0] if arguments.window else math.inf)
+    if arguments.sweep != "fit" and film:
+        check_film(recursion + 1 if arguments.sweep else arguments.frames, size, arguments.memory)
+    if arguments.cmap is not None:
+        check_colours(arguments.cmap)
+    system = load_system(arguments.name)  # from here on, torch is loaded
     exposure = system.checkpoint.get("exposure")
     seen_grey = type(exposure) is float and 0 < exposure <= 1e6
     if arguments.kind == "grey" and not seen_grey:
@@ -128,19 +138,13 @@ def render(arguments: argparse.Namespace) -> None:
         arguments.kind, supersample = "grey", 1
     device = ifs_files.pick_device(arguments.device)
 
-    from ifs_picture import SOFT, Look, View, palette
+    from ifs_picture import SOFT, Look, View
 
     maps = system.maps.double().to("cpu" if device == "mps" else device)  # mps has no float64
     window = check_window(tuple(arguments.window or system.window), size * supersample)
     stroke = system.stroke if arguments.stroke is None else arguments.stroke
-    if not 0 <= stroke <= window[1] - window[0]:
-        raise InputError(f"a stroke of {stroke} does not fit the window; give --stroke R with R from 0 to its width")
+    check_stroke(stroke, window[1] - window[0])
     look = Look(arguments.kind, arguments.color, arguments.cmap, arguments.gamma, arguments.bits, arguments.transparent)
-    if arguments.cmap is not None:
-        try:
-            palette(arguments.cmap, 2)
-        except KeyError:
-            raise InputError(f"matplotlib has no colour map {arguments.cmap!r}; try viridis, magma or tab10") from None
     view = View(window, size, recursion, stroke, supersample, arguments.figure)
     if arguments.kind == "grey":
         whole = system.window[1] - system.window[0]
@@ -219,8 +223,7 @@ def make_film(
             share = k / max(1, arguments.frames - 1)
             at = zoomed(view, *arguments.zoom_at, share)
             scenes.append((f"× {arguments.zoom_at[2] ** share:.3g}", maps, at))
-    if len(scenes) > MOST_FRAMES or len(scenes) * view.size**2 * 6 > arguments.memory * 2**30:
-        raise InputError(f"{len(scenes)} frames of {view.size} pixels are too much for one film; make it smaller")
+    check_film(len(scenes), view.size, arguments.memory)
     frames = [image(lambda: measured(maps, view), view.size, look) for _, maps, view in scenes]  # noqa: B023
     if out.suffix == ".png":
         ifs_files.save_picture(out, ifs_files.contact_sheet(frames, [caption for caption, _, _ in scenes]))
@@ -286,6 +289,26 @@ def check_window(window: Window, side: int) -> Window:
         )
     check_sharp(max(map(abs, window)), width, side)
     return window
+
+
+def check_stroke(stroke: float, width: float) -> None:
+    """Raise InputError for a pen that is wider than the window."""
+    if not 0 <= stroke <= width:
+        raise InputError(f"a stroke of {stroke} does not fit the window; give --stroke R with R from 0 to its width")
+
+
+def check_film(frames: int, size: int, memory: float) -> None:
+    """Raise InputError for a film of more frames than so many GiB hold."""
+    if frames > MOST_FRAMES or frames * size**2 * 6 > memory * 2**30:
+        raise InputError(f"{frames} frames of {size} pixels are too much for one film; make it smaller")
+
+
+def check_colours(name: str) -> None:
+    """Raise InputError for a colour map that matplotlib does not have."""
+    import matplotlib
+
+    if name not in matplotlib.colormaps:
+        raise InputError(f"matplotlib has no colour map {name!r}; try viridis, magma or tab10")
 
 
 def check_sharp(furthest: float, width: float, side: int) -> None:

@@ -82,7 +82,11 @@ def best_fractal(systems: list[dict], target: torch.Tensor, length: int, effort:
 
     Of all systems the two are refitted that lose least when they are rounded, and the better one of these is improved.
     """
-    ways = [(code, ifs_codec.canonical(s["maps"])) for s in systems for code in ifs_codec.ways_into(s, length)]
+    ways = []
+    for system in systems:
+        if codes := ifs_codec.ways_into(system, length):
+            maps = ifs_codec.starts(system, target)
+            ways += [(code, maps[code.similar]) for code in codes]
     ways.sort(key=lambda way: -ifs_codec.best_box(*way, target).iou)
     found = [ifs_codec.refit(*way, target, 0) for way in ways[:2]]
     best = max(found, key=lambda coded: coded.iou, default=None)

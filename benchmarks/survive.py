@@ -36,6 +36,7 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import ifs_files  # noqa: E402
+import ifs_formats  # noqa: E402
 import ifs_metrics  # noqa: E402, F401
 import render_ifs  # noqa: E402
 import train_ifs  # noqa: E402
@@ -578,6 +579,7 @@ def starts(base: Path) -> None:
         expect(done.returncode == (0 if argv == ["--help"] else 2), f"{argv} ended with {done.returncode}")
     slowest = max(seconds, key=seconds.__getitem__)
     row("`--help` and refusals, whole command", len(seconds), f"at most {seconds[slowest]:.2f} s ({slowest})", 0)
+    coded_starts(folder)
     (folder / "koch.pt").unlink()
     began = time.perf_counter()
     with subprocess.Popen([sys.executable, ROOT / "train_ifs.py", "koch", "--quiet"], cwd=folder) as fitting:
@@ -587,6 +589,52 @@ def starts(base: Path) -> None:
         fitting.kill()
     expect((folder / "koch.pt").exists(), "a fit that ends before its first checkpoint")
     row("first checkpoint of `koch`, whole command", 1, f"after {first:.2f} s", 0)
+
+
+def coded_starts(folder: Path) -> None:
+    """How soon whole commands refuse damaged coded files, and what their arguments alone tell."""
+    ifs_file, maps = bytearray(b"\x20" + bytes(30)), "[[0.5, 0, 0], [0, 0.5, 0]]"
+    ifs_file[-1] = ifs_formats.checksum(bytes(ifs_file[:-1]))
+    contents = {
+        "short.ifs": b"",
+        "long.ifs": b"\x20" + bytes(1 << 17),
+        "version.ifs": b"\xe0" + bytes(30),
+        "flipped.ifs": bytes([*ifs_file[:-1], ifs_file[-1] ^ 1]),
+        "senseless.ifs": bytes(ifs_file),
+        "text.json": b"maps",
+        "deep.json": b"[" * 100_000,
+        "many.json": f'{{"maps": [{",".join([maps] * 1001)}]}}'.encode(),
+        "wide.json": b'{"maps": [[[1.5, 0, 0], [0, 1.5, 0]]]}',
+        "text.flame": b"<flame",
+        "deep.flame": b"<flame>" + b"<a>" * 100_000,
+        "julia.flame": b'<flame><xform julia="1" coefs="0.5 0 0 0.5 0 0"/></flame>',
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    options = [["--window", "0", "1", "0", "2"], ["--cmap", "nosuch"], ["--stroke", "-1"], ["--out", "a.jpg"]]
+    commands = {
+        "coded files": [
+            *(["render_ifs.py", name, "9", "64"] for name in contents),
+            *(["compress_ifs.py", name, "--export", "json"] for name in contents),
+        ],
+        "arguments for a checkpoint": [
+            *(["render_ifs.py", "koch", "9", "64", *option] for option in options),
+            *(["compress_ifs.py", "koch", *option] for option in (["--bytes", "2"], ["--bits", "99"])),
+        ],
+    }
+    shutil.copy(ROOT / "koch.png", folder)
+    for what, lines in commands.items():
+        seconds, refused = {}, 0
+        for script, *argv in lines:
+            began = time.perf_counter()
+            command = [sys.executable, ROOT / script, *argv]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            seconds[" ".join([script, *argv])] = time.perf_counter() - began
+            said = done.returncode == 2 and done.stderr.count("\n") == 1
+            refused += expect(said, f"{script} {argv} ended with {done.returncode}: {done.stderr[-300:]}")
+        slowest = max(seconds, key=seconds.__getitem__)
+        words = f"{refused} refused in one line, in at most {seconds[slowest]:.2f} s ({slowest})"
+        row(f"bad {what}, whole command", len(lines), words, 0)
 
 
 # --- Fuzz ---

@@ -205,6 +205,11 @@ def test_similarities_take_four_numbers():
     assert replace(koch[1], length=28).steps > 4 * replace(koch[0], length=28).steps
 
 
+def test_no_file_is_shorter_than_said():
+    least = [ifs_codec.fewest_bytes(Code(1, 64, BOX, similar=similar)) for similar in (False, True)]
+    assert min(least) == ifs_formats.LEAST_BYTES
+
+
 def test_systems_beyond_the_format_are_refused():
     with pytest.raises(InputError, match="at most 255 maps"):
         ifs_codec.codes(system(torch.tensor([similarity(0.01)] * 256)))
@@ -270,6 +275,37 @@ def test_whole_steps_in_a_model_are_as_good_as_trying_all():
     changes = ifs_codec.promises(hessian, gradient)
     assert float(changes[1, 6]) == pytest.approx(value([0, 1, -1, 0]))
     assert float(changes[4, 4]) == pytest.approx(value([-1, 0, 0, 0]))
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def fitted_koch(request):
+    """The Koch curve drawn with a pen, and maps that are off by as much as those of a fit are: no similarities."""
+    generator = torch.Generator().manual_seed(request.param)
+    maps = KOCH.double() * torch.tensor([1.0, 1.0, 0.9], dtype=torch.float64)
+    maps[:, 1, 2] -= 0.17
+    off = 0.0015 * torch.randn(maps.shape, generator=generator, dtype=torch.float64)
+    return system(maps + off, 0.0156, size=128), picture(maps, 0.0156, size=128)
+
+
+def test_similarities_are_found_by_the_picture_not_by_their_numbers(fitted_koch):
+    fit, target = fitted_koch
+    code = ifs_codec.finest(ifs_codec.codes(fit)[-1])
+    nearest_numbers = ifs_codec.rounded(code, fit["maps"], target).iou
+    maps = ifs_codec.similarities(code, fit["maps"], target)
+    values = ifs_codec.singular_values(maps)
+    assert torch.allclose(values[:, 0], values[:, 1])
+    assert ifs_codec.judge(maps, target, code.radius)[0] >= nearest_numbers + 0.01
+
+
+def test_of_many_lattices_the_best_point_beats_rounding_in_the_best_box(fitted_koch):
+    fit, target = fitted_koch
+    code = replace(ifs_codec.codes(fit)[-1], length=24)
+    maps = ifs_codec.similarities(code, fit["maps"], target)
+    point = ifs_codec.best_point(code, maps, target)
+    assert point.code.length == 24
+    assert point.iou >= ifs_codec.best_box(code, maps, target).iou + 0.005
+    found = decoded(point.data)
+    assert ifs_codec.judge(found["maps"], target, found["stroke"])[0] == point.iou
 
 
 @pytest.mark.parametrize(
@@ -349,6 +385,28 @@ def test_exports_come_back_exactly(folder, kind):
     Path("copy").mkdir()
     assert compress_ifs.main([f"fern.{kind}", "--export", kind, "--out", f"copy/fern.{kind}"]) == 0
     assert Path(f"copy/fern.{kind}").read_text() == Path(f"fern.{kind}").read_text()
+
+
+ENTRIES = [st.floats(-0.49, 0.49), st.floats(-0.49, 0.49), st.floats(-9, 9)]
+ANY_SYSTEM = st.fixed_dictionaries(
+    {
+        "maps": st.lists(st.tuples(st.tuples(*ENTRIES), st.tuples(*ENTRIES)), min_size=1, max_size=40),
+        "window": st.sampled_from([WINDOW, (-0.5, 1.0, -1.25, 0.25), (3.0, 3.1, 0.1, 0.2)]),
+        "stroke": st.floats(0, 0.05),
+        "size": st.integers(1, 4096),
+    }
+)
+
+
+@pytest.mark.parametrize("kind", ["json", "flame"])
+@given(whole=ANY_SYSTEM, name=st.text("aé <>&\"'-", min_size=1))
+@settings(max_examples=60, deadline=None)
+def test_any_system_comes_back_from_the_formats_of_others(kind, whole, name):
+    text = compress_ifs.as_text({**whole, "maps": torch.tensor(whole["maps"], dtype=torch.float64)}, name, kind)
+    back = ifs_formats.decode(text.encode(), f".{kind}")
+    assert [tuple(map(tuple, map_)) for map_ in back["maps"]] == whole["maps"]
+    assert (back["stroke"], back["size"]) == (whole["stroke"], whole["size"])
+    assert back["window"] == pytest.approx(whole["window"], abs=1e-12)
 
 
 def test_json_is_readable():
@@ -473,7 +531,7 @@ for name in {names}:
         (compress_ifs.main, ["nowhere"], "there is no nowhere.pt here"),
         (compress_ifs.main, ["lonely"], "there is no lonely.png here"),
         (compress_ifs.main, ["blob", "--bytes", "9"], "4 maps need at least"),
-        (compress_ifs.main, ["blob", "--bytes", "0"], "--bytes must be from 1 to"),
+        (compress_ifs.main, ["blob", "--bytes", "6"], "--bytes must be from 7 to"),
         (compress_ifs.main, ["blob", "--bits", "99"], "--bits must be from 3 to 16"),
         (compress_ifs.main, ["blob", "--loss", "nan"], "--loss must be from 0 to 1"),
         (compress_ifs.main, ["blob", "--bits", "4", "--loss", "0.1"], "not allowed with argument"),

@@ -297,6 +297,29 @@ def test_a_map_that_shrinks_all_to_a_point_is_drawn(figure):
     assert (drawn("dot", 40, 64, *options, "--supersample", 1) > 0).sum() == 1
 
 
+LATE = ("a single row needs", "beyond double precision", "the way of its fit")  # what a checkpoint says, or a drawing
+
+
+def test_what_arguments_alone_tell_is_refused_before_torch_is_loaded():
+    early = [arguments for arguments, message in BAD if not any(late in message for late in LATE)]
+    code = f"""
+import contextlib, sys
+sys.path.insert(0, {str(Path(render_ifs.__file__).parent)!r})
+import compress_ifs, render_ifs
+for arguments in {early}:
+    with contextlib.suppress(SystemExit):
+        assert render_ifs.main(arguments) == 2
+    assert not {{"torch", "scipy", "tqdm"}} & set(sys.modules), arguments
+for arguments in (["--bytes", "2"], ["--bits", "2"], ["--loss", "2"]):
+    assert compress_ifs.main(["koch", *arguments]) == 2
+    assert "torch" not in sys.modules, arguments
+"""
+    Image.new("L", (8, 8), 255).save("koch.png")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == len(early) + 3
+
+
 @pytest.mark.parametrize(("arguments", "message"), BAD)
 def test_bad_input_is_one_clear_line_and_loses_nothing(arguments, message, capsys):
     def files() -> dict:

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from refusals import refusal
 
+import compress_ifs
+import ifs_files
 import ifs_fit
 import render_ifs
 import train_ifs
@@ -271,6 +273,21 @@ def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens
         assert content == theirs[path], path
 
 
+def test_another_number_of_threads_gives_nearly_the_same_iou():
+    found = {}
+    for threads in ("1", "2"):
+        place = Path(threads)
+        place.mkdir()
+        shutil.copy(ROOT / "apple.png", place / "shape.png")  # without a setup: many systems for the threads to share
+        command = [sys.executable, ROOT / "train_ifs.py", "shape", "--maps", "6", *TINY, "--starts", "8"]
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found[threads] = torch.load(place / "shape.pt", weights_only=True)["iou"]
+    assert found["1"] > 0.8
+    assert abs(found["1"] - found["2"]) <= 0.002, found
+
+
 @posix
 def test_an_interrupt_where_none_can_be_raised_is_no_traceback_and_not_forgotten(capsys):
     class Callback:
@@ -385,9 +402,14 @@ def test_nothing_is_lost_when_fits_are_killed_starved_and_fed_nonsense():
     assert "\n0 failures\n" in done.stdout
 
 
-def test_the_koch_curve_comes_out_as_readme_says():
+def test_the_koch_curve_comes_out_as_readme_says_and_goes_into_28_bytes():
     assert train_ifs.main(["koch", "--quiet"]) == 0
-    assert torch.load("koch.pt", weights_only=True)["iou"] >= 0.95
+    fit = torch.load("koch.pt", weights_only=True)
+    assert fit["iou"] >= 0.95
+    assert compress_ifs.main(["koch", "--quiet"]) == 0
+    coded, target = ifs_files.load_coded(Path("koch.ifs")), ifs_files.load_target(ROOT / "koch.png", fit["size"])
+    assert Path("koch.ifs").stat().st_size <= 28
+    assert ifs_fit.judge(coded["maps"], target, coded["stroke"])[0] >= fit["iou"] - 0.005
 
 
 def test_maps_auto_prints_the_curve_it_chose_from(capsys):
