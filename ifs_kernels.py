@@ -435,31 +435,23 @@ def _convolve(pictures, quarters, rows, found):
                 above, below = pictures[b, up], pictures[b, down]
                 for c in range(size):
                     middle[c] = part * (above[c] + below[c])
-                _add_shifted(line, reach, 1, quarters[b, away], found[b, row])
+                _add_shifted(line, reach, np.int64(1), quarters[b, away], found[b, row])
 
 
 @_compiled
 def _add_shifted(line, middle, step, taps, sums):
-    """Adds Σ taps[k] (line[middle + c - k step] + line[middle + c + k step]) to sums[c]; four taps at a time."""
-    k = 0
-    while k + 4 <= len(taps):
-        t0, t1, t2, t3 = taps[k], taps[k + 1], taps[k + 2], taps[k + 3]
-        left, right = middle - k * step, middle + k * step
-        a0, a1, a2, a3 = line[left:], line[left - step :], line[left - 2 * step :], line[left - 3 * step :]
-        b0, b1, b2, b3 = line[right:], line[right + step :], line[right + 2 * step :], line[right + 3 * step :]
+    """Adds Σ taps[k] (line[middle - k step + c] + line[middle + k step + c]) to sums[c]; three taps at a time."""
+    zero, last = taps.dtype.type(0), len(taps) - 1
+    for k in range(0, last + 1, 3):
+        second, third = min(k + 1, last), min(k + 2, last)  # beyond the last tap are some of nothing
+        t0, t1, t2 = taps[k], taps[second] if k < last else zero, taps[third] if k + 1 < last else zero
+        if t0 == zero and t1 == zero and t2 == zero:
+            continue
+        a0, b0 = line[middle - k * step :], line[middle + k * step :]
+        a1, b1 = line[middle - second * step :], line[middle + second * step :]
+        a2, b2 = line[middle - third * step :], line[middle + third * step :]
         for c in range(len(sums)):
-            sums[c] += t0 * (a0[c] + b0[c]) + t1 * (a1[c] + b1[c]) + t2 * (a2[c] + b2[c]) + t3 * (a3[c] + b3[c])
-        k += 4
-    if k + 2 <= len(taps):
-        t0, t1, left, right = taps[k], taps[k + 1], middle - k * step, middle + k * step
-        a0, a1, b0, b1 = line[left:], line[left - step :], line[right:], line[right + step :]
-        for c in range(len(sums)):
-            sums[c] += t0 * (a0[c] + b0[c]) + t1 * (a1[c] + b1[c])
-        k += 2
-    if k < len(taps) and taps[k] != 0:
-        left, right, tap = line[middle - k * step :], line[middle + k * step :], taps[k]
-        for c in range(len(sums)):
-            sums[c] += tap * (left[c] + right[c])
+            sums[c] += t0 * (a0[c] + b0[c]) + t1 * (a1[c] + b1[c]) + t2 * (a2[c] + b2[c])
 
 
 def picture_loss(density, taps, alphas, target, levels: int, held, wanted):
@@ -566,35 +558,17 @@ def _blur(pictures, taps, scales, rows, blurred):
                 middle[c] = pictures[b, row, c]
             along = lines[(reach + row) * size : (reach + row + 1) * size]
             along[:] = 0
-            _add_shifted(line, reach, 1, taps, along)
+            _add_shifted(line, reach, np.int64(1), taps, along)
         for row in range(size):
             blurred[b, row] = 0
             if rows[0] <= row < rows[1]:
                 _add_shifted(lines, (reach + row) * size, size, scaled, blurred[b, row])
 
 
-@_compiled
 def _held(pictures):
     """The first row that holds something in any of the pictures (B, S, S), and the one after the last."""
-    low, high = pictures.shape[1], 0
-    for b in range(len(pictures)):
-        for row in range(low):
-            if _holds(pictures[b, row]):
-                low = row
-                break
-        for row in range(pictures.shape[1] - 1, max(high, low) - 1, -1):
-            if _holds(pictures[b, row]):
-                high = row + 1
-                break
-    return min(low, high), high
-
-
-@_compiled
-def _holds(line):
-    held = False
-    for c in range(len(line)):
-        held |= line[c] != 0
-    return held
+    rows = np.flatnonzero((pictures.max(2) != 0).any(0))  # NaN counts as something
+    return (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
 
 
 @_compiled
