@@ -300,7 +300,10 @@ class Objective:
         even = blur(self.even, self.beyond_pen(sigma))[:, ::sample, ::sample].flatten(1)
         bare = 1 - self.target[::sample, ::sample].flatten()
         trials = [10 ** (0.1 * k - 0.5) for k in range(16)]
-        misfit = torch.stack([torch.exp(even * -trial).sub_(bare).square_().mean(1) for trial in trials])
+        if (loops := kernels(even)) is not None:
+            misfit = torch.from_numpy(loops.misfits(even.contiguous().numpy(), bare.contiguous().numpy(), trials))
+        else:
+            misfit = torch.stack([torch.exp(even * -trial).sub_(bare).square_().mean(1) for trial in trials])
         solidity = self.setup.solidity if stroke is not None else self.stage.solidity
         alphas = solidity * self.mass * even.new_tensor(trials)[misfit.argmin(0)]
         self.alphas = alphas[self.tip].expand(len(maps)).contiguous()

@@ -283,6 +283,23 @@ def test_compiled_loops_and_plain_pytorch_choose_the_same_words(n, count, monkey
     assert torch.equal(compiled, model.words_by_weight(weights, count))
 
 
+def test_compiled_loops_and_plain_pytorch_choose_the_same_alphas(monkeypatch):
+    target, maps = torch.zeros(32, 32, dtype=torch.float64), random_maps(3, 3, seed=4)
+    target[9:23, 4:27] = 1
+    setup, stroke = Setup(maps=3, size=32, stroke=0.05), torch.tensor([0.05, 0.2, 0.05], dtype=torch.float64)
+
+    def chosen(sigma: float) -> torch.Tensor:
+        objective = Objective(target, stages(setup)[0], setup)
+        objective.refresh(maps, stroke, sigma)
+        return objective.alphas
+
+    compiled = [chosen(sigma) for sigma in (0.5, 2.0, 6.0)]
+    assert len(torch.cat(compiled).unique()) > 2
+    monkeypatch.setattr(model, "_load_kernels", lambda: None)
+    for ours, sigma in zip(compiled, (0.5, 2.0, 6.0), strict=True):
+        assert torch.allclose(ours, chosen(sigma))
+
+
 @pytest.mark.parametrize(("size", "pens"), [(16, True), (35, False)])
 def test_compiled_loops_and_plain_pytorch_find_the_same_loss_of_words(size, pens, monkeypatch):
     generator = torch.Generator().manual_seed(11)
@@ -298,6 +315,30 @@ def test_compiled_loops_and_plain_pytorch_find_the_same_loss_of_words(size, pens
 
     def loss_and_gradient():
         loss = model.words_loss(maps, words, to, look, 0.3)
+        return loss, *torch.autograd.grad(loss.square().sum(), maps)
+
+    compiled = loss_and_gradient()
+    monkeypatch.setattr(model, "_load_kernels", lambda: None)
+    for ours, theirs in zip(compiled, loss_and_gradient(), strict=True):
+        assert torch.allclose(ours, theirs)
+
+
+@pytest.mark.parametrize("pens", [False, True])
+@pytest.mark.parametrize("middle", [-0.98, -0.2, 0.9])
+def test_rows_that_hold_nothing_are_skipped_without_a_difference(middle, pens, monkeypatch):
+    maps = 0.3 * random_maps(2, 3, seed=5)
+    maps[:, :, 1] *= 0.02  # flat attractors, one of them higher up
+    maps[:, :, 1, 2] += torch.tensor([[middle], [middle + 0.1]])
+    maps.requires_grad_()
+    to = torch.tensor(model.frame(model.WINDOW, 40), dtype=torch.float64)
+    target, away = torch.rand(2, 40, 40, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    discs = model.pen_discs(torch.tensor([1.2, 2.0]).double(), 2) if pens else None
+    look, words = model.Look(target, away, 0.6, target.new_tensor([20, 50]), 3, discs), model.words_of_depth(3, 3)
+    rows = model.splat_words(maps, (words, words), to, 40)[0].sum((0, 2)).nonzero()
+    assert len(rows) < 10
+
+    def loss_and_gradient():
+        loss = model.words_loss(maps, (words, words), to, look, 0.3)
         return loss, *torch.autograd.grad(loss.square().sum(), maps)
 
     compiled = loss_and_gradient()
