@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 BLOCK = 1024  # points that are worked on at once: they stay in the nearest cache
-SHADES = 60  # steps that a point can lie further out in a cell than another
+SHADES = 20  # steps that a point can lie further out in a cell than another
 # As it is written, on every machine: what is chosen may hang on the last bit.
 _exact = njit(cache=True, nogil=True, error_model="numpy")
 # Kernels are loops over numbers: to copy arrays or to add two of them takes numba seconds to compile.
