@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 BLOCK = 1024  # points that are worked on at once: they stay in the nearest cache
+SHADES = 20  # steps that a point can lie further out in a cell than another
 # As it is written, on every machine: what is chosen may hang on the last bit.
 _exact = njit(cache=True, nogil=True, error_model="numpy")
 # Kernels are loops over numbers: to copy arrays or to add two of them takes numba seconds to compile.
@@ -718,17 +719,20 @@ def _distance(x, y, away, middle):
 # --- Growth ---
 
 
-def spread(maps, points, free, columns: int):
+def spread(maps, points, free, columns: int, outermost):
     """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first in free cells, and origins (Q,).
 
     Coordinates are in units of cells; `free` (C,) holds rows of `columns` cells, and is updated. Points outside share
     the cells of the border. The origin of the image of point p under map k is k P + p.
+
+    With `outermost` (C, 8) instead of (0, 8), images count in free cells and next to them, and only if they lie further
+    out there than all before, in one of eight directions: see `ifs_raster.Cells.watch_rim`. It is updated, too.
     """
     most = max(256, 2 * points.shape[1])
     new, origins, k, found = np.empty((2, most)), np.empty(most, np.int64), 0, 0
     room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
     while True:
-        k, found = _spread(maps, points, free, columns, room, k, new, origins, found)
+        k, found = _spread(maps, points, free, columns, outermost, room, k, new, origins, found)
         if k == len(maps):
             return new[:, :found].copy(), origins[:found].copy()
         new = np.concatenate([new, np.empty_like(new)], axis=1)
@@ -736,7 +740,7 @@ def spread(maps, points, free, columns: int):
 
 
 @_exact
-def _spread(maps, points, free, columns, room, first, new, origins, found):
+def _spread(maps, points, free, columns, outermost, room, first, new, origins, found):
     """Goes on from the first map to the next one for which there may be no room, and says where it stands."""
     x, y, cells = room
     count = points.shape[1]
@@ -746,7 +750,8 @@ def _spread(maps, points, free, columns, room, first, new, origins, found):
         for begin in range(0, count, BLOCK):
             across, up = points[0, begin : begin + BLOCK], points[1, begin : begin + BLOCK]
             _find_cells(maps[k], across, up, columns, len(free) // columns, x, y, cells)
-            found = _claim(x, y, cells, len(across), free, k * count + begin, new, origins, found)
+            here = x, y, cells, len(across), free, k * count + begin, new, origins, found
+            found = _exceed(columns, outermost, *here) if len(outermost) else _claim(*here)
     return len(maps), found
 
 
@@ -772,6 +777,39 @@ def _claim(x, y, cells, count, free, origin, new, origins, found):
             new[0, found], new[1, found], origins[found] = x[p], y[p], origin + p
             found += 1
     return found
+
+
+@_exact
+def _exceed(columns, outermost, x, y, cells, count, free, origin, new, origins, found):
+    """Take what is free, or lies further out on the rim; as `_claim`."""
+    for p in range(count):
+        if _on_rim(free, cells[p], columns) and _is_further(x[p], y[p], outermost[cells[p]], cells[p], columns):
+            free[cells[p]] = False
+            new[0, found], new[1, found], origins[found] = x[p], y[p], origin + p
+            found += 1
+    return found
+
+
+@_exact
+def _on_rim(free, cell, columns):
+    if cell <= columns or cell + columns + 1 >= len(free):
+        return True
+    for middle in (cell, cell - columns, cell + columns):
+        if free[middle - 1] or free[middle] or free[middle + 1]:
+            return True
+    return False
+
+
+@_exact
+def _is_further(x, y, outermost, cell, columns):
+    u, v, further = min(max(x - cell % columns, 0.0), 1.0), min(max(y - cell // columns, 0.0), 1.0), False
+    for k, way in enumerate((u, v, (u + v) / 2, (u - v + 1) / 2)):
+        ahead, back = 1 + int(way * SHADES), 1 + int((1 - way) * SHADES)
+        if ahead > outermost[2 * k]:
+            outermost[2 * k], further = ahead, True
+        if back > outermost[2 * k + 1]:
+            outermost[2 * k + 1], further = back, True
+    return further
 
 
 def descendants(maps, letters, parents, roots: int):

@@ -40,6 +40,9 @@ LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the c
 FEW = 1 << 18  # words that are drawn one by one, whatever their size
 SLOW = 0.9  # a contraction whose words take too many letters to become small
 PURE, MIXED = 16, 8  # leaps of each length: powers of slow maps, and products of different ones
+DRIFT = 0.88  # a contraction with which what growth drops in a cell adds up to a rim of pixels: see Cells.watch_rim
+RIM_BYTES, RIM_WORK = 24, 1 << 28  # a cell, where the rim is watched; and images that are then looked at, at most
+SHADES = 20  # steps that a point can lie further out in a cell than another, as in `ifs_kernels`
 SHORTEST = 4  # cells that the slowest map moves a point at the other end of the attractor, or the grid is made finer
 REFINED_CELLS, REFINED_WORK = 1 << 22, 1 << 29  # of a grid that is made finer, at most; and cells times maps
 FAR = 1 << 40
@@ -177,12 +180,23 @@ class Cells:
         self.back = torch.tensor([[[cell, 0, left], [0, cell, top]]], **options)
         self.free = torch.empty(self.rows * self.columns, dtype=torch.bool, device=device)
         self.owner = torch.empty_like(self.free, dtype=torch.int32)
+        self.outermost = torch.empty(0, 8, dtype=torch.uint8, device=device)
         self.clear()
 
     def clear(self) -> None:
         """Free all cells."""
         self.free.fill_(True)
         self.owner.fill_(torch.iinfo(torch.int32).max)
+
+    def watch_rim(self) -> None:
+        """From now on, take a point in a cell that is taken, too, if it lies further out there than all before.
+
+        What is dropped lies up to a cell further out than what stays, and maps that shrink the world by s carry that on
+        to cell / (1 - s): a rim that is never drawn. A point lies further out if it does so in one of eight directions,
+        by a step of about cell / SHADES. Only cells with a free neighbour count: where all around is taken, points have
+        none but such images, if maps are not singular.
+        """
+        self.outermost = torch.zeros(len(self.free), 8, dtype=torch.uint8, device=self.free.device)
 
     def index(self, points: Tensor) -> Tensor:
         """The flat cells (P,) of points."""
@@ -197,12 +211,37 @@ class Cells:
     def first(self, points: Tensor) -> Tensor:
         """The indices (Q,) of the points that `claim` keeps."""
         index = self.index(points)
+        if len(self.outermost):
+            return self._further(points, index.long())
         fresh = self.free.index_select(0, index).nonzero().squeeze(1)
         index = index.index_select(0, fresh).long()
         order = torch.arange(len(fresh), dtype=torch.int32, device=fresh.device)
         self.owner.scatter_reduce_(0, index, order, "amin")
         self.free.index_fill_(0, index, False)
         return fresh[self.owner.index_select(0, index) == order]
+
+    def _further(self, points: Tensor, index: Tensor) -> Tensor:
+        """The indices (Q,) of points in cells (P,) that lie further out than all before, one for each direction."""
+        edge, rim = self.columns + 1, torch.zeros_like(index, dtype=torch.bool)
+        for offset in (row + column for row in (-self.columns, 0, self.columns) for column in (-1, 0, 1)):
+            rim |= self.free[(index + offset).clamp(0, len(self.free) - 1)]
+        rim |= (index < edge) | (index + edge >= len(self.free))
+        some = rim.nonzero().squeeze(1)
+        index, kept = index[some], torch.zeros_like(rim)
+        u = (points[0, some] - index % self.columns).clamp(0, 1)
+        v = (points[1, some] - index // self.columns).clamp(0, 1)
+        flat, order = self.outermost.view(-1), torch.arange(len(some), dtype=torch.int32, device=index.device)
+        ways = (way for ahead in (u, v, (u + v) / 2, (u - v + 1) / 2) for way in (ahead, 1 - ahead))
+        for k, way in enumerate(ways):
+            place, reach = 8 * index + k, 1 + (way * SHADES).to(torch.uint8)
+            better = (reach > flat[place]).nonzero().squeeze(1)
+            flat.scatter_reduce_(0, place[better], reach[better], "amax")
+            best = better[flat[place[better]] == reach[better]]
+            self.owner.scatter_reduce_(0, index[best], order[best], "amin")
+            kept[some[best[self.owner[index[best]] == order[best]]]] = True
+            self.owner.index_fill_(0, index[best], torch.iinfo(torch.int32).max)
+        self.free.index_fill_(0, index, False)
+        return kept.nonzero().squeeze(1)
 
     def spread(self, maps: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """The images (2, Q) of points (2, P) under maps (n, 2, 3), as far as they claim a cell, and their origins (Q,).
@@ -211,7 +250,7 @@ class Cells:
         """
         if (loops := kernels(points)) is not None:
             arrays = (tensor.contiguous().numpy() for tensor in (maps, points, self.free))
-            new, origins = loops.spread(*arrays, self.columns)
+            new, origins = loops.spread(*arrays, self.columns, self.outermost.numpy())
             return torch.from_numpy(new), torch.from_numpy(origins)
         moved = images(maps, points)
         origins = self.first(moved)
@@ -282,7 +321,7 @@ def _joined(f: Tensor, g: Tensor) -> Tensor:
 def grow(
     maps: Tensor, box: Window, cell: float, recursion: int, start: Tensor | None = None, digits: Tensor | None = None
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield (level, points) of the attractor, at most one point for each cell of a grid over `box`.
+    """Yield (level, points) of the attractor, one point for each cell of a grid over `box`; of slow maps, some more.
 
     Without a start, level 0 holds the fixed points of the maps, and level k their new images under words of k
     letters; they lie on the attractor, so that levels add up. With a start, points (2, P) or (3, P), level k holds
@@ -291,7 +330,8 @@ def grow(
 
     Where a map moves a point by less than a cell, its image is dropped, and growth would stop there. Slow maps leap,
     therefore: a level also holds images under long words, as far as `recursion` allows. If they are too long for that,
-    levels are those that leaps surely reach, with others in between left out.
+    levels are those that leaps surely reach, with others in between left out. Once there is nothing new, what slow maps
+    have lost at the rim is grown: see `Cells.watch_rim`.
     """
     cells = Cells(box, cell, maps.device)
     steps = compose(compose(cells.there, maps), cells.back)
@@ -309,8 +349,8 @@ def grow(
             stride = 1 if settled else length
     else:
         first = images(cells.there, start)
-    share = max(1, at_once(maps.device) // len(steps))
-    parts = [cells.claim(first.contiguous())]
+    parts, kept, work = [cells.claim(first.contiguous())], [], 0
+    drifts = start is None and shrink > DRIFT
     for level in range(0, recursion + 1, stride):
         for part in parts:
             yield level, images(cells.back, part)
@@ -319,17 +359,31 @@ def grow(
         if start is not None:
             cells.clear()
             gap *= shrink
-        if digits is None and kernels(maps) is not None:
-            parts = [cells.spread(steps, torch.cat(parts, dim=1))[0]]
-            if not parts[0].shape[1]:
-                return
-            continue
-        chunks = (chunk for part in parts for chunk in part.split(share, dim=1))
-        parts = [fresh for chunk in chunks if (fresh := cells.claim(images(steps, chunk, digits))).shape[1]]
-        if not parts:
+        if drifts:
+            kept += parts
+        parts = _grown(cells, steps, parts, digits)
+        if drifts and not parts:
+            drifts, same = False, torch.eye(2, 3, dtype=steps.dtype, device=steps.device)[None]
+            cells.watch_rim()
+            parts = _grown(cells, same, kept, None if digits is None else steps.new_tensor([[1.0, 0.0]]))
+            kept, parts = [], _grown(cells, steps, parts, digits)
+        if len(cells.outermost):
+            work += len(steps) * sum(part.shape[1] for part in parts)
+        if not parts or work > RIM_WORK:
             return
-        if sum(part.shape[1] for part in parts) < at_once(maps.device):
-            parts = [torch.cat(parts, dim=1)]
+
+
+def _grown(cells: Cells, steps: Tensor, parts: list[Tensor], digits: Tensor | None) -> list[Tensor]:
+    """The images of parts under steps (n, 2, 3), as far as they claim a cell, in parts; none of them is empty."""
+    if digits is None and kernels(steps) is not None:
+        new, _ = cells.spread(steps, torch.cat(parts, dim=1))
+        return [new] if new.shape[1] else []
+    share = max(1, at_once(steps.device) // len(steps))
+    chunks = (chunk for part in parts for chunk in part.split(share, dim=1))
+    parts = [fresh for chunk in chunks if (fresh := cells.claim(images(steps, chunk, digits))).shape[1]]
+    if parts and sum(part.shape[1] for part in parts) < at_once(steps.device):
+        return [torch.cat(parts, dim=1)]
+    return parts
 
 
 def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
@@ -393,7 +447,8 @@ class Attractor:
         self.box = _reach(self.maps, side, self.corners)
         self.span = max(self.box[1] - self.box[0], self.box[3] - self.box[2])
         area = (self.box[1] - self.box[0] + 3) * (self.box[3] - self.box[2] + 3)
-        self.direct = corners is None and area <= min(GROWN_CELLS, (memory - OVERHEAD) / GROWN_BYTES)
+        cell_bytes = GROWN_BYTES + (RIM_BYTES if float(singular_values(self.maps).max()) > DRIFT else 0)
+        self.direct = corners is None and area <= min(GROWN_CELLS, (memory - OVERHEAD) / cell_bytes)
         self.grain = self._grain()
         self.clouds: dict[tuple[int, int], Tensor] = {}
 

@@ -7,7 +7,7 @@ from systems import CARPET, CORNER_GASKET, DUST, FERN, KOCH
 
 import ifs_raster as raster
 import render_ifs
-from ifs_model import WINDOW, affine, apply, contract, similarity, words_of_depth
+from ifs_model import WINDOW, affine, apply, contract, kernels, similarity, words_of_depth
 
 
 def pascal(size: int) -> torch.Tensor:
@@ -395,6 +395,97 @@ def test_three_slow_maps_fill_their_triangle(scale, size):
     true = torch.ones(size, size).tril().bool()
     assert (true & ~drawn).sum() <= 0.005 * true.sum()
     assert (drawn & ~inside(true)).sum() == 0
+
+
+@pytest.mark.parametrize(("scale", "size"), [(0.97, 128), (0.97, 384), (0.99, 384)])
+def test_slow_quarter_turns_fill_their_polygon(scale, size):
+    """With x → s R x + t for three t, R a quarter turn, s⁴ ≥ 2/3, the attractor is T + s R T + s² R² T + s³ R³ T.
+
+    T is the triangle of the corners t / (1 − s⁴): the attractor of x → s⁴ x + t.
+    """
+    shifts = [(0.9, 0.1), (-0.6, 0.5), (-0.2, -0.8)]
+    maps = torch.tensor(
+        [similarity(scale, 90, at=((1 - scale) * x, (1 - scale) * y)) for x, y in shifts], dtype=torch.float64
+    )
+    angles = torch.arange(720).double() * (math.pi / 360)
+    ways = torch.stack([angles.cos(), angles.sin()], dim=1)
+    quarter, support = torch.tensor([[0.0, -1.0], [1.0, 0.0]]).double(), torch.zeros(720).double()
+    for k in range(4):
+        corners = maps[:, :, 2] / (1 - scale**4) @ (scale**k * torch.linalg.matrix_power(quarter, k)).T
+        support += (ways @ corners.T).amax(1)
+    at = (torch.arange(size).double() + 0.5) * 2 / size - 1
+    centres = torch.stack([at.expand(size, size), -at[:, None].expand(size, size)], dim=-1)
+    beyond = (centres @ ways.T - support).amax(-1) * size / 2  # pixels
+    drawn = raster.hits(maps, WINDOW, size)
+    assert not drawn[beyond > 0.75].any()
+    whole = beyond < -0.75  # pixels that lie in the polygon with all of their corners
+    assert inside(drawn)[whole].all()
+    assert (whole & ~drawn).sum() <= 0.002 * whole.sum()
+    rim = whole & (beyond > -4)
+    assert (rim & ~drawn).sum() <= 0.02 * rim.sum()
+
+
+def slow_and_random(kind: str, seed: int) -> torch.Tensor:
+    """Maps (n, 2, 3) of singular value 0.99, turns about points nearby, or of at most 0.9, of any shape."""
+    chance = torch.Generator().manual_seed(seed)
+    if kind == "affine":
+        return contract(4 * torch.randn(5, 2, 3, generator=chance).double(), 0.9)
+    x, y, turns = torch.rand(3, 18, generator=chance, dtype=torch.float64)
+    return torch.tensor(
+        [
+            similarity(0.99, 360 * turn, at=(0.006 * (u - 0.5), 0.006 * (v - 0.5)))
+            for u, v, turn in zip(x.tolist(), y.tolist(), turns.tolist(), strict=True)
+        ]
+    ).double()
+
+
+@pytest.mark.parametrize("size", [128, 384])
+@pytest.mark.parametrize(("kind", "seed"), [("turns", 1), ("turns", 2), ("affine", 8)])
+def test_pictures_of_slow_maps_reach_as_far_as_their_attractors(kind, seed, size):
+    """How far an attractor reaches follows from h(d) = max_i <t_i, d> + h(A_iᵀ d), in which no point is dropped."""
+    maps = slow_and_random(kind, seed)
+    turn = torch.arange(1024).double() * (math.pi / 512)
+    ways = torch.stack([turn.cos(), turn.sin()], dim=1)
+    pulled, offset = ways @ maps[:, :, :2], maps[:, :, 2] @ ways.T
+    at = torch.atan2(pulled[..., 1], pulled[..., 0]) / (math.pi / 512) % 1024
+    first, length, support = at.long() % 1024, pulled.norm(dim=-1), torch.zeros(1024).double()
+    for _ in range(1500):
+        support = (offset + length * torch.lerp(support[first], support[(first + 1) % 1024], at % 1)).amax(0)
+    right, high, left, low = support[::256].tolist()
+    x, y, half = (right - left) / 2, (high - low) / 2, 0.52 * max(left + right, high + low)
+    drawn = raster.hits(maps, (x - half, x + half, y - half, y + half), size)
+    for k, extent in ((0, left + right), (1, high + low)):
+        lit = drawn.any(k).nonzero()
+        edge = (size - extent * size / (2 * half)) / 2  # pixels between the picture's edge and the attractor
+        assert int(lit[0]) == pytest.approx(edge - 0.5, abs=1.25)
+        assert int(lit[-1]) == pytest.approx(size - edge - 0.5, abs=1.25)
+
+
+def test_the_rim_is_grown_without_compiled_loops_and_with_addresses_too(monkeypatch):
+    maps = torch.tensor([similarity(0.95, 90, at=at) for at in ((0.04, 0), (-0.03, 0.02), (0, -0.04))]).double()
+
+    def pictures() -> list[torch.Tensor]:
+        tile, attractor = (0, 100, 0, 100), raster.Attractor(maps, WINDOW, 100)
+        return [raster.drawn(attractor, tile), raster.drawn(attractor, tile, colours=3) > 0]
+
+    if (loops := kernels(maps)) is not None:
+        assert loops.SHADES == raster.SHADES
+    compiled = pictures()
+    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    plain = pictures()
+    monkeypatch.setattr(raster, "DRIFT", 1.0)
+    rimless = raster.hits(maps, WINDOW, 100)
+    for picture in (*compiled, *plain):
+        assert int((picture ^ plain[0]).sum()) < 0.002 * int(plain[0].sum())
+        assert int(picture.sum()) > 1.005 * int(rimless.sum())
+
+
+def test_the_rim_is_followed_no_further_than_there_is_time(monkeypatch):
+    maps = slow_and_random("turns", 0)
+    everything = sum(part.shape[1] for _, part in raster.grow(maps, raster.bounds(maps), 0.002, 1000))
+    monkeypatch.setattr(raster, "RIM_WORK", 1)
+    least = sum(part.shape[1] for _, part in raster.grow(maps, raster.bounds(maps), 0.002, 1000))
+    assert least < everything
 
 
 def test_slow_maps_leap_no_further_than_the_levels_asked_for():
