@@ -200,7 +200,7 @@ def placed_anew(systems: Tensor, target: Tensor, generator: torch.Generator) -> 
     """
     systems, maps, side = systems.clone(), systems[0].double(), len(target)
     target = target.cpu()
-    missed = (target - ifs_raster.occupancy(maps, WINDOW, side, supersample=1)).clamp(min=0).flatten() + 1e-6
+    missed = (target - ifs_raster.occupancy(maps, WINDOW, side, supersample=1, rim=False)).clamp(min=0).flatten() + 1e-6
     middle = centroid(maps, area_weights(maps)).float()
     area = determinants(systems[0]).abs()
     at = (2 * torch.arange(side) + 1) / side - 1
@@ -387,11 +387,13 @@ def judge(
     search_stroke: bool = False,
     supersample: int = 3,
     grey: bool | None = False,
+    rim: bool = True,
 ) -> Verdict:
     """Compare the converged attractor of maps (n, 2, 3) with the target (S, S).
 
     With `search_stroke`, the stroke is the one of all radii up to a sixteenth of the picture that gives the best IoU;
     it must beat no stroke at all by 0.002. A `grey` target is compared with the soft picture of the measure instead.
+    `rim` is that of `ifs_raster.occupancy`.
     """
     if maps.device.type == "mps":  # which has no float64
         maps, target = maps.cpu(), target.cpu()
@@ -407,7 +409,7 @@ def judge(
         best = max(drawn, key=lambda found: found.iou, default=bare)
         return best if best.iou > bare.iou + 0.002 else bare
     picture = ifs_raster.occupancy(
-        maps, WINDOW, size, stroke=stroke, supersample=2 * supersample if stroke > 0 else supersample
+        maps, WINDOW, size, stroke=stroke, supersample=2 * supersample if stroke > 0 else supersample, rim=rim
     )
     iou = ifs_metrics.iou(picture, target)
     return Verdict(iou, stroke, picture, iou)
@@ -537,7 +539,7 @@ def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
     if stage.judged:
         strokes = [0.0] * len(run["maps"]) if run["stroke"] is None else run["stroke"].tolist()
         scores = [
-            judge(maps, finer, stroke, supersample=2 if stroke > 0 else 1, grey=setup.grey).score
+            judge(maps, finer, stroke, supersample=2 if stroke > 0 else 1, grey=setup.grey, rim=False).score
             for maps, stroke in zip(run["maps"], strokes, strict=True)
         ]
         best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.judged].tolist()
@@ -596,7 +598,7 @@ def _report(
     run["path_stroke"].append(stroke.clone())
     order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
     judged = {
-        k: judge(run["maps"][k], target, float(stroke[k]), end and setup.stroke != 0, grey=setup.grey)
+        k: judge(run["maps"][k], target, float(stroke[k]), end and setup.stroke != 0, grey=setup.grey, rim=final)
         for k in order[: systems if final else 1]
     }
     leader = max(judged, key=lambda k: judged[k].score)
