@@ -83,6 +83,7 @@ def stages(setup: Setup) -> list[Stage]:
     copies, half = min(32, starts) // few, -(-few // 2)
     if rounds is None:
         rounds = 2 if setup.grey else 6 + setup.n // 2
+    longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
     if setup.steps is not None:
         rounds = min(rounds, setup.steps // 5)  # so that each stage has a step
     if setup.grey:
@@ -96,12 +97,12 @@ def stages(setup: Setup) -> list[Stage]:
             (4, starts, 0, 1, 40, (1.0, 0.95), (1.0, 0.75), 1, 4, False),
             (4, min(starts, max(32, starts // 4)), 0, 1, 90, (0.95, 0.3), (0.75, 0.4), 1, 4, False),
             *[(4, few, half, copies, 50, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * rounds,
-            (2, few, half, 1, 80, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
-            (1, final, final, 1, 70, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
-            (1, final, final, 1, 70, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
+            (2, few, half, 1, 80 * longer, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
+            (1, final, final, 1, 70 * longer, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
+            (1, final, final, 1, 100 * longer, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
         )
     plan, done, whole = [], 0.0, sum(row[4] for row in table)
-    steps = whole if setup.steps is None else setup.steps
+    steps = round(whole) if setup.steps is None else setup.steps
     for scale, systems, judged, copies, share, rates, blurs, solidity, levels, grown in table:
         size = max(setup.size // scale, min(setup.size, 32))
         points = setup.points * (size / setup.size) ** 2 * (1.5 if scale == 1 else 1)
