@@ -4,6 +4,7 @@ from systems import CORNER_GASKET, FERN
 
 import ifs_collage
 from ifs_collage import Collage
+from ifs_fit import placed_anew
 from ifs_model import WINDOW, affine, similarity
 from ifs_raster import occupancy
 
@@ -49,6 +50,14 @@ def test_a_map_that_was_taken_away_is_found_again(maps):
     errors = [torch.cdist(pixels @ f[:, :2].T + f[:, 2], image).amin(1).mean() for f in found]
     sizes = [float(f[:, :2].det().abs() / maps[0, :, :2].det().abs()) for f in found]
     assert any(error < 0.02 and 0.9 < size < 1.1 for error, size in zip(errors, sizes, strict=True))
+
+
+def test_breeding_finds_the_map_that_a_system_has_wrong():
+    target = (occupancy(DRAGON.double(), WINDOW, 128) >= 0.5).float()
+    parent = torch.stack([DRAGON[0], torch.tensor(similarity(0.4, at=(-0.3, 0.2)))])
+    bred = placed_anew(parent.expand(80, 2, 2, 3), target, torch.Generator().manual_seed(0))
+    collage = Collage(target)
+    assert sum(apart(collage, system[1], DRAGON[1]) < 0.1 for system in bred) >= 2
 
 
 def test_the_true_map_costs_less_than_others():
