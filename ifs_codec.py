@@ -32,13 +32,8 @@ from ifs_model import (
 NEARLY = 0.05  # the relative difference of two singular values up to which a map nearly is a similarity
 BOXES, SLACK = 48, 1.6  # how many boxes a refit tries at most, and how much worse than the best one they may seem
 FEW = 8  # similarities up to which the best point is sought on very many lattices, which costs the cube of their number
-MANY, WIDER, AIMS, LIKELY, FINAL = (
-    200,
-    4.0,
-    3,
-    60,
-    10,
-)  # boxes, slack, tries in each, points judged coarsely, and finely
+MANY, WIDER, AIMS = 200, 4.0, 3  # boxes there, how much worse than the best one they may seem, and points of each
+LIKELY, FINAL = 60, 10  # of these points, how many are judged coarsely, and of those, finely
 ROUNDS = 4  # of a refit: how often the attractor is linearised anew
 DAMPINGS, TRIES, JUDGED = (0.0, 0.1, 0.5), 20, 8  # of whole steps: how bold, from how many starts each, how many judged
 SOFT, SOLID = 0.7, 6.0  # blur in pixels, and alpha, of the soft picture that is linearised
