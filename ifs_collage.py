@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from ifs_model import determinants, kernels, rotations
+from ifs_model import determinants, kernels, rotations, singular_values
 
 SIDE = 64  # pixels a side in which collages are compared
 CANDIDATES = 8  # of which the best is taken
@@ -38,6 +38,12 @@ def roots(covariances: Tensor) -> Tensor:
     """The symmetric square roots of covariances (C, 2, 2); at least a pixel wide, so that they have inverses."""
     values, axes = torch.linalg.eigh(covariances)
     return (axes * values.clamp(min=1e-5).sqrt()[:, None]) @ axes.mT
+
+
+def narrowed(maps: Tensor) -> Tensor:
+    """Maps (C, 2, 3), those that are too wide scaled down to WIDEST about the image of the middle."""
+    scale = (WIDEST / singular_values(maps)[:, 0]).clamp(max=1)
+    return torch.cat([maps[..., :2] * scale[:, None, None], maps[..., 2:]], dim=-1)
 
 
 class Collage:
@@ -108,10 +114,8 @@ class Collage:
         mean, covariance = moments(left, torch.exp(torch.cdist(some(left, CANDIDATES), left) ** 2 / (-2 * reach**2)))
         linear = roots(covariance) @ rotations(2 * math.pi * uniform(CANDIDATES))
         linear[:, :, 1] *= torch.where(uniform(CANDIDATES, 1) < 0.5, -1.0, 1.0)  # mirrors
-        linear = linear @ self.round
-        linear = linear * (WIDEST / torch.linalg.matrix_norm(linear, 2)).clamp(max=1)[:, None, None]
         noise = torch.randn(CANDIDATES, TRIALS, 2, 3, generator=generator, dtype=torch.float64)
-        maps = torch.cat([linear, mean[..., None]], dim=2)
+        maps = narrowed(torch.cat([linear @ self.round, mean[..., None]], dim=2))
         found, costs = self.climb(maps, some(left, SAMPLE), some(self.pixels, SAMPLE), cap, share, noise)
         best = found[costs.argmin()]
         best[:, 2] += self.middle - best[:, :2] @ self.middle
@@ -131,8 +135,7 @@ class Collage:
         step, costs = maps.new_full((len(maps), 1, 1), 0.3), self.cost(maps, left, pixels, cap, share)
         for trial in noise.unbind(1):
             size = determinants(maps).abs().sqrt()[:, None, None] / 2 + 0.05
-            tried = maps + step * size * trial * maps.new_tensor([1, 1, 0.5])
-            tried[..., :2] *= (WIDEST / torch.linalg.matrix_norm(tried[..., :2], 2)).clamp(max=1)[:, None, None]
+            tried = narrowed(maps + step * size * trial * maps.new_tensor([1, 1, 0.5]))
             cost = self.cost(tried, left, pixels, cap, share)
             better = (cost < costs) & (step[:, 0, 0] >= FINEST)
             maps, costs = torch.where(better[:, None, None], tried, maps), torch.where(better, cost, costs)

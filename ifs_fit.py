@@ -496,10 +496,7 @@ def fit(
             _keep(run, torch.arange(len(run["maps"])).repeat(2))  # one half with another alpha
         objective = Objective(target, stage, setup)
         if not run["trace"]:
-            objective.refresh(run["maps"], run["stroke"], stage.blurs[0])
-            with torch.no_grad():
-                loss = objective(run["maps"], run["stroke"], stage.blurs[0])
-            yield _report(run, target, stage, setup, steps, loss)
+            yield _report(run, target, stage, setup, steps, _losses(objective, run))
         for k in range(run["stage_step"], stage.steps):
             loss = descend(objective, run)
             run["step"] += 1
@@ -545,10 +542,7 @@ def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
         ]
         best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.judged].tolist()
     if stage.judged < stage.systems:
-        objective = Objective(target, stage, setup)
-        objective.refresh(run["maps"], run["stroke"], stage.blurs[0])
-        with torch.no_grad():
-            loss = objective(run["maps"], run["stroke"], stage.blurs[0])
+        loss = _losses(Objective(target, stage, setup), run)
         others = [k for k in loss.argsort(stable=True).tolist() if k not in best]
         best += others[: stage.systems - len(best)]
     best = torch.tensor(best)
@@ -558,6 +552,14 @@ def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
         elite = run["maps"].cpu().unflatten(0, (-1, stage.copies))
         bred = [torch.cat([m[:1], placed_anew(m[1:], finer, generator)]) for m in elite]
         run["maps"] = contract(torch.cat(bred).to(run["maps"].device), setup.bound)
+
+
+@torch.no_grad()
+def _losses(objective: Objective, run: dict) -> Tensor:
+    """Losses (B,) of all systems before the first step of a stage."""
+    sigma = objective.stage.blurs[0]
+    objective.refresh(run["maps"], run["stroke"], sigma)
+    return objective(run["maps"], run["stroke"], sigma)
 
 
 def _take_pens(run: dict, target: Tensor) -> None:
