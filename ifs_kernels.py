@@ -739,6 +739,31 @@ def spread(maps, points, free, columns: int, outermost):
         origins = np.concatenate([origins, np.empty_like(origins)])
 
 
+def flood(maps, points, free, columns: int, levels: int):
+    """Points (2, P), and after them, level by level, what `spread` finds until nothing is new; where levels end."""
+    most = points.shape[1] + np.count_nonzero(free)
+    new, origins, room = np.empty((2, most)), np.empty(most, np.int64), (np.empty(BLOCK), np.empty(BLOCK))
+    new[:, : points.shape[1]] = points
+    ends = _flood(maps, points.shape[1], free, columns, levels, (*room, np.empty(BLOCK, np.int64)), new, origins)
+    return new[:, : ends[-1]].copy(), ends
+
+
+@_exact
+def _flood(maps, found, free, columns, levels, room, new, origins):
+    x, y, cells = room
+    ends, first = [found], 0
+    while first < found and len(ends) <= levels:
+        last = found
+        for k in range(len(maps)):
+            for begin in range(first, last, BLOCK):
+                across, up = new[0, begin : min(begin + BLOCK, last)], new[1, begin : min(begin + BLOCK, last)]
+                _find_cells(maps[k], across, up, columns, len(free) // columns, x, y, cells)
+                found = _claim(x, y, cells, len(across), free, 0, new, origins, found)
+        first = last
+        ends.append(found)
+    return ends
+
+
 @_exact
 def _spread(maps, points, free, columns, outermost, room, first, new, origins, found):
     """Goes on from the first map to the next one for which there may be no room, and says where it stands."""
@@ -810,6 +835,26 @@ def _is_further(x, y, outermost, cell, columns):
         if back > outermost[2 * k + 1]:
             outermost[2 * k + 1], further = back, True
     return further
+
+
+@_exact
+def support(offset, low, high, left, least, radius: float):
+    """The support function (D,) of an attractor on a ring of directions, from above: see `ifs_raster.bounds`."""
+    count = len(least)
+    found, tighter = np.full(count, radius), np.empty(count)
+    for _ in range(1000):
+        change = 0.0
+        for d in range(count):
+            most = least[d]
+            for k in range(len(offset)):
+                there = left[k, d]
+                most = max(most, offset[k, d] + low[k, d] * found[there] + high[k, d] * found[(there + 1) % count])
+            tighter[d] = min(found[d], most)
+            change = max(change, found[d] - tighter[d])
+        if change <= 1e-4 * radius:
+            break
+        found[:] = tighter
+    return found
 
 
 def descendants(maps, letters, parents, roots: int):

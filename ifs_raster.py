@@ -14,6 +14,7 @@ is the first digit in base n. A tile is (left, right, top, bottom) in pixels, ri
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -38,6 +39,7 @@ CROWD = 1 << 13  # words that are looked at side by side, where images overlap s
 LOOKED_AT = 1 << 21  # words that are looked at for a tile, at most: those of slow maps end before they are small
 LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the cloud, at most
 FEW = 1 << 18  # words that are drawn one by one, whatever their size
+FLOODED = 1 << 20  # cells of a grid that is grown at one go, in memory that holds them all, at most
 SLOW = 0.9  # a contraction whose words take too many letters to become small
 PURE, MIXED = 16, 8  # leaps of each length: powers of slow maps, and products of different ones
 DRIFT = 0.88  # a contraction with which what growth drops in a cell adds up to a rim of pixels: see Cells.watch_rim
@@ -78,13 +80,17 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
         corners = corners - middle
         radius = max(radius, float(corners.norm(dim=-1).max()))
         least = (ring @ corners.T).amax(1)
-    support = torch.full_like(least, radius)
-    for _ in range(1000):
-        images_support = (offset + low * support[left] + high * support[right]).amax(0)
-        tighter = torch.minimum(support, torch.maximum(least, images_support))
-        if torch.allclose(tighter, support, rtol=0, atol=1e-4 * radius):
-            break
-        support = tighter
+    if (loops := kernels(maps)) is not None:
+        arrays = (tensor.contiguous().numpy() for tensor in (offset, low, high, left, least))
+        support = torch.from_numpy(loops.support(*arrays, radius))
+    else:
+        support = torch.full_like(least, radius)
+        for _ in range(1000):
+            images_support = (offset + low * support[left] + high * support[right]).amax(0)
+            tighter = torch.minimum(support, torch.maximum(least, images_support))
+            if torch.allclose(tighter, support, rtol=0, atol=1e-4 * radius):
+                break
+            support = tighter
     quarter = directions // 4
     (x, y), right, up, left, down = middle.tolist(), *support[::quarter].tolist()
     return x - left, x + right, y - down, y + up
@@ -243,6 +249,18 @@ class Cells:
         self.free.index_fill_(0, index, False)
         return kept.nonzero().squeeze(1)
 
+    def flood(self, maps: Tensor, points: Tensor, levels: int) -> list[Tensor]:
+        """At most so many levels (2, Q) that points (2, P) and maps (n, 2, 3) grow to, as long as there is anything new.
+
+        Only compiled, and not for a rim: elsewhere, and in large grids, level after level is grown by `spread`.
+        """
+        loops = kernels(points)
+        if loops is None or len(self.free) > FLOODED:
+            return []
+        arrays = (tensor.contiguous().numpy() for tensor in (maps, points, self.free))
+        found, ends = loops.flood(*arrays, self.columns, levels)
+        return [torch.from_numpy(found[:, first:end]) for first, end in pairwise(ends) if end > first]
+
     def spread(self, maps: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """The images (2, Q) of points (2, P) under maps (n, 2, 3), as far as they claim a cell, and their origins (Q,).
 
@@ -356,6 +374,8 @@ def grow(
     else:
         first = images(cells.there, start)
     parts, kept, work = [cells.claim(first.contiguous())], [], 0
+    flooded = start is None and digits is None
+    following = cells.flood(steps, parts[0], recursion // stride)[::-1] if flooded else []
     drifts = rim and start is None and shrink > DRIFT
     for level in range(0, recursion + 1, stride):
         for part in parts:
@@ -367,7 +387,7 @@ def grow(
             gap *= shrink
         if drifts:
             kept += parts
-        parts = _grown(cells, steps, parts, digits)
+        parts = [following.pop()] if following else _grown(cells, steps, parts, digits)
         if drifts and not parts:
             drifts, same = False, torch.eye(2, 3, dtype=steps.dtype, device=steps.device)[None]
             cells.watch_rim()
@@ -450,17 +470,18 @@ class Attractor:
         self.digits = letters(len(maps), self.maps)
         to = torch.tensor(frame(window, side), dtype=torch.float64, device=maps.device)
         self.corners = None if corners is None else apply(to, corners.to(to))
-        self.box = _reach(self.maps, side, self.corners)
+        self.box, slowest = _reach(self.maps, side, self.corners), float(singular_values(self.maps).max())
         self.span = max(self.box[1] - self.box[0], self.box[3] - self.box[2])
         area = (self.box[1] - self.box[0] + 3) * (self.box[3] - self.box[2] + 3)
-        cell_bytes = GROWN_BYTES + (RIM_BYTES if float(singular_values(self.maps).max()) > DRIFT else 0)
+        cell_bytes = GROWN_BYTES + (RIM_BYTES if slowest > DRIFT else 0)
         self.direct = corners is None and area <= min(GROWN_CELLS, (memory - OVERHEAD) / cell_bytes)
-        self.grain, self.rim = self._grain(), True
+        self.grain, self.rim = self._grain(slowest), True
+        self.small = area <= FLOODED * self.grain**2  # few enough points to be drawn at one go
         self.clouds: dict[tuple[int, int], Tensor] = {}
 
-    def _grain(self) -> float:
+    def _grain(self, slowest: float) -> float:
         """The side in pixels, 1 or 1/2, 1/4 …, of the cells in which the attractor is grown directly."""
-        step, grain = (1 - float(singular_values(self.maps).max())) * self.span, 1.0
+        step, grain = (1 - slowest) * self.span, 1.0
         area = max(self.box[1] - self.box[0], 1) * max(self.box[3] - self.box[2], 1)
         most = min(REFINED_CELLS, REFINED_WORK / (len(self.maps) + 100)) / 4
         while step < (1 - SLOW) * self.span and step < SHORTEST * grain and area <= most * grain**2:
@@ -534,8 +555,9 @@ class Attractor:
         """Yield points (2, P), or (3, P) with addresses, that draw a tile; others may be among them."""
         if self.direct:
             digits = self.digits if addresses else None
-            for _, points in grow(self.maps, self.box, self.grain, self.recursion, digits=digits, rim=self.rim):
-                yield points
+            levels = grow(self.maps, self.box, self.grain, self.recursion, digits=digits, rim=self.rim)
+            parts = (points for _, points in levels)
+            yield from [torch.cat(list(parts), dim=1)] if self.small else parts
             return
         cell = self.cell(CLOUD_SIDE)
         few = self.recursion <= 64 and len(self.maps) ** self.recursion <= FEW
