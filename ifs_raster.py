@@ -250,7 +250,7 @@ class Cells:
         return kept.nonzero().squeeze(1)
 
     def flood(self, maps: Tensor, points: Tensor, levels: int) -> list[Tensor]:
-        """At most so many levels (2, Q) that points (2, P) and maps (n, 2, 3) grow to, as long as there is anything new.
+        """At most so many levels (2, Q) that points (2, P) and maps (n, 2, 3) grow to, while there is anything new.
 
         Only compiled, and not for a rim: elsewhere, and in large grids, level after level is grown by `spread`.
         """
