@@ -81,8 +81,9 @@ def stages(setup: Setup) -> list[Stage]:
     starts, rounds = setup.batch, setup.rounds
     few, final = min(4, starts), min(2, starts)
     copies, half = min(32, starts) // few, -(-few // 2)
-    if rounds is None:
-        rounds = 2 if setup.grey else 6 + setup.n // 2
+    if rounds is None:  # few maps are only right if all are, and many take many proposals
+        rounds = 2 if setup.grey else max(5 + setup.n // 4, min(4 * setup.n, 60 // setup.n))
+        rounds = rounds if setup.steps is None else min(rounds, setup.steps // 80)
     longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
     if setup.steps is not None:
         rounds = min(rounds, setup.steps // 5)  # so that each stage has a step
@@ -96,7 +97,7 @@ def stages(setup: Setup) -> list[Stage]:
         table = (
             (4, starts, 0, 1, 40, (1.0, 0.95), (1.0, 0.75), 1, 4, False),
             (4, min(starts, max(32, starts // 4)), 0, 1, 90, (0.95, 0.3), (0.75, 0.4), 1, 4, False),
-            *[(4, few, half, copies, 50, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * rounds,
+            *[(4, few, half, copies, 80, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * rounds,
             (2, few, half, 1, 80 * longer, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
             (1, final, final, 1, 70 * longer, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
             (1, final, final, 1, 100 * longer, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
@@ -322,7 +323,7 @@ class Objective:
         self.discs = pen_discs(radius, reach)
         self.pen_variance = float(radius.mean()) ** 2 / 4  # of a disc, along each axis
         radii, self.tip = radius.unique(return_inverse=True)
-        tips = (radii - 0.25).clamp(max=float(self.inside.max()) - 0.5)
+        tips = (radii - 0.25).clamp(min=0, max=float(self.inside.max()) - 0.5)
         ridges = (self.inside > tips[:, None, None]).to(self.target)  # where the pens' tips went
         self.even = draw_with_pen(ridges * (self.mass / ridges.sum((1, 2), keepdim=True)), radii, reach)
 
@@ -406,9 +407,9 @@ def judge(
         near = ifs_raster.distance(maps, WINDOW, size * 3, margin=0.125)[1::3, 1::3]
         radius = best_radius(near, ifs_metrics.on(target), finest=2 / size)
         nearby = [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)] if radius > 0 else []
-        bare, *drawn = (judge(maps, target, radius) for radius in (0.0, *nearby))
+        bare, *drawn = (judge(maps, target, radius, rim=False) for radius in (0.0, *nearby))
         best = max(drawn, key=lambda found: found.iou, default=bare)
-        return best if best.iou > bare.iou + 0.002 else bare
+        return judge(maps, target, best.stroke if best.iou > bare.iou + 0.002 else 0.0)
     picture = ifs_raster.occupancy(
         maps, WINDOW, size, stroke=stroke, supersample=2 * supersample if stroke > 0 else supersample, rim=rim
     )
@@ -442,6 +443,39 @@ def best_radius(near: Tensor, wanted: Tensor, finest: float) -> float:
     last = torch.cat([radii[1:] > radii[:-1], radii.new_ones(1) > 0])  # the last pixel of each radius
     radius = float(radii[(scores * last * (radii <= 0.125)).argmax()])
     return radius if finest / 4 <= radius <= 0.125 else 0.0
+
+
+def pen_ious(taken: Tensor, wanted: Tensor, reach: int) -> Tensor:
+    """IoUs of pixels that are wanted (S, S) with those half covered by a pen that follows sub-pixels taken (2 S, 2 S).
+
+    The squared radii of the pens are 0, 1 … reach² sub-pixels: (reach² + 1,).
+    """
+    if (loops := kernels(taken)) is not None:
+        return torch.from_numpy(loops.pen_ious(taken.contiguous().numpy(), wanted.numpy(), reach))
+    far, size = reach**2 + 1, len(wanted)
+    away = torch.full(taken.shape, far)
+    if taken.any():
+        away = torch.from_numpy(distance_transform_edt(~taken.numpy()) ** 2).round().long().clamp(max=far)
+    half = away.view(size, 2, size, 2).transpose(1, 2).flatten(2).kthvalue(2).values
+    hits, misses = (half[some].bincount(minlength=far + 1).cumsum(0)[:-1] for some in (wanted, ~wanted))
+    return hits / (wanted.sum() + misses)
+
+
+def worth(maps: Tensor, target: Tensor, setup: Setup) -> tuple[float, float]:
+    """What a selection goes by: the IoU of the target (S, S) with all pixels hit, and that with the best pen's drawing.
+
+    Both are `judge`'s score where the pen is given or the target is grey. Pinholes and dust are for the last
+    stages to mend. What was drawn with a pen, such as the stems of a fern, may be so much thinner than the target that
+    true maps are worth less than many others, until one looks with a pen.
+    """
+    if setup.grey or setup.stroke is not None:
+        stroke = setup.stroke or 0.0
+        verdict = judge(maps, target, stroke, supersample=2 if stroke > 0 else 1, grey=setup.grey, rim=False)
+        return verdict.score, verdict.score
+    wanted, size = ifs_metrics.on(target).cpu(), len(target)
+    picture = ifs_raster.occupancy(maps.cpu().double(), WINDOW, 2 * size, supersample=1, rim=False)
+    hit = F.max_pool2d(picture[None], 2)[0]
+    return ifs_metrics.iou(hit, wanted), float(pen_ious(picture > 0, wanted, min(max(size // 16, 2), 16)).max())
 
 
 def begin(target: Tensor, setup: Setup, device: torch.device | str) -> dict:
@@ -528,19 +562,17 @@ def _select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
     """Let the best systems go on, and breed them.
 
     Some are those whose converged attractors are most like the target, at twice the size of the next stage, because a
-    coarse picture flatters. There a pixel is on if a point falls into it: pinholes and dust are for the last stages to
-    mend. The others have the least loss, because a fit that is all but exact may overlap less than a coarse one does.
+    coarse picture flatters; see `worth`, of which both IoUs choose in turn. The others have the least loss, because a
+    fit that is all but exact may overlap less than a coarse one does.
     """
     size = min(stage.size if setup.grey else 2 * stage.size, len(target))
     finer = F.adaptive_avg_pool2d(target[None, None], size)[0, 0]
-    best = []
+    best: list[int] = []
     if stage.judged:
-        strokes = [0.0] * len(run["maps"]) if run["stroke"] is None else run["stroke"].tolist()
-        scores = [
-            judge(maps, finer, stroke, supersample=2 if stroke > 0 else 1, grey=setup.grey, rim=False).score
-            for maps, stroke in zip(run["maps"], strokes, strict=True)
-        ]
-        best = torch.tensor(scores).argsort(descending=True, stable=True)[: stage.judged].tolist()
+        worths = torch.tensor([worth(maps, finer, setup) for maps in run["maps"]])
+        for k in range(stage.judged):
+            order = worths[:, k % 2].argsort(descending=True, stable=True).tolist()
+            best.append(next(system for system in order if system not in best))
     if stage.judged < stage.systems:
         loss = _losses(Objective(target, stage, setup), run)
         others = [k for k in loss.argsort(stable=True).tolist() if k not in best]
@@ -601,7 +633,7 @@ def _report(
     run["path_stroke"].append(stroke.clone())
     order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
     judged = {
-        k: judge(run["maps"][k], target, float(stroke[k]), end and setup.stroke != 0, grey=setup.grey, rim=final)
+        k: judge(run["maps"][k], target, float(stroke[k]), end and setup.stroke != 0, grey=setup.grey, rim=end)
         for k in order[: systems if final else 1]
     }
     leader = max(judged, key=lambda k: judged[k].score)

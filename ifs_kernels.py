@@ -681,7 +681,9 @@ def _climb(maps, left, pixels, away, middle, noise, cap, share, widest, finest, 
                     tried[i, j] *= min(1.0, widest / (q + r))
             cost = _collage_cost(tried, left, pixels, away, middle, cap, share)
             if cost < costs[p]:
-                best[:] = tried
+                for i in range(2):
+                    for j in range(3):
+                        best[i, j] = tried[i, j]
                 costs[p] = cost
                 step *= 1.5
             else:
@@ -716,6 +718,48 @@ def _distance(x, y, away, middle):
     return away[row, column] + (np.sqrt(beyond) if beyond > 0 else 0.0)
 
 
+# --- Pens ---
+
+
+def pen_ious(taken, wanted, reach: int):
+    """IoUs (reach² + 1,) of wanted pixels (S, S) with what pens draw around taken ones (2 S, 2 S): see `ifs_fit`."""
+    along, near = np.empty(taken.shape, np.int32), np.empty((2, len(taken)), np.int32)
+    hits, misses = np.zeros(reach * reach + 2, np.int64), np.zeros(reach * reach + 2, np.int64)
+    _count_by_pen(taken, wanted, reach, along, near, hits, misses)
+    return (hits.cumsum() / (hits.sum() + misses.cumsum()))[:-1]
+
+
+@_exact
+def _count_by_pen(taken, wanted, reach, along, near, hits, misses):
+    """Counts pixels by the squared distance from taken ones, in sub-pixels, within which half of each lies."""
+    side, far = len(taken), reach * reach + 1
+    for row in range(side):
+        gap = reach + 1
+        for column in range(side):
+            gap = 0 if taken[row, column] else min(gap + 1, reach + 1)
+            along[row, column] = gap
+        gap = reach + 1
+        for column in range(side - 1, -1, -1):
+            gap = min(gap + 1, along[row, column])
+            along[row, column] = gap * gap
+    for row in range(side):
+        here = near[row % 2]
+        for column in range(side):
+            here[column] = far
+        for other in range(max(0, row - reach), min(side, row + reach + 1)):
+            step = (row - other) * (row - other)
+            for column in range(side):
+                here[column] = min(here[column], along[other, column] + step)
+        if row % 2:
+            for column in range(0, side, 2):
+                a, b, c, d = near[0, column], near[0, column + 1], near[1, column], near[1, column + 1]
+                half = min(max(min(a, b), min(c, d)), max(a, b), max(c, d))  # the second smallest
+                if wanted[row // 2, column // 2]:
+                    hits[half] += 1
+                else:
+                    misses[half] += 1
+
+
 # --- Growth ---
 
 
@@ -741,27 +785,30 @@ def spread(maps, points, free, columns: int, outermost):
 
 def flood(maps, points, free, columns: int, levels: int):
     """Points (2, P), and after them, level by level, what `spread` finds until nothing is new; where levels end."""
-    most = points.shape[1] + np.count_nonzero(free)
-    new, origins, room = np.empty((2, most)), np.empty(most, np.int64), (np.empty(BLOCK), np.empty(BLOCK))
-    new[:, : points.shape[1]] = points
-    ends = _flood(maps, points.shape[1], free, columns, levels, (*room, np.empty(BLOCK, np.int64)), new, origins)
-    return new[:, : ends[-1]].copy(), ends
+    found, most = points.shape[1], points.shape[1] + np.count_nonzero(free)
+    new, origins, ends = np.empty((2, most)), np.empty(most, np.int64), np.empty(levels + 1, np.int64)
+    new[:, :found], ends[0] = points, found
+    room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
+    ends = ends[: _flood(maps, free, columns, room, new, origins, ends)]
+    return new[:, : ends[-1]].copy(), ends.tolist()
 
 
 @_exact
-def _flood(maps, found, free, columns, levels, room, new, origins):
+def _flood(maps, free, columns, room, new, origins, ends):
+    """Notes where each level ends, and says how many there are."""
     x, y, cells = room
-    ends, first = [found], 0
-    while first < found and len(ends) <= levels:
+    first, found, rows = 0, ends[0], len(free) // columns
+    for level in range(1, len(ends)):
         last = found
         for k in range(len(maps)):
             for begin in range(first, last, BLOCK):
                 across, up = new[0, begin : min(begin + BLOCK, last)], new[1, begin : min(begin + BLOCK, last)]
-                _find_cells(maps[k], across, up, columns, len(free) // columns, x, y, cells)
+                _find_cells(maps[k], across, up, columns, rows, x, y, cells)
                 found = _claim(x, y, cells, len(across), free, 0, new, origins, found)
-        first = last
-        ends.append(found)
-    return ends
+        if found == last:
+            return level
+        first, ends[level] = last, found
+    return len(ends)
 
 
 @_exact
@@ -837,11 +884,16 @@ def _is_further(x, y, outermost, cell, columns):
     return further
 
 
-@_exact
 def support(offset, low, high, left, least, radius: float):
     """The support function (D,) of an attractor on a ring of directions, from above: see `ifs_raster.bounds`."""
-    count = len(least)
-    found, tighter = np.full(count, radius), np.empty(count)
+    found = np.full(len(least), radius)
+    _tighten(offset, low, high, left, least, 1e-4 * radius, found, np.empty_like(found))
+    return found
+
+
+@_exact
+def _tighten(offset, low, high, left, least, enough, found, tighter):
+    count = len(found)
     for _ in range(1000):
         change = 0.0
         for d in range(count):
@@ -851,10 +903,10 @@ def support(offset, low, high, left, least, radius: float):
                 most = max(most, offset[k, d] + low[k, d] * found[there] + high[k, d] * found[(there + 1) % count])
             tighter[d] = min(found[d], most)
             change = max(change, found[d] - tighter[d])
-        if change <= 1e-4 * radius:
-            break
-        found[:] = tighter
-    return found
+        if change <= enough:
+            return
+        for d in range(count):
+            found[d] = tighter[d]
 
 
 def descendants(maps, letters, parents, roots: int):

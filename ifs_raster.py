@@ -259,7 +259,7 @@ class Cells:
             return []
         arrays = (tensor.contiguous().numpy() for tensor in (maps, points, self.free))
         found, ends = loops.flood(*arrays, self.columns, levels)
-        return [torch.from_numpy(found[:, first:end]) for first, end in pairwise(ends) if end > first]
+        return [torch.from_numpy(found[:, first:end]) for first, end in pairwise(ends)]
 
     def spread(self, maps: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """The images (2, Q) of points (2, P) under maps (n, 2, 3), as far as they claim a cell, and their origins (Q,).

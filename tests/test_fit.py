@@ -152,11 +152,48 @@ def test_a_fit_by_loss_is_bred_even_if_its_attractor_overlaps_less(monkeypatch):
     setup = Setup(maps=4, size=64, points=4000, starts=32)
     run = ifs_fit.begin(target, setup, "cpu")
     run["maps"][7] = FERN
-    monkeypatch.setattr(
-        ifs_fit, "judge", lambda maps, *_, **__: ifs_fit.Verdict(0.0, 0.0, target, -float(maps[0, 0, 2]))
-    )
+    monkeypatch.setattr(ifs_fit, "worth", lambda maps, *_: 2 * (-float(maps[0, 0, 2]),))
     ifs_fit._select(run, target, stages(setup)[2], setup)
     assert any(torch.equal(maps, FERN) for maps in run["maps"])
+
+
+def test_a_selection_keeps_what_is_best_bare_and_what_is_best_with_a_pen(monkeypatch):
+    setup = Setup(maps=3, size=64, points=4000, starts=8)
+    run = ifs_fit.begin(blob(), setup, "cpu")
+    before = run["maps"].clone()
+    worths = {5: (0.9, 0.9), 2: (0.8, 0.91), 6: (0.1, 0.95), 3: (0.85, 0.2)}
+    marks = {float(maps[0, 0, 2]): worths.get(k, (0.0, 0.0)) for k, maps in enumerate(before)}
+    monkeypatch.setattr(ifs_fit, "worth", lambda maps, *_: marks[float(maps[0, 0, 2])])
+    monkeypatch.setattr(ifs_fit, "_losses", lambda *_: torch.arange(8.0))
+    ifs_fit._select(run, blob(), dataclasses.replace(stages(setup)[2], copies=1), setup)
+    assert torch.equal(run["maps"], before[[5, 6, 0, 1]])
+
+
+def test_true_maps_of_a_drawing_are_worth_more_than_others_only_with_a_pen():
+    target = occupancy(0.9 * FERN, WINDOW, 128, stroke=0.02, supersample=6).round()
+    setup, thick = Setup(maps=4, size=128), 0.9 * FERN
+    thick[3, :, :2] *= 1.4
+    bare, penned = ifs_fit.worth(0.9 * FERN, target, setup)
+    assert penned > 0.95 > bare + 0.1
+    assert ifs_fit.worth(thick, target, setup)[1] < penned - 0.1
+    given = ifs_fit.worth(0.9 * FERN, target, dataclasses.replace(setup, stroke=0.02))
+    assert given[0] == given[1] == judge(0.9 * FERN, target, 0.02, supersample=2, rim=False).iou
+
+
+@pytest.mark.parametrize("share", [0.0, 0.003, 0.1])
+def test_a_pen_covers_half_of_what_is_near_enough(share, monkeypatch):
+    taken = torch.rand(24, 24, generator=torch.Generator().manual_seed(0)) < share
+    wanted = torch.rand(12, 12, generator=torch.Generator().manual_seed(1)) < 0.5
+    found = ifs_fit.pen_ious(taken, wanted, 4)
+    middles = torch.cartesian_prod(torch.arange(24.0), torch.arange(24.0))
+    away = torch.cdist(middles, middles)[:, taken.flatten()]
+    for k, iou in enumerate(found.tolist()):
+        near = (away.square().round() <= k).any(1).float().view(1, 24, 24)
+        drawn = torch.nn.functional.avg_pool2d(near, 2)[0] >= 0.5
+        assert iou == pytest.approx(float((drawn & wanted).sum() / (drawn | wanted).sum()))
+    assert len(found) == 17
+    monkeypatch.setattr(ifs_fit, "kernels", lambda _: None)
+    torch.testing.assert_close(ifs_fit.pen_ious(taken, wanted, 4).double(), found)
 
 
 @pytest.mark.parametrize(("maps", "pen", "found"), [(CORNER_GASKET, 0.03, 0.03), (CARPET, 0.0, 0.0)])
