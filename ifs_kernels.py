@@ -786,7 +786,7 @@ def spread(maps, points, free, columns: int, outermost):
 def flood(maps, points, free, columns: int, levels: int):
     """Points (2, P), and after them, level by level, what `spread` finds until nothing is new; where levels end."""
     found, most = points.shape[1], points.shape[1] + np.count_nonzero(free)
-    new, origins, ends = np.empty((2, most)), np.empty(most, np.int64), np.empty(levels + 1, np.int64)
+    new, origins, ends = np.empty((2, most)), np.empty(most, np.int64), np.empty(min(levels, most) + 1, np.int64)
     new[:, :found], ends[0] = points, found
     room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
     ends = ends[: _flood(maps, free, columns, room, new, origins, ends)]
