@@ -24,7 +24,8 @@ def shapes(tmp_path, monkeypatch):
         ImageDraw.Draw(image).ellipse([4, 4 + 2 * k, 27, 27 - 2 * k], fill=255)
         image.save(folder / f"ellipse_{k}.png")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(quality, "Setup", lambda **fields: ifs_fit.Setup(**fields, steps=20, starts=2, rounds=1))
+    few = {"steps": 20, "starts": 2, "rounds": 1}
+    monkeypatch.setattr(quality, "Setup", lambda **fields: ifs_fit.Setup(**(fields | few)))
     return folder
 
 
