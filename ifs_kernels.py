@@ -11,7 +11,11 @@ middle on.
 import functools
 import itertools
 import os
+import subprocess
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numba import njit
@@ -43,6 +47,37 @@ def _by_system(kernel, threads: int, *arrays) -> None:
 def _workers(threads: int, process: int) -> ThreadPoolExecutor:
     """Threads that wait for the next call: new ones each time cost a step a fifth. A forked process needs its own."""
     return ThreadPoolExecutor(threads - 1)
+
+
+# --- Compiling, which a fresh copy does once, in ten seconds of one core ---
+
+
+def compile_ahead() -> None:
+    """In a fresh copy, let another process compile what a fit needs later than its first step, and leave it on disk.
+
+    The compiler takes one core. When this process comes to those kernels they are there, or it compiles them itself.
+    """
+    _pool(np.empty((0, 2, 2), np.float32), np.empty((0, 1, 1), np.float32))
+    if _pool.stats.cache_misses:
+        command = sys.executable, "-c", "import ifs_kernels; ifs_kernels.rehearse()"
+        where = {"cwd": Path(__file__).parent, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        threading.Thread(target=subprocess.run, args=[command], kwargs=where, daemon=True).start()
+
+
+def rehearse() -> None:
+    """Call kernels of the later parts of a fit on next to nothing, the last ones first."""
+    maps, point, spot = np.full((1, 2, 3), 0.5), np.zeros((2, 1)), np.zeros(1, np.int64)
+    climb(maps, *np.zeros((2, 1, 2)), np.eye(2), np.zeros(2), np.zeros((1, 1, 2, 3)), 1.0, 1.0, 1.0, 0.0)
+    pen_ious(np.zeros((2, 2), bool), np.ones((1, 1), bool), 1)
+    maps = maps.astype(np.float32)
+    points = descendants(maps, spot, spot, 1)
+    descendants_gradient(maps, points, spot, spot, points, 1)
+    maps = maps.astype(float)
+    spread(maps, point, np.ones(1, bool), 1, np.zeros((1, 8), np.uint8))
+    flood(maps, point, np.ones(1, bool), 1, 1)
+    support(*np.zeros((3, 1, 1)), np.zeros((1, 1), np.int64), np.zeros(1), 1.0)
+    convolve(*np.zeros((2, 1, 1, 1), np.float32))
+    descend(*np.zeros((4, 1, 1, 2, 3), np.float32), 1, 0.0, 1.0)
 
 
 # --- Words: the halves of all points, and what their weights and their centre have to do with the maps ---
@@ -540,18 +575,19 @@ def _add_stray(density, away, losses, gradient):
 
 def blur(pictures, taps, scales, rows=None):
     """Pictures (B, S, S) times scales (B,), blurred; taps: half of the Gaussian, (R + 1,); rows: as in `convolve`."""
-    halved, blurred = taps.copy(), np.empty_like(pictures)
+    size, halved, blurred = pictures.shape[1], taps.copy(), np.empty_like(pictures)
     halved[0] /= 2  # because the middle is added to itself
-    _blur(pictures, halved, scales, rows or (0, pictures.shape[1]), blurred)
+    padded = size + 2 * (len(taps) - 1)
+    room = np.zeros(padded, taps.dtype), np.zeros(padded * size, taps.dtype), np.empty_like(taps)
+    _blur(pictures, halved, scales, rows or (0, size), room, blurred)
     return blurred
 
 
 @_compiled
-def _blur(pictures, taps, scales, rows, blurred):
+def _blur(pictures, taps, scales, rows, room, blurred):
     size, reach = pictures.shape[1], len(taps) - 1
-    line = np.zeros(size + 2 * reach, pictures.dtype)
-    lines = np.zeros((size + 2 * reach) * size, pictures.dtype)  # blurred along the rows
-    middle, scaled = line[reach:], np.empty_like(taps)
+    line, lines, scaled = room  # lines: blurred along the rows
+    middle = line[reach:]
     for b in range(len(pictures)):
         for k in range(reach + 1):
             scaled[k] = scales[b] * taps[k]
@@ -559,12 +595,15 @@ def _blur(pictures, taps, scales, rows, blurred):
             for c in range(size):
                 middle[c] = pictures[b, row, c]
             along = lines[(reach + row) * size : (reach + row + 1) * size]
-            along[:] = 0
+            for c in range(size):
+                along[c] = 0
             _add_shifted(line, reach, np.int64(1), taps, along)
         for row in range(size):
-            blurred[b, row] = 0
+            blurred_row = blurred[b, row]
+            for c in range(size):
+                blurred_row[c] = 0
             if rows[0] <= row < rows[1]:
-                _add_shifted(lines, (reach + row) * size, size, scaled, blurred[b, row])
+                _add_shifted(lines, (reach + row) * size, size, scaled, blurred_row)
 
 
 def _held(pictures):

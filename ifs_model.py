@@ -284,9 +284,12 @@ def _load_kernels() -> ModuleType | None:
         import numba
 
         import ifs_kernels
-    except (ImportError, OSError, ValueError):  # it is missing, has no room, or NUMBA_NUM_THREADS is 0
+    except (ImportError, OSError, RuntimeError, ValueError):  # missing, nowhere to write, or NUMBA_NUM_THREADS is 0
         return None  # everything works without it, but takes longer
-    return None if numba.config.DISABLE_JIT else ifs_kernels  # uncompiled, its loops would take hours
+    if numba.config.DISABLE_JIT:
+        return None  # uncompiled, its loops would take hours
+    ifs_kernels.compile_ahead()
+    return ifs_kernels
 
 
 def kernels(like: Tensor) -> ModuleType | None:

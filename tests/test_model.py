@@ -1,5 +1,9 @@
 import itertools
 import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numba
 import pytest
@@ -241,6 +245,31 @@ def test_threads_that_share_systems_change_no_bit():
 def test_loops_that_numba_may_not_compile_are_not_used(monkeypatch):
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     assert model._load_kernels.__wrapped__() is None
+
+
+def test_loops_that_numba_has_nowhere_to_keep_are_not_used(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
+    monkeypatch.delitem(sys.modules, "ifs_kernels")
+    assert model._load_kernels.__wrapped__() is None
+
+
+def test_a_fresh_copy_compiles_in_two_processes(tmp_path):
+    for path in Path(model.__file__).parent.glob("ifs_*.py"):
+        shutil.copy(path, tmp_path)
+    program = """
+import threading, torch, ifs_fit, ifs_kernels, ifs_model
+ifs_model.kernels(torch.zeros(1))
+[other] = [thread for thread in threading.enumerate() if thread.daemon]
+other.join()
+target = torch.zeros(32, 32)
+target[8:24, 10:20] = 1
+*_, _ = ifs_fit.fit(target, ifs_fit.Setup(maps=2, size=32, starts=8, steps=100))
+later = "_climb _count_by_pen _grow _grow_gradient _spread _flood _tighten _convolve _descend".split()
+counts = [vars(ifs_kernels)[name].stats for name in later]
+print([name for name, count in zip(later, counts) if count.cache_misses or not count.cache_hits])
+"""
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "[]\n"), run.stderr
 
 
 def test_compiled_loops_and_plain_pytorch_splat_alike(monkeypatch):
