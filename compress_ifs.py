@@ -11,6 +11,7 @@ from pathlib import Path
 import ifs_files
 import ifs_formats
 from ifs_files import InputError
+from ifs_setup import WINDOW
 
 LOSS = 0.005  # of IoU, that is given for fewer bytes unless told otherwise
 
@@ -60,15 +61,18 @@ def compress(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path(f"{name}.ifs")
     ifs_files.check_place(out)
 
+    from ifs_checkpoint import as_tensors, load_checkpoint
+
+    checkpoint = load_checkpoint(checkpoint_path)
+    if tuple(checkpoint["window"]) != WINDOW:
+        raise InputError(f"{checkpoint_path} was not fitted to a picture in the window -1 1 -1 1")
+    target = ifs_files.load_target(picture, checkpoint["size"])
+
     from tqdm import tqdm
 
     import ifs_codec
 
-    checkpoint = ifs_files.load_checkpoint(checkpoint_path)
-    size, window = checkpoint.get("size"), checkpoint["window"]
-    if not (isinstance(size, int) and 1 <= size <= 4096 and tuple(window) == ifs_codec.WINDOW):
-        raise InputError(f"{checkpoint_path} was not fitted to a picture of 1 to 4096 pixels in the window -1 1 -1 1")
-    target = ifs_files.load_target(picture, size)
+    checkpoint = as_tensors(checkpoint)
     before = ifs_codec.judge(checkpoint["maps"], target, checkpoint["stroke"])[0]
     with tqdm(desc=name, unit="attractor", disable=arguments.quiet, delay=1) as bar:
         options = (arguments.effort, bar.update)
@@ -97,8 +101,10 @@ def export(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path(f"{path.stem}.{arguments.export}")
     ifs_files.check_place(out)
 
-    system = ifs_files.load_checkpoint(path) if path.suffix == ".pt" else ifs_files.load_coded(path)
-    text = as_text(system, path.stem, arguments.export)
+    from ifs_checkpoint import as_tensors, load_checkpoint
+
+    system = load_checkpoint(path) if path.suffix == ".pt" else ifs_files.load_coded(path)
+    text = as_text(as_tensors(system), path.stem, arguments.export)
     with ifs_files.whole_file(out) as file:
         file.write(text.encode())
     print(f"{path.stem}: {len(system['maps'])} maps -> {out}")

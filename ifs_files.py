@@ -1,4 +1,4 @@
-"""Files in and out: targets, setups and checkpoints; frames, films, plots and traces; every message about bad input.
+"""Files in and out: targets, setups and coded fractals; frames, films, plots and traces; every message about bad input.
 
 Heavy packages are imported inside the functions that need them, so that a mistyped name is refused at once.
 """
@@ -9,13 +9,11 @@ import csv
 import ctypes
 import difflib
 import errno
-import hashlib
 import importlib.util
 import io
 import itertools
 import math
 import os
-import pickletools
 import re
 import secrets
 import shutil
@@ -24,11 +22,10 @@ import sys
 import traceback
 import unicodedata
 import warnings
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -42,15 +39,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from ifs_fit import State
-
 HERE = Path(__file__).resolve().parent
 MISSING, EXTRA, BOTH, NEITHER = (56, 132, 255), (255, 122, 26), (244, 244, 240), (10, 12, 20)  # colours of a difference
 STRIP = 26  # height in pixels of the caption under a frame
 LARGEST = 20_000  # pixels along the longer side of a target
 FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM")  # Pillow knows others, some of which start programs
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk
-OUR_TYPES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")  # in a checkpoint
 
 
 class InputError(Exception):
@@ -168,9 +162,9 @@ def point_bar(name: str, quiet: bool) -> Iterator[Callable[[int], object]]:
 
 def check_name(name: str) -> None:
     """Raise InputError unless `name` is the plain name of a target: it becomes part of the names of files."""
-    if name.endswith((".png", ".pt")) and _plain(Path(name).stem):
+    if name.endswith((".png", ".pt")) and is_plain(Path(name).stem):
         raise InputError(f"give the name alone, without its ending: {Path(name).stem}")
-    if not _plain(name):
+    if not is_plain(name):
         words = "use letters, digits, spaces, '_' and '-', as in apple for apple.png"
         raise InputError(f"{_one_line(name)!r} is not a plain name: {words}")
     if len(os.fsencode(name)) > 150:
@@ -179,7 +173,7 @@ def check_name(name: str) -> None:
         raise InputError(f"{name!r} is the name of a Python module; rename the picture, as in my_{name}.png")
 
 
-def _plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
     """Letters of any script with their marks, digits, '_', and, inside the name, '-' and spaces."""
     marked = all(c.isalnum() or c in "_- " or unicodedata.category(c)[0] == "M" for c in name)
     return marked and name[:1] not in ("", "-", " ") and name[-1] != " "
@@ -221,7 +215,7 @@ def find_checkpoint(name: str) -> Path:
 
 
 def _there_are(names: set[str], wanted: str, what: str) -> str:
-    names = sorted(filter(_plain, names))
+    names = sorted(filter(is_plain, names))
     if not names:
         return f"there are no {what} at all"
     if len(names) <= 12:
@@ -240,7 +234,10 @@ def load_target(path: Path, size: int, invert: bool = False) -> "Tensor":
 
     Raises InputError for a file that is no picture, or a picture without both black and white.
     """
-    return as_target(scaled(read_picture(path, invert), path, size))
+    coverage = pixels(scaled(read_picture(path, invert), path, size))
+    import torch
+
+    return torch.from_numpy(coverage)
 
 
 def scaled(picture: "Image", path: Path, size: int) -> "Image":
@@ -254,12 +251,11 @@ def scaled(picture: "Image", path: Path, size: int) -> "Image":
     return small
 
 
-def as_target(picture: "Image") -> "Tensor":
+def pixels(picture: "Image") -> "np.ndarray":
     """A square grey picture as coverage (S, S) in [0, 1]."""
     import numpy as np
-    import torch
 
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
+    return np.asarray(picture, dtype=np.float32) / 255
 
 
 def is_grey(picture: "Image") -> bool:
@@ -449,7 +445,7 @@ def coded(name: str) -> bool:
 
 
 def load_coded(path: Path) -> dict:
-    """The system in a .ifs, .json or .flame file: maps (n, 2, 3) float64, window, stroke, size. Raises InputError."""
+    """The system in a .ifs, .json or .flame file: maps (n, 2, 3), an array, window, stroke, size. Raises InputError."""
     try:
         with open(path, "rb") as file:
             data = file.read(ifs_formats.MAX_BYTES[path.suffix] + 1)
@@ -461,152 +457,9 @@ def load_coded(path: Path) -> dict:
         system = ifs_formats.decode(data, path.suffix)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise InputError(f"{path} is not a fractal that can be drawn: {_one_line(error)}") from error
-    import torch
+    import numpy as np
 
-    return {**system, "maps": torch.tensor(system["maps"], dtype=torch.float64)}
-
-
-def check_archive(path: Path) -> None:
-    """Raise InputError for a checkpoint that train_ifs.py cannot have written, without unpacking it or loading torch.
-
-    Such a file is a zip archive without compression that unpacks to no more than its own size, and its pickle names no
-    types but those of tensors.
-    """
-    foreign = InputError(f"{path} is not a checkpoint of train_ifs.py, or it is damaged; make it again")
-    try:
-        with open(path, "rb") as file:
-            if file.read(4) != b"PK\3\4":
-                raise foreign
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-            stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
-            if not stored or sum(record.file_size for record in records) > path.stat().st_size:
-                raise foreign
-            (pickled,) = (record for record in records if record.filename.endswith("data.pkl"))
-            for code, argument, _ in pickletools.genops(archive.read(pickled)):
-                if code.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
-                    raise foreign
-                if code.name == "GLOBAL" and not OUR_TYPES.fullmatch(argument):
-                    raise foreign
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror or _one_line(error)})") from error
-    except Exception as error:  # zipfile and pickletools raise many kinds for a damaged file
-        raise foreign from error
-
-
-def load_checkpoint(path: Path) -> dict:
-    """The dict of a checkpoint, checked: everything that rendering needs is there and sane. Raises InputError."""
-    check_archive(path)
-    import torch
-
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{path} is not a checkpoint of train_ifs.py, or it is damaged; make it again") from error
-    if type(checkpoint) is not dict or type(checkpoint.get("format")) is not str or checkpoint["format"] != "diff_ifs":
-        raise InputError(f"{path} is not a checkpoint of train_ifs.py")
-    if type(checkpoint.get("version")) is not int or checkpoint["version"] != 1:
-        raise InputError(f"{path} has another version than 1, which this program reads; make it again")
-    maps, window, stroke = (checkpoint.get(key) for key in ("maps", "window", "stroke"))
-    if not (isinstance(maps, torch.Tensor) and maps.ndim == 3 and maps.shape[1:] == (2, 3) and 1 <= len(maps) <= 1000):
-        raise InputError(f"{path} does not hold 1 to 1000 maps of shape (n, 2, 3)")
-    from ifs_model import singular_values
-
-    if maps.dtype not in (torch.float32, torch.float64) or maps.requires_grad:
-        raise InputError(f"{path} does not hold maps of real numbers; make it again")
-    if not maps.isfinite().all() or singular_values(maps.double()).max() > ifs_setup.MAX_SINGULAR:
-        raise InputError(f"{path} holds maps that are not contractions by at least 0.99; make it again")
-    if maps.abs().max() > 1e3:
-        raise InputError(f"{path} holds maps that lead far away; make it again")
-    numbers = type(window) in (tuple, list) and len(window) == 4 and all(type(x) in (int, float) for x in window)
-    if not numbers or not all(abs(x) <= 1e6 for x in window):
-        raise InputError(f"{path} does not hold a window (xmin, xmax, ymin, ymax)")
-    width, height = window[1] - window[0], window[3] - window[2]
-    if not (width > 1e-12 and height > 1e-12):
-        raise InputError(f"{path} holds an empty window")
-    if abs(width - height) > 1e-9 * width:
-        raise InputError(f"{path} holds a window that is not square")
-    if not (type(stroke) in (int, float) and 0 <= stroke <= 1):
-        raise InputError(f"{path} does not hold a stroke from 0 to 1")
-    for key, low, high in (("step", 0, 10**9), ("size", *ifs_setup.RANGES["size"])):
-        if type(checkpoint.get(key)) is not int or not low <= checkpoint[key] <= high:
-            raise InputError(f"{path} does not hold a {key} from {low} to {high}")
-    if not (type(checkpoint.get("iou")) in (int, float) and -1 <= checkpoint["iou"] <= 1):
-        raise InputError(f"{path} does not hold an IoU")
-    if not (type(checkpoint.get("name")) is str and _plain(checkpoint["name"])):
-        raise InputError(f"{path} does not hold the name of a target")
-    return checkpoint
-
-
-def load_path(path: Path, checkpoint: dict) -> "tuple[list[int], Tensor, list[float]]":
-    """The way of a fit: steps, maps (K, n, 2, 3) and strokes at each. Raises InputError where it is not there."""
-    import torch
-
-    from ifs_model import singular_values
-
-    way = checkpoint.get("path")
-    if not isinstance(way, dict):
-        raise InputError(f"{path} does not hold the way of its fit; make it again with train_ifs.py")
-    steps, maps, strokes = (way.get(key) for key in ("steps", "maps", "strokes"))
-    sound = (
-        isinstance(maps, torch.Tensor)
-        and maps.shape[1:] == checkpoint["maps"].shape
-        and isinstance(steps, list)
-        and isinstance(strokes, list)
-        and len(steps) == len(strokes) == len(maps) > 0
-        and all(isinstance(step, int) for step in steps)
-        and all(isinstance(stroke, float) and 0 <= stroke <= 1 for stroke in strokes)
-        and bool(maps.isfinite().all())
-        and float(singular_values(maps.double()).max()) < 1
-        and float(maps.abs().max()) <= 1e3
-    )
-    if not sound:
-        raise InputError(f"{path} holds a damaged way of its fit; make it again with train_ifs.py")
-    return steps, maps, strokes
-
-
-def load_resume(path: Path, name: str, setup: Setup, target: "Tensor") -> dict:
-    """What a fit needs to go on from a checkpoint. Raises InputError if that was made of another target or setup."""
-    from ifs_fit import check_resume
-
-    checkpoint = load_checkpoint(path)
-    if checkpoint["name"] != name:
-        raise InputError(
-            f"{path} is a fit of {checkpoint['name']!r}, not of {name!r}; rename it, or leave out --resume"
-        )
-    before, changed = checkpoint.get("setup"), ["setup"]
-    if type(before) is dict:
-        changed = [field for field, value in asdict(setup).items() if not _same(before.get(field), value)]
-    if changed:
-        what = " and ".join(changed)
-        raise InputError(f"{path} was made with another {what}; give the same options, or leave out --resume")
-    if type(checkpoint.get("target")) is not str or checkpoint["target"] != fingerprint(target):
-        raise InputError(
-            f"{path} is a fit of another {name}.png, or of it inverted; restore that, or leave out --resume"
-        )
-    try:
-        check_resume(checkpoint.get("resume"), setup)
-    except ValueError as error:
-        raise InputError(f"{path} does not hold what --resume needs ({error}); start again without it") from error
-    return checkpoint["resume"]
-
-
-def _same(a: object, b: object) -> bool:
-    """Whether a value from a file is equal to a plain one of ours, down to the types."""
-    if type(a) is not type(b):
-        return False
-    if type(b) is tuple:
-        return len(a) == len(b) and all(map(_same, a, b))
-    return a == b
-
-
-def fingerprint(target: "Tensor") -> str:
-    """The SHA-256 of a target's pixels."""
-    return hashlib.sha256(target.cpu().numpy().tobytes()).hexdigest()
+    return {**system, "maps": np.array(system["maps"], dtype=float)}
 
 
 # --- Files to disk: whole or not at all ---
@@ -714,54 +567,6 @@ def keep_previous(path: Path) -> Path | None:
     with whole_file(copy) as file:
         file.write(content)
     return copy
-
-
-def save_checkpoint(path: Path, name: str, setup: Setup, state: "State", target: "Tensor") -> None:
-    """Write the best system of a fit, and what is needed to go on with it."""
-    import torch
-
-    from ifs_model import WINDOW
-
-    more = {}
-    if setup.grey:
-        from ifs_picture import exposure
-
-        more["exposure"] = exposure(state.best_maps, WINDOW, target)
-    content = io.BytesIO()  # torch's own writer takes a full disk badly
-    torch.save(
-        {
-            "format": "diff_ifs",
-            "version": 1,
-            "name": name,
-            "maps": state.best_maps.clone(),
-            "window": WINDOW,
-            "stroke": state.best_stroke,
-            "size": setup.size,
-            "setup": asdict(setup),
-            "step": state.step,
-            "iou": state.best_iou,
-            "target": fingerprint(target),
-            "path": {
-                "steps": [step for step, _, _ in state.path],
-                "maps": torch.stack([maps for _, maps, _ in state.path]),
-                "strokes": [stroke for _, _, stroke in state.path],
-            },
-            "resume": _alone_on_cpu(state.resume),
-            **more,
-        },
-        content,
-    )
-    with whole_file(path) as file:
-        file.write(content.getbuffer())
-
-
-def _alone_on_cpu(value):
-    """The same nest of dicts and lists with every tensor on the CPU, in a storage of its own."""
-    if isinstance(value, dict):
-        return {key: _alone_on_cpu(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_alone_on_cpu(item) for item in value]
-    return value.detach().cpu().clone() if hasattr(value, "detach") else value
 
 
 def save_picture(path: Path, picture: "np.ndarray | Image") -> None:

@@ -18,6 +18,7 @@ import ifs_files
 from ifs_files import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from ifs_picture import Look, View
@@ -32,7 +33,7 @@ Window = tuple[float, float, float, float]
 class System:
     """What is drawn: maps (n, 2, 3), the window and the pen that go with them, and the checkpoint they came from."""
 
-    maps: "Tensor"
+    maps: "np.ndarray"
     window: Window
     stroke: float
     checkpoint: dict
@@ -46,7 +47,9 @@ def load_system(name: str) -> System:
         checkpoint = ifs_files.load_coded(path)
     else:
         path = ifs_files.find_checkpoint(name)
-        checkpoint = ifs_files.load_checkpoint(path)
+        from ifs_checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(path)
     return System(checkpoint["maps"], tuple(checkpoint["window"]), checkpoint["stroke"], checkpoint, path)
 
 
@@ -118,32 +121,38 @@ def render(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path("results", name, default_name(arguments, name, recursion, size))
     if out.suffix not in ((".gif", ".mp4", ".png") if film else (".png", ".npy")):
         raise InputError(f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}")
-    if not ifs_files.coded(arguments.name):
-        ifs_files.find_checkpoint(arguments.name)
+    system = load_system(arguments.name)
     ifs_files.check_place(out)
-    if arguments.window:
-        check_window(tuple(arguments.window), size)
-    if arguments.stroke is not None:
-        check_stroke(arguments.stroke, arguments.window[1] - arguments.window[0] if arguments.window else math.inf)
-    if arguments.sweep != "fit" and film:
-        check_film(recursion + 1 if arguments.sweep else arguments.frames, size, arguments.memory)
-    if arguments.cmap is not None:
-        check_colours(arguments.cmap)
-    system = load_system(arguments.name)  # from here on, torch is loaded
     exposure = system.checkpoint.get("exposure")
     seen_grey = type(exposure) is float and 0 < exposure <= 1e6
     if arguments.kind == "grey" and not seen_grey:
         raise InputError(f"{system.path} is not the fit of a grey picture; leave out --kind grey, or fit it again")
     if seen_grey and not chosen:
         arguments.kind, supersample = "grey", 1
-    device = ifs_files.pick_device(arguments.device)
+    window = check_window(tuple(arguments.window or system.window), size * supersample)
+    if arguments.zoom_at:
+        x, y, factor = arguments.zoom_at
+        zoomed_width = (window[1] - window[0]) / factor
+        check_sharp(max(abs(x), abs(y), zoomed_width / 2), zoomed_width, size * supersample)
+    if arguments.cmap is not None:
+        check_colours(arguments.cmap)
+    stroke = system.stroke if arguments.stroke is None else arguments.stroke
+    check_stroke(stroke, window[1] - window[0])
+    way = None
+    if arguments.sweep == "fit":
+        from ifs_checkpoint import load_path
+
+        way = load_path(system.path, system.checkpoint)
+    if film:
+        frames = len(way[0]) + 1 if way else recursion + 1 if arguments.sweep else arguments.frames
+        check_film(frames, size, arguments.memory)
+
+    import torch  # here, because what can be refused is refused by now
 
     from ifs_picture import SOFT, Look, View
 
-    maps = system.maps.double().to("cpu" if device == "mps" else device)  # mps has no float64
-    window = check_window(tuple(arguments.window or system.window), size * supersample)
-    stroke = system.stroke if arguments.stroke is None else arguments.stroke
-    check_stroke(stroke, window[1] - window[0])
+    device = ifs_files.pick_device(arguments.device)
+    maps = torch.from_numpy(system.maps).double().to("cpu" if device == "mps" else device)  # mps has no float64
     look = Look(arguments.kind, arguments.color, arguments.cmap, arguments.gamma, arguments.bits, arguments.transparent)
     view = View(window, size, recursion, stroke, supersample, arguments.figure)
     if arguments.kind == "grey":
@@ -163,7 +172,7 @@ def render(arguments: argparse.Namespace) -> None:
                 return measure(maps, view, look, memory, progress, system.window)
 
             if film:
-                make_film(arguments, system, maps, view, look, measured, out)
+                make_film(arguments, way, maps, view, look, measured, out)
             else:
                 make_picture(maps, view, look, measured, out)
     except MemoryError as error:
@@ -200,7 +209,7 @@ def make_picture(maps: "Tensor", view: "View", look: "Look", measured: Callable,
 
 def make_film(
     arguments: argparse.Namespace,
-    system: System,
+    way: "tuple[list[int], np.ndarray, list[float]] | None",
     maps: "Tensor",
     view: "View",
     look: "Look",
@@ -213,17 +222,16 @@ def make_film(
     scenes: list[tuple[str, Tensor, View]] = []
     if arguments.sweep == "levels":
         scenes = [(f"level {k}", maps, replace(view, recursion=k)) for k in range(view.recursion + 1)]
-    elif arguments.sweep == "fit":
-        for step, system_then, stroke in zip(*ifs_files.load_path(system.path, system.checkpoint), strict=True):
+    elif way:
+        for step, maps_then, stroke in zip(*way, strict=True):
             pen = stroke if arguments.stroke is None else arguments.stroke
-            scenes.append((f"step {step}", system_then.to(maps), replace(view, stroke=pen)))
+            scenes.append((f"step {step}", maps.new_tensor(maps_then), replace(view, stroke=pen)))
         scenes.append(("best", maps, view))
     else:
         for k in range(arguments.frames):
             share = k / max(1, arguments.frames - 1)
             at = zoomed(view, *arguments.zoom_at, share)
             scenes.append((f"× {arguments.zoom_at[2] ** share:.3g}", maps, at))
-    check_film(len(scenes), view.size, arguments.memory)
     frames = [image(lambda: measured(maps, view), view.size, look) for _, maps, view in scenes]  # noqa: B023
     if out.suffix == ".png":
         ifs_files.save_picture(out, ifs_files.contact_sheet(frames, [caption for caption, _, _ in scenes]))
@@ -322,7 +330,6 @@ def aimed(maps: "Tensor", view: "View", x: float, y: float, factor: float) -> tu
     from ifs_raster import nearest
 
     reach = (view.window[1] - view.window[0]) / 2 / factor
-    check_sharp(max(abs(x), abs(y), reach), 2 * reach, view.size * view.supersample)
     u, v = nearest(maps, x, y)
     if max(abs(u - x), abs(v - y)) <= reach:
         return x, y, factor

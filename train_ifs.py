@@ -128,24 +128,29 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     ifs_files.check_device(arguments.device)
     setup, setup_file = ifs_files.load_setup(name, overrides)
     if arguments.resume:
-        ifs_files.check_archive(ifs_files.find_checkpoint(name))
+        ifs_files.find_checkpoint(name)
     picture = ifs_files.read_picture(source, arguments.invert)
-    grey, picture = ifs_files.is_grey(picture), ifs_files.scaled(picture, source, setup.size)
+    if setup.grey is None:
+        setup = replace(setup, grey=ifs_files.is_grey(picture))
+    pixels = ifs_files.pixels(ifs_files.scaled(picture, source, setup.size))
 
     with ifs_files.claim(name, folder):
+        import ifs_checkpoint
+
+        origin = ifs_checkpoint.load_origin(checkpoint, name, setup, pixels) if arguments.resume else None
+
+        import torch
         from tqdm import tqdm
 
         import ifs_metrics
         from ifs_fit import check_resume, fit, stages
 
         device = ifs_files.pick_device(arguments.device)
-        if setup.grey is None:
-            setup = replace(setup, grey=grey)
-        target = ifs_files.as_target(picture)
+        target = torch.from_numpy(pixels)
         if automatic:
             overrides["maps"] = choose_maps(target, setup, device, arguments.price)
             setup = replace(ifs_files.load_setup(name, overrides)[0], grey=setup.grey)
-        resume = ifs_files.load_resume(checkpoint, name, setup, target) if arguments.resume else None
+        resume = ifs_checkpoint.resume_of(checkpoint, origin, setup) if origin else None
         if setup_file is None:
             print(f"no {name}_setup.py: {setup.batch} random starts of {setup.n} maps", file=sys.stderr)
 
@@ -166,7 +171,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
                 bar.set_postfix(loss=f"{state.loss:.4f}", IoU=f"{state.best_iou:.4f}", refresh=False)
                 bar.update(state.step - bar.n)
                 if state.step < state.steps:  # that of the last step is written last: it says that all is there
-                    ifs_files.save_checkpoint(checkpoint, name, setup, state, target)
+                    ifs_checkpoint.save_checkpoint(checkpoint, name, setup, state, target)
                 if not frames:
                     ifs_files.clear_frames(folder)
                 frames[state.step] = state.maps, draw_frame(folder, target, state.step, state.picture)
@@ -184,7 +189,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         if stop.code:
             print("stopping: writing what there is; Ctrl-C again stops at once", file=sys.stderr)
         best = write_results(folder, name, target, state, frames, setup.grey)
-        ifs_files.save_checkpoint(checkpoint, name, setup, state, target)
+        ifs_checkpoint.save_checkpoint(checkpoint, name, setup, state, target)
 
     hd95 = ifs_metrics.hd95(best, target)
     fidelity = f"IoU {state.best_iou:.4f}" + (f", MSE {ifs_metrics.mse(best, target):.5f}" if setup.grey else "")

@@ -36,6 +36,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import ifs_checkpoint
 import ifs_codec
 import ifs_files
 from ifs_fit import fit
@@ -73,8 +74,8 @@ def fitted(path: Path, n: int | None, kept: Path) -> dict:
         setup = Setup(maps=n, size=SIZE) if n else ifs_files.load_setup(path.stem, {})[0]
         target = ifs_files.load_target(path, SIZE)
         *_, state = fit(target, setup, ifs_files.pick_device(None), every=20)
-        ifs_files.save_checkpoint(kept, path.stem, setup, state, target)
-    return ifs_files.load_checkpoint(kept)
+        ifs_checkpoint.save_checkpoint(kept, path.stem, setup, state, target)
+    return ifs_checkpoint.as_tensors(ifs_checkpoint.load_checkpoint(kept))
 
 
 def best_fractal(systems: list[dict], target: torch.Tensor, length: int, effort: int) -> float:
@@ -263,7 +264,7 @@ def work_on(path: Path, method: str, length: int, fits: list[Path], effort: int)
     elif method == "lossless":
         found = [(form, size, 1.0) for form, size in lossless(target.numpy() >= 0.5).items()]
     else:
-        systems = [ifs_files.load_checkpoint(kept) for kept in fits]
+        systems = [ifs_checkpoint.as_tensors(ifs_checkpoint.load_checkpoint(kept)) for kept in fits]
         if method == "ifs":
             found = [("ifs", length, best_fractal(systems, target, length, effort))]
         elif method == "six bits":

@@ -45,7 +45,7 @@ def fit_picture(path: Path, setup: Setup) -> tuple[dict, Image.Image]:
     """The row of one picture, and its strip of the sheet."""
     source = ifs_files.read_picture(path)
     setup = replace(setup, grey=ifs_files.is_grey(source))
-    target = ifs_files.as_target(ifs_files.scaled(source, path, setup.size))
+    target = torch.from_numpy(ifs_files.pixels(ifs_files.scaled(source, path, setup.size)))
     began = time.perf_counter()
     *_, state = fit(target, setup, ifs_files.pick_device(None), every=20)
     seconds = time.perf_counter() - began

@@ -35,6 +35,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
+import ifs_checkpoint  # noqa: E402
 import ifs_files  # noqa: E402
 import ifs_formats  # noqa: E402
 import ifs_metrics  # noqa: E402, F401
@@ -116,7 +117,7 @@ def damaged(folder: Path) -> int:
             continue
         try:
             if path.suffix == ".pt":
-                checkpoint = ifs_files.load_checkpoint(path)
+                checkpoint = ifs_checkpoint.load_checkpoint(path)
                 assert np.isfinite(checkpoint["iou"])
             elif path.suffix == ".csv":
                 rows = list(csv.DictReader(path.read_text().splitlines()))
@@ -194,7 +195,7 @@ def kills(most: int, chance: random.Random, base: Path) -> None:
 
 def complete(path: Path) -> bool:
     """Whether a checkpoint is that of the last step of a tiny fit."""
-    return path.exists() and ifs_files.load_checkpoint(path)["step"] == int(TINY[TINY.index("--steps") + 1])
+    return path.exists() and ifs_checkpoint.load_checkpoint(path)["step"] == int(TINY[TINY.index("--steps") + 1])
 
 
 def stops(most: int, chance: random.Random, base: Path) -> None:
@@ -690,9 +691,9 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
         else:
             content = mutated(content, chance)
         path.write_bytes(content)
-        maps = ifs_files.load_checkpoint(path)["maps"]
-        assert maps.isfinite().all()
-        ifs_files.load_resume(path, "koch", setup, target)
+        fuzzed = ifs_checkpoint.load_origin(path, "koch", setup, target.numpy())
+        assert np.isfinite(fuzzed["maps"]).all()
+        ifs_checkpoint.resume_of(path, fuzzed, setup)
 
     def setup_file() -> None:
         (folder / "fuzzed_setup.py").write_bytes(mutated(chance.choice(setups), chance))

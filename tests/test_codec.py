@@ -23,6 +23,7 @@ from refusals import refusal
 from systems import CARPET, CORNER_GASKET, FERN, KOCH
 
 import compress_ifs
+import ifs_checkpoint
 import ifs_codec
 import ifs_files
 import ifs_formats
@@ -379,7 +380,7 @@ def test_exports_come_back_exactly(folder, kind):
     torch.save({"format": "diff_ifs", "version": 1, "name": "fern", "step": 9, "iou": 1.0, **whole}, "fern.pt")
     assert compress_ifs.main(["fern", "--export", kind]) == 0
     back = ifs_files.load_coded(Path(f"fern.{kind}"))
-    assert torch.equal(back["maps"], whole["maps"])
+    assert np.array_equal(back["maps"], whole["maps"])
     assert (back["stroke"], back["size"]) == (0.0123, 300)
     assert back["window"] == pytest.approx(whole["window"], abs=1e-12)
     Path("copy").mkdir()
@@ -518,7 +519,7 @@ import compress_ifs, render_ifs
 for name in {names}:
     assert render_ifs.main([name, "9", "32"]) == 2
     assert compress_ifs.main([name, "--export", "json"]) == 2
-    assert not {{"torch", "numpy", "scipy", "tqdm"}} & set(sys.modules), name
+    assert not {{"torch", "scipy", "tqdm"}} & set(sys.modules), name
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -555,7 +556,7 @@ def opened(data: bytes, kind: str, folder: Path) -> bool:
     path.write_bytes(data)
     refusal = None
     try:
-        found = ifs_files.load_coded(path)
+        found = ifs_checkpoint.as_tensors(ifs_files.load_coded(path))
     except InputError as error:
         refusal = str(error)
     if refusal is not None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms, ImageOps
 
+import ifs_checkpoint
 import ifs_files
 import ifs_setup
 from ifs_files import InputError
@@ -125,8 +126,13 @@ def state():
 SMALL = Setup(maps=3, size=32, points=500, steps=20, starts=2)
 
 
+def load_resume(name, setup):
+    path = Path(f"{name}.pt")
+    return ifs_checkpoint.resume_of(path, ifs_checkpoint.load_origin(path, name, setup, DISC.numpy()), setup)
+
+
 def test_a_checkpoint_reads_back_and_holds_the_contract(state):
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
+    ifs_checkpoint.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     plain = torch.load("disc.pt", weights_only=True)
     assert (plain["format"], plain["version"], plain["name"], plain["size"]) == ("diff_ifs", 1, "disc", 32)
     assert plain["maps"].shape == (3, 2, 3)
@@ -134,21 +140,21 @@ def test_a_checkpoint_reads_back_and_holds_the_contract(state):
     assert plain["iou"] == state.best_iou
     assert plain["step"] == 20
     assert plain["setup"]["starts"] == 2
-    assert torch.equal(ifs_files.load_checkpoint(Path("disc.pt"))["maps"], state.best_maps)
+    assert np.array_equal(ifs_checkpoint.load_checkpoint(Path("disc.pt"))["maps"], state.best_maps)
     for value in (plain["resume"]["maps"], plain["resume"]["best_maps"], *plain["resume"]["path_maps"]):
         assert value.untyped_storage().nbytes() == value.nbytes, "no more is written than what counts"
-    *_, more = fit(DISC, SMALL, resume=ifs_files.load_resume(Path("disc.pt"), "disc", SMALL, DISC))
+    *_, more = fit(DISC, SMALL, resume=load_resume("disc", SMALL))
     assert more.step > 20
 
 
 def test_a_checkpoint_of_another_target_or_setup_is_not_resumed(state):
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
+    ifs_checkpoint.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     with pytest.raises(InputError, match="a fit of 'disc', not of 'star'"):
-        ifs_files.load_resume(Path("disc.pt"), "star", SMALL, DISC)
+        ifs_checkpoint.load_origin(Path("disc.pt"), "star", SMALL, DISC.numpy())
     with pytest.raises(InputError, match="another maps and seed"):
-        ifs_files.load_resume(Path("disc.pt"), "disc", replace(SMALL, maps=4, seed=9), DISC)
+        ifs_checkpoint.load_origin(Path("disc.pt"), "disc", replace(SMALL, maps=4, seed=9), DISC.numpy())
     with pytest.raises(InputError, match=r"another disc\.png"):
-        ifs_files.load_resume(Path("disc.pt"), "disc", SMALL, 1 - DISC)
+        ifs_checkpoint.load_origin(Path("disc.pt"), "disc", SMALL, 1 - DISC.numpy())
 
 
 @pytest.mark.parametrize(
@@ -165,17 +171,17 @@ def test_a_checkpoint_of_another_target_or_setup_is_not_resumed(state):
     ],
 )
 def test_a_checkpoint_from_a_stranger_is_checked(state, change, message):
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
+    ifs_checkpoint.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     torch.save({**torch.load("disc.pt", weights_only=True), **change}, "disc.pt")
     with pytest.raises(InputError, match=message):
-        ifs_files.load_checkpoint(Path("disc.pt"))
+        ifs_checkpoint.load_checkpoint(Path("disc.pt"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not a checkpoint" * 100])
 def test_a_damaged_checkpoint_is_refused(content):
     Path("disc.pt").write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
-        ifs_files.load_checkpoint(Path("disc.pt"))
+        ifs_checkpoint.load_checkpoint(Path("disc.pt"))
 
 
 def test_a_write_that_fails_leaves_what_was_there():
@@ -507,8 +513,8 @@ def test_setups_may_be_written_in_many_ways(text):
 
 def test_numbers_of_numpy_in_a_setup_are_plain_in_its_checkpoint(state):
     setup = replace(SMALL, stroke=np.float64(0.03), rate=np.float64(0.01))
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", setup, state, DISC)
-    ifs_files.load_checkpoint(Path("disc.pt"))
+    ifs_checkpoint.save_checkpoint(Path("disc.pt"), "disc", setup, state, DISC)
+    ifs_checkpoint.load_checkpoint(Path("disc.pt"))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -516,13 +522,13 @@ def test_checkpoints_that_strangers_craft_are_refused_before_they_take_memory(st
     resource = pytest.importorskip("resource")
     import survive  # its imports are slow
 
-    ifs_files.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
+    ifs_checkpoint.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     crafted = sorted(survive.crafted(torch.load("disc.pt", weights_only=True)).items())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, content in crafted[seed::3]:
         Path(f"{name}.pt").write_bytes(content)
         with pytest.raises(InputError) as caught:
-            pytest.fail(f"{name} was taken for {ifs_files.load_resume(Path(f'{name}.pt'), name, SMALL, DISC)}")
+            pytest.fail(f"{name} was taken for {load_resume(name, SMALL)}")
         assert str(caught.value).isprintable(), name
         assert len(str(caught.value)) < 400, name
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -538,7 +544,7 @@ def test_an_archive_whose_records_share_their_bytes_is_refused():
             again.filename = f"bomb/data/{k}"
             archive.filelist.append(again)
     with pytest.raises(InputError, match="not a checkpoint"):
-        ifs_files.check_archive(Path("bomb.pt"))
+        ifs_checkpoint.load_checkpoint(Path("bomb.pt"))
 
 
 # --- Writing ---

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import ifs_checkpoint
 import ifs_files
 import ifs_metrics
 from ifs_fit import Setup, check_resume, fit
@@ -246,16 +247,17 @@ def test_checkpoints_read_back(state, maps, seed, stroke, iou, data):
     written = type(state)(
         **{**state.__dict__, "best_maps": maps, "best_stroke": stroke, "best_iou": iou, "resume": resume}
     )
-    ifs_files.save_checkpoint(Path("a.pt"), "a", setup, written, target)
-    read = ifs_files.load_checkpoint(Path("a.pt"))
-    assert torch.equal(read["maps"], maps)
+    ifs_checkpoint.save_checkpoint(Path("a.pt"), "a", setup, written, target)
+    read = ifs_checkpoint.load_checkpoint(Path("a.pt"))
+    assert np.array_equal(read["maps"], maps)
     assert (read["stroke"], read["iou"], read["setup"], read["step"]) == (stroke, iou, asdict(setup), state.step)
-    again = ifs_files.load_resume(Path("a.pt"), "a", setup, target)
+    kept = ifs_checkpoint.load_origin(Path("a.pt"), "a", setup, target.numpy())
+    again = ifs_checkpoint.resume_of(Path("a.pt"), kept, setup)
     assert torch.equal(again["first"], maps[None])
     assert {key: again[key] for key in ("step", "stage", "best_iou")} == {
         key: resume[key] for key in ("step", "stage", "best_iou")
     }
-    ifs_files.save_checkpoint(Path("b.pt"), "a", setup, written, target)
+    ifs_checkpoint.save_checkpoint(Path("b.pt"), "a", setup, written, target)
     assert Path("b.pt").read_bytes() == Path("a.pt").read_bytes()
 
 

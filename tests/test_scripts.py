@@ -20,6 +20,7 @@ import ifs_files
 import ifs_fit
 import render_ifs
 import train_ifs
+from ifs_checkpoint import as_tensors
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--steps", "30", "--starts", "2", "--size", "64", "--points", "2000", "--quiet"]
@@ -241,6 +242,41 @@ def test_help_and_refusals_do_not_wait_for_torch():
     assert done.stderr.count("\n") == len(REFUSED) - 1
 
 
+def test_refusals_of_what_a_checkpoint_holds_do_not_wait_for_torch(fitted):
+    for name, picture in (("koch", "koch"), ("star", "koch"), ("other", "sierpinski")):
+        shutil.copy(fitted / "koch.pt", f"{name}.pt")
+        shutil.copy(ROOT / f"{picture}.png", f"{name}.png")
+        shutil.copy(ROOT / "koch_setup.py", f"{name}_setup.py")
+    whole = torch.load("koch.pt", weights_only=True)
+    torch.save({**whole, "name": "other"}, "other.pt")
+    torch.save({**whole, "path": None}, "pathless.pt")
+    kept = Path("koch.pt").read_bytes()
+    refused = [
+        ("train_ifs", ["koch", *TINY, "--resume", "--seed", "9"], "made with another seed"),
+        ("train_ifs", ["other", *TINY, "--resume"], "another other.png, or of it inverted"),
+        ("train_ifs", ["star", *TINY, "--resume"], "a fit of 'koch', not of 'star'"),
+        ("render_ifs", ["koch", "9", "64", "--kind", "grey"], "not the fit of a grey picture"),
+        ("render_ifs", ["koch", "9", "64", "--stroke", "3"], "does not fit the window"),
+        ("render_ifs", ["koch", "9", "64", "--window", "1", "-1", "1", "-1"], "must be a square"),
+        ("render_ifs", ["koch", "9", "64", "--zoom-at", "1", "1", "1e20"], "beyond double precision"),
+        ("render_ifs", ["koch", "9", "30000", "--sweep", "fit"], "too much for one film"),
+        ("render_ifs", ["pathless", "9", "64", "--sweep", "fit"], "does not hold the way of its fit"),
+    ]
+    code = f"""
+import importlib, sys
+sys.path.insert(0, {str(ROOT)!r})
+for script, argv, _ in {refused}:
+    assert importlib.import_module(script).main(argv) == 2
+    assert not {{'torch', 'scipy', 'matplotlib', 'tqdm'}} & set(sys.modules), argv
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for line, (_, _, words) in zip(done.stderr.splitlines(), refused, strict=True):
+        assert words in line
+    assert Path("koch.pt").read_bytes() == kept
+    assert not Path("results").exists()
+
+
 @posix
 @pytest.mark.parametrize("output", ["| head -c 0", "> /dev/full", ">&-", ">&- 2>&- <&-", "2>&-", "| cat"])
 def test_standard_output_may_be_anything(output):
@@ -407,7 +443,10 @@ def test_the_koch_curve_comes_out_as_readme_says_and_goes_into_28_bytes():
     fit = torch.load("koch.pt", weights_only=True)
     assert fit["iou"] >= 0.95
     assert compress_ifs.main(["koch", "--quiet"]) == 0
-    coded, target = ifs_files.load_coded(Path("koch.ifs")), ifs_files.load_target(ROOT / "koch.png", fit["size"])
+    coded, target = (
+        as_tensors(ifs_files.load_coded(Path("koch.ifs"))),
+        ifs_files.load_target(ROOT / "koch.png", fit["size"]),
+    )
     assert Path("koch.ifs").stat().st_size <= 28
     assert ifs_fit.judge(coded["maps"], target, coded["stroke"])[0] >= fit["iou"] - 0.005
 
