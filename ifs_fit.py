@@ -21,6 +21,7 @@ import ifs_metrics
 import ifs_raster
 from ifs_collage import Collage, moments, roots
 from ifs_model import (
+    NO_DOUBLE,
     WINDOW,
     Ancestry,
     Look,
@@ -397,7 +398,7 @@ def judge(
     it must beat no stroke at all by 0.002. A `grey` target is compared with the soft picture of the measure instead.
     `rim` is that of `ifs_raster.occupancy`.
     """
-    if maps.device.type == "mps":  # which has no float64
+    if maps.device.type in NO_DOUBLE:
         maps, target = maps.cpu(), target.cpu()
     if grey:
         picture = soft_picture(maps.detach().to(target.dtype), target)
@@ -650,13 +651,13 @@ def _report(
         size=stage.size,
         loss=float(loss[leader]),
         iou=iou,
-        maps=maps.double().cpu(),
+        maps=maps.cpu().double(),
         stroke=radius,
         picture=picture.cpu(),
         trace=list(run["trace"]),
         path=[(step, systems[leader].double(), float(strokes[leader])) for step, systems, strokes in path],
         best_iou=run["best_iou"],
-        best_maps=run["best_maps"].double().cpu(),
+        best_maps=run["best_maps"].cpu().double(),
         best_stroke=run["best_stroke"],
         resume=_snapshot(run),
     )

@@ -23,6 +23,7 @@ from ifs_setup import affine as affine
 from ifs_setup import similarity as similarity
 
 MAX_SINGULAR = 0.97
+NO_DOUBLE = ("mps",)  # kinds of devices that have no float64: what needs it is done on the CPU for them
 FLATTEST = 0.02  # ratio of its singular values that a flatter map counts as if it had
 
 

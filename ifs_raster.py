@@ -21,7 +21,18 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ifs_model import Ancestry, apply, area_weights, centroid, compose, fixed_points, frame, kernels, singular_values
+from ifs_model import (
+    NO_DOUBLE,
+    Ancestry,
+    apply,
+    area_weights,
+    centroid,
+    compose,
+    fixed_points,
+    frame,
+    kernels,
+    singular_values,
+)
 
 Window = tuple[float, float, float, float]
 Tile = tuple[int, int, int, int]
@@ -414,7 +425,7 @@ def _grown(cells: Cells, steps: Tensor, parts: list[Tensor], digits: Tensor | No
 
 def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
     """Of which points the points are images that `grow` finds in a picture of side × side pixels of the window."""
-    device, maps = maps.device, maps.cpu() if maps.device.type == "mps" else maps  # mps has no float64
+    device, maps = maps.device, maps.cpu() if maps.device.type in NO_DOUBLE else maps
     maps = in_pixels(maps, window, side)
     cells = Cells(_reach(maps, side), 1.0, maps.device)
     maps = compose(compose(cells.there, maps), cells.back)

@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="FILE",
         help="the file to write: .png, .npy for the bare numbers, .gif or .mp4 (default: in results/NAME)")  # fmt: skip
     add("--memory", type=float, metavar="GIB", default=2.0, help="memory to stay under, in GiB (default 2)")
-    add("--device", metavar="DEV", help="cuda or cpu (default: the best that is there)")
+    add("--device", metavar="DEV", help="cuda or cpu (default: cuda where it is there, else cpu)")
     add("--quiet", action="store_true", help="no progress bar")
     return parse
 
@@ -149,10 +149,11 @@ def render(arguments: argparse.Namespace) -> None:
 
     import torch  # here, because what can be refused is refused by now
 
+    from ifs_model import NO_DOUBLE
     from ifs_picture import SOFT, Look, View
 
     device = ifs_files.pick_device(arguments.device)
-    maps = torch.from_numpy(system.maps).double().to("cpu" if device == "mps" else device)  # mps has no float64
+    maps = torch.from_numpy(system.maps).double().to("cpu" if device in NO_DOUBLE else device)
     look = Look(arguments.kind, arguments.color, arguments.cmap, arguments.gamma, arguments.bits, arguments.transparent)
     view = View(window, size, recursion, stroke, supersample, arguments.figure)
     if arguments.kind == "grey":

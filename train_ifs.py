@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, metavar="X", help="seed of the random numbers (default 0)")
     add("--invert", action="store_true", help="the fractal is dark on a bright or transparent background")
-    add("--device", metavar="DEV", help="cuda, mps or cpu (default: the best that is there)")
+    add("--device", metavar="DEV", help="cuda, mps or cpu (default: cuda where it is there, else cpu)")
     add("--resume", action="store_true", help="go on from NAME.pt")
     add("--quiet", action="store_true", help="no progress bar")
     return parse

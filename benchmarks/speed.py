@@ -332,7 +332,8 @@ def rivals_table(device: str, whole: float) -> None:
     slow = seconds(field, device, budget=4.0)  # its calls take from 50 to 100 ms, so that a few say little
     theirs = peak_memory(field, device)
     maps, segment = (torch.tensor(part, device=device) for part in (KOCH["maps"], KOCH_ENDS))
-    curve = ifs_raster.occupancy(maps.double(), WINDOW, SIZE, stroke=KOCH["stroke"], supersample=6)
+    curve = ifs_raster.occupancy(torch.tensor(KOCH["maps"]), WINDOW, SIZE, stroke=KOCH["stroke"], supersample=6)
+    curve = curve.to(device)
     for count in (KOCH_POINTS, points):
         koch = Step(device, count, 1, **KOCH)
         agreement = koch.agreement(curve)
@@ -409,7 +410,7 @@ def slope_of(line: dict[float, float]) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parse.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    parse.add_argument("--device", help="cuda, mps or cpu (default: cuda where it is there, else cpu)")
     parse.add_argument("--out", type=Path, help="the plot (default: speed_DEVICE.png)")
     arguments = parse.parse_args(argv)
     device = ifs_files.pick_device(arguments.device)

@@ -1,0 +1,90 @@
+"""A device that is not there. The CPU computes for it, but its tensors do not mix with those of the CPU.
+
+PyTorch knows devices of the type DEVICE, but this build has no kernel for them: what is not caught here fails.
+"""
+
+from collections import Counter
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+DEVICE = "lazy"
+MAY_MIX = ("aten::copy_", "aten::index.Tensor", "aten::index_put_")  # with tensors on the CPU, on a real GPU too
+WAITS = ("_local_scalar_dense", "nonzero", "unique", "bincount", "masked_select")  # for what the GPU has not done yet
+
+
+class There(Tensor):
+    """A tensor on the device. `here` is what it stands for, on the CPU."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, here: Tensor):
+        options = {"strides": here.stride(), "storage_offset": here.storage_offset(), "dtype": here.dtype}
+        there = torch.Tensor._make_wrapper_subclass(cls, here.shape, device=DEVICE, **options)
+        there.here = here
+        return there
+
+    @classmethod
+    def __torch_dispatch__(cls, op, types, args=(), kwargs=None):
+        raise RuntimeError(f"{op.name()} of a tensor on a device that is not there any more")
+
+
+class _Kernels(TorchDispatchMode):
+    """What the device does, and how often it made the program wait."""
+
+    def __init__(self, doubles: bool):
+        super().__init__()
+        self.doubles, self.launches, self.waits = doubles, Counter(), Counter()
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        kwargs, name = kwargs or {}, op.name()
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        there = {id(tensor.here): tensor for tensor in tensors if isinstance(tensor, There)}
+        wanted = kwargs.get("device") and torch.device(kwargs["device"]).type
+        if not there and wanted != DEVICE:
+            return op(*args, **kwargs)
+        if there and name not in MAY_MIX and any(t.ndim and not isinstance(t, There) for t in tensors):
+            raise RuntimeError(f"{name}: tensors on two devices")
+        leaves = wanted == "cpu" or (name == "aten::copy_" and not isinstance(args[0], There))
+        self.launches[name] += 1
+        self.waits[name] += leaves or any(word in name for word in WAITS)
+
+        def brought(value):
+            if isinstance(value, torch.device) and value.type == DEVICE:
+                return torch.device("cpu")
+            return value.here if isinstance(value, There) else value
+
+        def taken(value):
+            if not isinstance(value, Tensor) or leaves:
+                return value
+            if value.dtype == torch.float64 and not self.doubles:
+                raise TypeError(f"{name}: the device has no float64")
+            return there[id(value)] if id(value) in there else There(value)
+
+        return tree_map(taken, op(*tree_map(brought, args), **tree_map(brought, kwargs)))
+
+
+class _Numbers(TorchFunctionMode):
+    """What PyTorch makes of numbers, or makes numbers of, without telling a dispatch mode."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.tensor and kwargs.get("device"):
+            return func(*args, **(kwargs | {"device": "cpu"})).to(kwargs["device"])
+        if func is Tensor.new_tensor and isinstance(args[0], There):
+            return torch.tensor(*args[1:], **{"dtype": args[0].dtype, **kwargs}).to(DEVICE)
+        if func is Tensor.tolist and isinstance(args[0], There):
+            return args[0].cpu().tolist()
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def device(doubles: bool = True):
+    """Within it, DEVICE is there, with float64 or without; yields what it does."""
+    with _Numbers(), _Kernels(doubles) as kernels:
+        yield kernels

@@ -1,0 +1,123 @@
+"""What runs elsewhere than on the CPU, on a device that is not there: see tests/pretend.py."""
+
+import dataclasses
+
+import numpy as np
+import pretend
+import pytest
+import torch
+from PIL import Image
+from systems import CORNER_GASKET
+
+import ifs_files
+import ifs_raster
+import render_ifs
+from ifs_fit import REFRESH, Objective, Setup, begin, descend, fit, judge, stages
+from ifs_model import WINDOW
+
+GASKET = ifs_raster.occupancy(CORNER_GASKET, WINDOW, 32, supersample=1)
+QUICK = Setup(maps=3, size=32, points=1000, starts=4, rounds=1, steps=20, stroke=0.0)
+
+
+def test_tensors_on_two_devices_do_not_mix():
+    with pretend.device() as kernels:
+        there = torch.ones(3, device=pretend.DEVICE)
+        assert (there + 1).cpu().tolist() == [2, 2, 2]
+        assert kernels.waits.total() == 1
+        with pytest.raises(RuntimeError, match="two devices"):
+            there + torch.ones(3)
+        with pytest.raises(RuntimeError):
+            there.numpy()
+    with pretend.device(doubles=False), pytest.raises(TypeError, match="float64"):
+        torch.ones(3, device=pretend.DEVICE).double()
+
+
+SETUPS = {
+    "random": QUICK,
+    "maps": dataclasses.replace(QUICK, maps=(CORNER_GASKET + 0.05).tolist()),
+    "depth": dataclasses.replace(QUICK, depth=4),
+    "pen": dataclasses.replace(QUICK, stroke=0.05),
+    "grey": dataclasses.replace(QUICK, grey=True),
+}
+
+
+@pytest.mark.parametrize(("name", "doubles"), [*((name, True) for name in SETUPS), ("random", False), ("grey", False)])
+def test_a_fit_runs_on_any_device_and_comes_to_the_same(name, doubles, monkeypatch):
+    if not doubles:
+        monkeypatch.setattr("ifs_fit.NO_DOUBLE", (pretend.DEVICE,))
+        monkeypatch.setattr("ifs_raster.NO_DOUBLE", (pretend.DEVICE,))
+    with pretend.device(doubles) as kernels:
+        *_, there = fit(GASKET, SETUPS[name], pretend.DEVICE, every=1000)
+    *_, here = fit(GASKET, SETUPS[name], every=1000)
+    assert kernels.launches.total() > 1000
+    assert {there.maps.device.type, there.picture.device.type, there.best_maps.device.type} == {"cpu"}
+    assert there.best_iou == pytest.approx(here.best_iou, abs=0.02)
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_a_step_elsewhere_is_that_of_the_cpu_and_waits_for_nothing(name):
+    setup = SETUPS[name]
+    for stage in (stages(setup)[0], stages(setup)[-1]):
+        found = []
+        for place in ("cpu", pretend.DEVICE):
+            with pretend.device() as kernels:
+                objective, run = Objective(GASKET.to(place), stage, setup), begin(GASKET.to(place), setup, place)
+                descend(objective, run)
+                kernels.waits.clear()
+                for step in (1, REFRESH - 1):
+                    run["stage_step"] = step
+                    loss = descend(objective, run)
+                assert kernels.waits.total() == 0
+                found.append((loss.cpu(), run["maps"].cpu()))
+        for here, there in zip(*found, strict=True):
+            assert torch.allclose(here, there, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("doubles", [True, False])
+def test_a_verdict_elsewhere_is_that_of_the_cpu(doubles, monkeypatch):
+    if not doubles:
+        monkeypatch.setattr("ifs_fit.NO_DOUBLE", (pretend.DEVICE,))
+    target = ifs_raster.occupancy(CORNER_GASKET, WINDOW, 32, stroke=0.1)
+    here = judge(CORNER_GASKET, target, search_stroke=True)
+    with pretend.device(doubles):
+        there = judge(CORNER_GASKET.to(pretend.DEVICE), target.to(pretend.DEVICE), search_stroke=True)
+        assert there.picture.cpu().equal(here.picture)
+    assert there.stroke == here.stroke > 0.05
+    assert there.iou == here.iou > 0.95
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--stroke 0.05",
+        "--color map",
+        "--color address --transparent --stroke 0.05",
+        "--figure segment",
+        "--figure hull",
+        "--kind density",
+        "--kind density --color map",
+        "--kind distance",
+        "--zoom-at 0.1 0.2 1000",
+        "--zoom-at 0.1 0.2 1000 --kind density",
+        "--zoom-at 0.1 0.2 9 --frames 2",
+        "--sweep levels",
+    ],
+)
+def test_a_picture_drawn_elsewhere_is_that_of_the_cpu(options, tmp_path, monkeypatch):
+    system = tmp_path / "gasket.json"
+    system.write_text(f'{{"maps": {CORNER_GASKET.tolist()}}}')
+    recursion = 3 if "figure" in options or "sweep" in options else 30
+    film = "frames" in options or "sweep" in options
+    pictures = []
+    for place in ("cpu", pretend.DEVICE):
+        monkeypatch.setattr(ifs_files, "pick_device", lambda _, place=place: place)
+        out = tmp_path / f"{place}.{'gif' if film else 'png'}"
+        with pretend.device() as kernels:
+            argv = [system, recursion, 64, *options.split(), "--out", out, "--quiet"]
+            assert render_ifs.main([str(word) for word in argv]) == 0
+        assert (kernels.launches.total() > 0) == (place != "cpu")
+        with Image.open(out) as picture:
+            pictures.append(np.asarray(picture, dtype=float))
+    assert pictures[0].any()
+    assert abs(pictures[0] - pictures[1]).max() <= 1
