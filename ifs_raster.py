@@ -11,6 +11,7 @@ Points and maps are float64; points are (2, P), or (3, P) with an address betwee
 is the first digit in base n. A tile is (left, right, top, bottom) in pixels, right and bottom excluded.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ Progress = Callable[[int], object]  # is told how many points were drawn just no
 MEMORY = 2 << 30  # bytes that a picture may take
 OVERHEAD = 600 << 20  # bytes of these that Python, its packages and the clouds take
 GROWN_CELLS = 4200**2  # of the largest grid that is grown directly: about what a picture of 1024² pixels needs
-GROWN_BYTES = 24  # a cell, in a grid that is grown directly: the grid, and the newest points in the worst case
+SOLID_CELLS = 1 << 27  # the same, of a solid attractor: of curves and dusts, one point a cell misses a few pixels
+GROWN_BYTES = 18  # a cell, in a grid that is grown directly: the grid, and the newest points in the worst case
+GROWN_AT_ONCE = 1 << 20  # points that are mapped between two looks at memory, where loops are compiled
 CLOUD_SIDE = 2048  # cells along the longer side of the cloud that words draw where that grid would be too large
 PARTICLE_SIDE = 512  # the same, for the particles of a density
 PARTICLE_BYTES = 256 << 20  # of particles of different levels that are kept side by side
@@ -54,7 +57,7 @@ FLOODED = 1 << 20  # cells of a grid that is grown at one go, in memory that hol
 SLOW = 0.9  # a contraction whose words take too many letters to become small
 PURE, MIXED = 16, 8  # leaps of each length: powers of slow maps, and products of different ones
 DRIFT = 0.88  # a contraction with which what growth drops in a cell adds up to a rim of pixels: see Cells.watch_rim
-RIM_BYTES, RIM_WORK = 24, 1 << 28  # a cell, where the rim is watched; and images that are then looked at, at most
+RIM_BYTES, RIM_WORK = 16, 1 << 28  # a cell, where the rim is watched; and images that are then looked at, at most
 SHADES = 20  # steps that a point can lie further out in a cell than another, as in `ifs_kernels`
 SHORTEST = 4  # cells that the slowest map moves a point at the other end of the attractor, or the grid is made finer
 REFINED_CELLS, REFINED_WORK = 1 << 22, 1 << 29  # of a grid that is made finer, at most; and cells times maps
@@ -196,14 +199,17 @@ class Cells:
         self.there = torch.tensor([[[1 / cell, 0, -left / cell], [0, 1 / cell, -top / cell]]], **options)
         self.back = torch.tensor([[[cell, 0, left], [0, cell, top]]], **options)
         self.free = torch.empty(self.rows * self.columns, dtype=torch.bool, device=device)
-        self.owner = torch.empty_like(self.free, dtype=torch.int32)
         self.outermost = torch.empty(0, 8, dtype=torch.uint8, device=device)
         self.clear()
+
+    @functools.cached_property
+    def owner(self) -> Tensor:
+        """For each cell the first of those points that claim it, while they do. Compiled loops need none."""
+        return torch.full(self.free.shape, torch.iinfo(torch.int32).max, dtype=torch.int32, device=self.free.device)
 
     def clear(self) -> None:
         """Free all cells."""
         self.free.fill_(True)
-        self.owner.fill_(torch.iinfo(torch.int32).max)
 
     def watch_rim(self) -> None:
         """From now on, take a point in a cell that is taken, too, if it lies further out there than all before.
@@ -223,6 +229,8 @@ class Cells:
 
     def claim(self, points: Tensor) -> Tensor:
         """Those of the points (2, P) or (3, P) that are the first ones in a cell that was free until now."""
+        if len(points) == 2 and kernels(points) is not None:
+            return self.spread(torch.eye(2, 3, dtype=points.dtype)[None], points)[0]
         return points.index_select(1, self.first(points))
 
     def first(self, points: Tensor) -> Tensor:
@@ -235,7 +243,9 @@ class Cells:
         order = torch.arange(len(fresh), dtype=torch.int32, device=fresh.device)
         self.owner.scatter_reduce_(0, index, order, "amin")
         self.free.index_fill_(0, index, False)
-        return fresh[self.owner.index_select(0, index) == order]
+        fresh = fresh[self.owner.index_select(0, index) == order]
+        self.owner.index_fill_(0, index, torch.iinfo(torch.int32).max)
+        return fresh
 
     def _further(self, points: Tensor, index: Tensor) -> Tensor:
         """The indices (Q,) of points in cells (P,) that lie further out than all before, one for each direction."""
@@ -413,8 +423,10 @@ def grow(
 def _grown(cells: Cells, steps: Tensor, parts: list[Tensor], digits: Tensor | None) -> list[Tensor]:
     """The images of parts under steps (n, 2, 3), as far as they claim a cell, in parts; none of them is empty."""
     if digits is None and kernels(steps) is not None:
-        new, _ = cells.spread(steps, torch.cat(parts, dim=1))
-        return [new] if new.shape[1] else []
+        if sum(part.shape[1] for part in parts) <= GROWN_AT_ONCE:
+            parts = [torch.cat(parts, dim=1)]
+        chunks = (chunk for part in parts for chunk in part.split(GROWN_AT_ONCE, dim=1))
+        return [new for chunk in chunks if (new := cells.spread(steps, chunk)[0]).shape[1]]
     share = max(1, at_once(steps.device) // len(steps))
     chunks = (chunk for part in parts for chunk in part.split(share, dim=1))
     parts = [fresh for chunk in chunks if (fresh := cells.claim(images(steps, chunk, digits))).shape[1]]
@@ -485,7 +497,8 @@ class Attractor:
         self.span = max(self.box[1] - self.box[0], self.box[3] - self.box[2])
         area = (self.box[1] - self.box[0] + 3) * (self.box[3] - self.box[2] + 3)
         cell_bytes = GROWN_BYTES + (RIM_BYTES if slowest > DRIFT else 0)
-        self.direct = corners is None and area <= min(GROWN_CELLS, (memory - OVERHEAD) / cell_bytes)
+        self.direct = corners is None and area <= min(SOLID_CELLS, (memory - OVERHEAD) / cell_bytes)
+        self.large = area > GROWN_CELLS
         self.grain, self.rim = self._grain(slowest), True
         self.small = area <= FLOODED * self.grain**2  # few enough points to be drawn at one go
         self.clouds: dict[tuple[int, int], Tensor] = {}
@@ -564,13 +577,13 @@ class Attractor:
 
     def points(self, tile: Tile, addresses: bool = False) -> Iterator[Tensor]:
         """Yield points (2, P), or (3, P) with addresses, that draw a tile; others may be among them."""
-        if self.direct:
+        cell = self.cell(CLOUD_SIDE)
+        if self.direct and (not self.large or self.solid(cell, addresses)):
             digits = self.digits if addresses else None
             levels = grow(self.maps, self.box, self.grain, self.recursion, digits=digits, rim=self.rim)
             parts = (points for _, points in levels)
             yield from [torch.cat(list(parts), dim=1)] if self.small else parts
             return
-        cell = self.cell(CLOUD_SIDE)
         few = self.recursion <= 64 and len(self.maps) ** self.recursion <= FEW
         one_by_one = few and self.corners is not None
         fine = THIN if one_by_one else self.fine(cell, addresses)  # grows the cloud
@@ -608,8 +621,12 @@ class Attractor:
         cells end up much smaller than a pixel: a sixth of the Koch curve's pixels at 0.7, 3 % at 0.35, 0.5 % at 0.2.
         A solid picture has many other words that draw them, and 0.7 misses one pixel in 10,000.
         """
+        return SOLID if self.solid(cell, addresses) else THIN
+
+    def solid(self, cell: float, addresses: bool) -> bool:
+        """Whether the attractor fills an eighth or more of its box."""
         area = (self.box[1] - self.box[0]) * (self.box[3] - self.box[2]) / cell**2
-        return SOLID if self._cloud(self.recursion, 0, cell, addresses).shape[1] > area / 8 else THIN
+        return self._cloud(self.recursion, 0, cell, addresses).shape[1] > area / 8
 
     def _cloud(self, level: int, step: int, cell: float, addresses: bool) -> Tensor:
         """The attractor, or a level of the figure, as at most one point for each cell; each step doubles it."""

@@ -106,11 +106,22 @@ def test_grown_and_followed_pictures_agree(monkeypatch):
     for maps in (CORNER_GASKET, KOCH):
         grown = raster.hits(maps.double(), WINDOW, 300)
         with monkeypatch.context() as patch:
-            patch.setattr(raster, "GROWN_CELLS", 0)
+            patch.setattr(raster, "SOLID_CELLS", 0)
             patch.setattr(raster, "CLOUD_SIDE", 64)
             followed = raster.hits(maps.double(), WINDOW, 300)
         assert inside(grown)[followed].all()
         assert inside(followed)[grown].all()
+
+
+def test_large_solid_attractors_of_slow_maps_are_grown(monkeypatch):
+    turns = torch.tensor([similarity(0.97, degrees=d, at=(0.01 * d**0.3, 0)) for d in (40, 130, 250)])
+    grown = raster.hits(turns.double(), WINDOW, 300)
+    monkeypatch.setattr(raster, "GROWN_CELLS", 0)
+    monkeypatch.setattr(raster, "CLOUD_SIDE", 64)
+    monkeypatch.setattr(raster, "GROWN_AT_ONCE", 1000)
+    drawn = raster.hits(turns.double(), WINDOW, 300)
+    assert drawn.float().mean() > 0.1
+    assert (drawn ^ grown).float().mean() < 0.002 * drawn.float().mean()
 
 
 def test_a_zoomed_window_is_the_crop_of_a_larger_picture():
@@ -293,7 +304,7 @@ def test_deep_levels_of_any_figure_are_the_attractor(name):
 
 @pytest.mark.parametrize("stroke", [0.0, 0.03])
 def test_strips_make_up_the_whole_picture(monkeypatch, stroke):
-    monkeypatch.setattr(raster, "GROWN_CELLS", 0)
+    monkeypatch.setattr(raster, "SOLID_CELLS", 0)
     whole = raster.occupancy(FERN, WINDOW, 100, stroke=stroke, supersample=2)
     pad = math.ceil(stroke * 100)
     cost = (8 if pad else 2) * (200 + 2 * pad)
@@ -304,7 +315,7 @@ def test_strips_make_up_the_whole_picture(monkeypatch, stroke):
 
 @pytest.mark.parametrize("window", [WINDOW, (-0.5, 0.1, -0.2, 0.4), (0.05, 0.3, -0.9, -0.65)])
 def test_distances_in_strips_are_those_of_the_whole(monkeypatch, window):
-    monkeypatch.setattr(raster, "GROWN_CELLS", 0)
+    monkeypatch.setattr(raster, "SOLID_CELLS", 0)
     whole = raster.distance(KOCH, window, 90)
     strips = raster.distance_strips(KOCH, window, 90, memory=memory_for(23, 48 * 90))
     assert torch.allclose(in_strips(strips), whole, atol=1e-9)

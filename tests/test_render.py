@@ -227,7 +227,7 @@ def test_a_checkpoint_without_a_sound_way_is_refused(path, capsys):
 
 
 def test_little_memory_gives_the_same_picture(monkeypatch):
-    monkeypatch.setattr(ifs_raster, "GROWN_CELLS", 0)
+    monkeypatch.setattr(ifs_raster, "SOLID_CELLS", 0)
     plain = drawn("fern", 40, 300)
     overhead = ifs_raster.OVERHEAD / 2**30
     assert np.array_equal(drawn("fern", 40, 300, "--memory", overhead + 1e-4), plain)
