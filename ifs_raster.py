@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
@@ -49,9 +50,15 @@ PARTICLE_SIDE = 512  # the same, for the particles of a density
 PARTICLE_BYTES = 256 << 20  # of particles of different levels that are kept side by side
 SAMPLES, MERGED = 1 << 18, 16  # words that stand for a slow measure, and the last levels, which are merged exactly
 THIN, SOLID = 0.2, 0.7  # pixels that a cell of a cloud measures once a word has shrunk it, at most: see Attractor.fine
+CHART_SIDE = 512  # the same, for the chart by which words are chosen in a zoom
+ZOOMED = 4  # times as wide as the picture that an attractor is, at least, where the picture is a zoom
+PLACES = 8  # a side of a tile, for which words are chosen in a zoom
+KEPT, COVER = 8, 16  # words that are kept for each place of a zoom, and times that those kept cover the tile, at least
 CROWD = 1 << 13  # words that are looked at side by side, where images overlap so much that there are more
 LOOKED_AT = 1 << 21  # words that are looked at for a tile, at most: those of slow maps end before they are small
 LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the cloud, at most
+LEAST_CROWD = 1 << 7  # words that are looked at side by side in a zoom, however many letters they need
+ZOOM_POINTS = 1 << 27  # points drawn in a zoom, which may be more than LAYERS allows
 FEW = 1 << 18  # words that are drawn one by one, whatever their size
 FLOODED = 1 << 20  # cells of a grid that is grown at one go, in memory that holds them all, at most
 SLOW = 0.9  # a contraction whose words take too many letters to become small
@@ -63,6 +70,7 @@ SHORTEST = 4  # cells that the slowest map moves a point at the other end of the
 REFINED_CELLS, REFINED_WORK = 1 << 22, 1 << 29  # of a grid that is made finer, at most; and cells times maps
 FAR = 1 << 40
 CHUNK = 1 << 16  # points mapped at once on a CPU: what its caches hold
+CHARTED = 1 << 13  # words looked up in the chart at once
 BATCH = 1 << 22  # points mapped at once elsewhere, and points of polygons
 
 
@@ -454,14 +462,19 @@ def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
     return Ancestry(torch.cat(letters).to(device), torch.cat(parents).to(device), sizes)
 
 
-def _reach(maps: Tensor, side: int, corners: Tensor | None = None) -> Window:
-    """The box, in pixels, that is drawn: the attractor's bounds, moved outwards to the edges of pixels.
+def _reach(maps: Tensor, side: int) -> Window:
+    """The box, in pixels, in which points are told apart: the attractor's bounds, or of a large one what lies near.
 
-    Where maps shrink the world so slowly that words need very many letters, only what lies near the picture counts.
+    Where maps shrink the world slowly, most of a large attractor is images of what is far from the picture.
     """
-    box = bounds(maps, corners=corners)
+    box = bounds(maps)
     if max(box[1] - box[0], box[3] - box[2]) > 4 * side and singular_values(maps).max() > SLOW:
         box = tuple(min(max(edge, -2.0 * side), 3.0 * side) for edge in box)
+    return _to_edges(box)
+
+
+def _to_edges(box: Window) -> Window:
+    """A box in pixels, moved outwards to the edges of pixels."""
     left, low = (math.floor(edge + 0.5) - 0.5 for edge in box[::2])
     return left, max(box[1], left + 1), low, max(box[3], low + 1)
 
@@ -487,17 +500,21 @@ class Attractor:
         recursion: int = 1000,
         corners: Tensor | None = None,
         memory: int = MEMORY,
+        measure: bool = False,
     ):
         self.maps, self.side, self.recursion = in_pixels(maps, window, side), side, recursion
         self.weights = area_weights(self.maps)
         self.digits = letters(len(maps), self.maps)
         to = torch.tensor(frame(window, side), dtype=torch.float64, device=maps.device)
         self.corners = None if corners is None else apply(to, corners.to(to))
-        self.box, slowest = _reach(self.maps, side, self.corners), float(singular_values(self.maps).max())
+        self.box = _reach(self.maps, side) if measure else _to_edges(bounds(self.maps, corners=self.corners))
         self.span = max(self.box[1] - self.box[0], self.box[3] - self.box[2])
+        self.zoomed = corners is None and not measure and self.span > ZOOMED * side
+        self.slowest = slowest = float(singular_values(self.maps).max())
         area = (self.box[1] - self.box[0] + 3) * (self.box[3] - self.box[2] + 3)
         cell_bytes = GROWN_BYTES + (RIM_BYTES if slowest > DRIFT else 0)
-        self.direct = corners is None and area <= min(SOLID_CELLS, (memory - OVERHEAD) / cell_bytes)
+        room = (memory - OVERHEAD - side**2) / cell_bytes
+        self.direct = corners is None and not self.zoomed and area <= min(SOLID_CELLS, room)
         self.large = area > GROWN_CELLS
         self.grain, self.rim = self._grain(slowest), True
         self.small = area <= FLOODED * self.grain**2  # few enough points to be drawn at one go
@@ -523,8 +540,9 @@ class Attractor:
 
         A word whose image of the box misses the tile is dropped; one that shrinks the world by less than `limit`, or
         has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children. Where images overlap
-        a zoom is covered by ever more words: of more than `crowd`, the heaviest of each place are kept. Before there
-        are more than `most`, and after LOOKED_AT, those that are there are taken, small or not, so that none are lost.
+        a zoom is covered by ever more words: of more than `crowd`, or in a zoom more than LOOKED_AT allows of the
+        longest words, the best of each place are kept. Before there are more than `most`, and after LOOKED_AT, those
+        that are there are taken, small or not, so that none are lost.
         """
         like = {"dtype": torch.float64, "device": self.maps.device}
         edges = torch.tensor([[x, y] for x in self.box[:2] for y in self.box[2:]], **like)
@@ -536,6 +554,9 @@ class Attractor:
             torch.tensor([[1.0, 0.0]], **like),
         )
         looked_at = 0
+        if self.zoomed and limit > 0:
+            longest = math.log(limit) / math.log(min(max(self.slowest, 1e-9), 1 - 1e-9))
+            crowd = min(crowd, max(LEAST_CROWD, int(LOOKED_AT / (max(longest, 1) * len(self.maps)))))
         for length in range(self.recursion + 1):
             seen = apply(found.maps, edges)
             seen = ((seen.amax(1) >= low) & (seen.amin(1) <= high)).all(1)
@@ -550,7 +571,16 @@ class Attractor:
                 return
             large = (~small).nonzero().squeeze(1)
             if len(large) > crowd:
-                large = large[self.order(maps[large], weights[large], tile)[:crowd]]
+                if self.zoomed:  # those of the same weight and place should not have the same first letters
+                    shuffled = torch.randperm(len(large), generator=torch.Generator().manual_seed(0))
+                    large = large[shuffled.to(large.device)]
+                best = self.order(maps[large], weights[large], tile)[:crowd]
+                wide = float(singular_values(maps[large])[:, 0].median()) * self.span
+                if self.zoomed and wide * PLACES > 2 * max(tile[1] - tile[0], tile[3] - tile[2]):
+                    # where images are slivers between the places, the heaviest ones, too
+                    closest, covering = self.closest(maps[large], tile, max(1, crowd // PLACES**2))
+                    best = closest if covering else torch.cat([closest, best]).unique()
+                large = large[best]
             maps, weights, digits = maps[large, None], weights[large, None], digits[large, None]
             shifts = torch.addcmul(digits[..., 1], digits[..., 0], self.digits[:, 1])
             found = Words(
@@ -575,9 +605,53 @@ class Attractor:
         rank = torch.arange(len(weights), device=weights.device) - first
         return by_place[rank.argsort(stable=True)]
 
+    @functools.cached_property
+    def chart(self) -> tuple[Cells, Tensor, Tensor]:
+        """A coarse grid; how many pixels deep in the attractor its cells (C,) lie; what is nearest to each (C, 2)."""
+        cells = Cells(self.box, 2.0 ** round(math.log2(self.span / CHART_SIDE)), self.maps.device)
+        side = float(cells.back[0, 0, 0])
+        free = torch.ones(cells.rows * cells.columns, dtype=torch.bool, device=self.maps.device)
+        for _, points in grow(self.maps, self.box, side, self.recursion, rim=False):
+            free[cells.index(images(cells.there, points)).long()] = False
+        free = free.view(cells.rows, cells.columns).cpu().numpy()
+        inside = torch.from_numpy(distance_transform_edt(~free) * side).flatten()
+        rows, columns = distance_transform_edt(free, return_distances=False, return_indices=True)
+        middles = torch.from_numpy(np.stack([columns, rows]).reshape(2, -1) + 0.5)
+        return cells, inside.to(self.maps), images(cells.back, middles.to(self.maps)).T
+
+    def closest(self, maps: Tensor, tile: Tile, each: int) -> tuple[Tensor, bool]:
+        """Those of the words (K, 2, 3) that PLACES × PLACES places of a tile lie deepest in, or are closest to.
+
+        Returns their indices (Q,), the best word of each place first, then the second ones, up to `each`, as long as
+        there are not KEPT for each place or they do not cover the tile COVER times; and whether they do so. How deep a
+        place lies in the image of the attractor under a word, or how far from it, is told by where the inverse of the
+        word takes it on the chart.
+        """
+        cells, inside, nearest_point = self.chart
+        steps = (torch.arange(PLACES, dtype=torch.float64, device=maps.device) + 0.5) / PLACES
+        spots = torch.cartesian_prod(
+            tile[0] - 0.5 + steps * (tile[1] - tile[0]), tile[2] - 0.5 + steps * (tile[3] - tile[2])
+        )
+        sizes, found = singular_values(maps), []
+        for some, thinnest in zip(maps.split(CHARTED), sizes[:, 1].split(CHARTED), strict=True):
+            (a, b), (c, d) = some[:, :, :2].permute(1, 2, 0)
+            det, least = a * d - b * c, 1e-9 * some[:, :, :2].square().sum((1, 2))  # images may be flat
+            det = torch.where(det.abs() < least, least.clamp(min=1e-300), det)
+            back = torch.stack([d, -b, -c, a]).div(det).T.view(-1, 2, 2)
+            before = (spots - some[:, None, :, 2]) @ back.mT
+            index = cells.index(images(cells.there, before.flatten(0, 1).T)).long()
+            away = (apply(some, nearest_point[index].view_as(before)) - spots).norm(dim=-1)
+            depth = inside[index].view_as(away) * thinnest[:, None]
+            found.append(torch.where(depth > 0, depth, -away).float())
+        best = torch.cat(found).topk(min(each, len(maps)), dim=0).indices.flatten().tolist()
+        ranked = torch.tensor(list(dict.fromkeys(best)), device=maps.device)
+        width = max(tile[1] - tile[0], tile[3] - tile[2])
+        covered = (sizes[ranked] * self.span / width).clamp(max=1).prod(1).cumsum(0)
+        return ranked[: max(KEPT * PLACES**2, int((covered < COVER).sum()))], bool(covered[-1] >= COVER)
+
     def points(self, tile: Tile, addresses: bool = False) -> Iterator[Tensor]:
         """Yield points (2, P), or (3, P) with addresses, that draw a tile; others may be among them."""
-        cell = self.cell(CLOUD_SIDE)
+        cell = self.cell(min(CLOUD_SIDE, max(CHART_SIDE, self.side)) if self.zoomed else CLOUD_SIDE)
         if self.direct and (not self.large or self.solid(cell, addresses)):
             digits = self.digits if addresses else None
             levels = grow(self.maps, self.box, self.grain, self.recursion, digits=digits, rim=self.rim)
@@ -607,6 +681,11 @@ class Attractor:
         sizes = torch.tensor([cloud.shape[1] for cloud in clouds], device=maps.device)[kinds[1]]
         order = self.order(maps, weights, tile)
         most = LAYERS * max((tile[1] - tile[0]) * (tile[3] - tile[2]), int(sizes.max()))
+        if self.zoomed and int(sizes.sum()) > most:
+            best, most = self.closest(maps, tile, CROWD // PLACES**2)[0], max(most, ZOOM_POINTS)
+            turns = torch.stack([best, order[: len(best)]], dim=1).flatten()
+            both = torch.cat([best[: PLACES**2], turns, order])
+            order = torch.tensor(list(dict.fromkeys(both.tolist())), device=maps.device)
         drawn_words = order[sizes[order].cumsum(0) <= most]
         batch = 4 * at_once(maps.device)
         for kind, cloud in enumerate(clouds):
@@ -619,9 +698,12 @@ class Attractor:
 
         One point stands for all of its cell. On a curve or a dust, what the others would have drawn is missed unless
         cells end up much smaller than a pixel: a sixth of the Koch curve's pixels at 0.7, 3 % at 0.35, 0.5 % at 0.2.
-        A solid picture has many other words that draw them, and 0.7 misses one pixel in 10,000.
+        A solid picture has many other words that draw them, and 0.7 misses one pixel in 10,000; but a zoom may show a
+        corner of a single image, of which 0.7 misses a tenth, and 0.35 less than a hundredth.
         """
-        return SOLID if self.solid(cell, addresses) else THIN
+        if not self.solid(cell, addresses):
+            return THIN
+        return SOLID / 2 if self.zoomed else SOLID
 
     def solid(self, cell: float, addresses: bool) -> bool:
         """Whether the attractor fills an eighth or more of its box."""
@@ -996,7 +1078,7 @@ def density_strips(
 
     With a palette (L, 3), strips are (4, H, S): red, green and blue, weighted with mass, and mass.
     """
-    attractor = Attractor(maps, window, size, recursion)
+    attractor = Attractor(maps, window, size, recursion, measure=True)
     slow = float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum()) > SLOW
     many = max(1.0, len(maps) / 64)  # maps, which coarser particles and more words draw in less time
     cell = attractor.cell(CLOUD_SIDE if slow else max(1, round(PARTICLE_SIDE / many**0.5)))

@@ -472,6 +472,44 @@ def test_pictures_of_slow_maps_reach_as_far_as_their_attractors(kind, seed, size
         assert int(lit[-1]) == pytest.approx(size - edge - 0.5, abs=1.25)
 
 
+@pytest.mark.parametrize(("scale", "factor"), [(3 / 4, 30), (3 / 4, 1e9), (15 / 16, 1e4), (15 / 16, 1e9)])
+def test_zooms_into_images_that_overlap_are_sharp(scale, factor):
+    """Four maps of a square into its corners overlap, and fill it, if they scale it by more than a half."""
+    corners = [(u * (1 - scale), v * (1 - scale)) for u in (-1, 1) for v in (-1, 1)]
+    maps = torch.tensor([similarity(scale, at=corner) for corner in corners]).double()
+    pixel = 2 / factor / 64
+    for x, y in ((1, 1), (1, 0.3), (-0.1, -1), (0.37, 0.21)):
+        window = (x - 31.5 * pixel, x + 32.5 * pixel, y - 31.5 * pixel, y + 32.5 * pixel)
+        taken = raster.hits(maps, window, 64, 10**6)
+        expected = torch.zeros(64, 64, dtype=torch.bool)
+        expected[32 if y == 1 else 0 : 32 if y == -1 else 64, : 32 if x == 1 else 64] = True
+        middles = torch.ones(64, dtype=torch.bool)
+        middles[31:33] = False  # where the edge lies
+        if x == 1:
+            taken, expected = taken[:, middles], expected[:, middles]
+        if abs(y) == 1:
+            taken, expected = taken[middles], expected[middles]
+        assert not (taken & ~expected).any()
+        assert int((taken ^ expected).sum()) <= 0.01 * int(expected.sum())
+
+
+@pytest.mark.parametrize("slow", [0.88, 0.93, 0.99])
+def test_a_zoom_into_a_spiral_is_the_crop_of_a_larger_picture(slow):
+    ends = similarity(0.25, 30, at=(1, 0)), similarity(0.2, -60, at=(-0.3, 0.5))
+    maps = torch.tensor([similarity(slow, 25), *ends]).double()
+    whole = raster.occupancy(maps, (-1.5, 1.5, -1.5, 1.5), 1536, 10**4, supersample=2) > 0
+    x, y = raster.nearest(maps, 1.5, 0.1)
+    column, row = round((x + 1.5) * 512) - 64, round((1.5 - y) * 512) - 64
+    window = (column / 512 - 1.5, column / 512 - 1.25, 1.25 - row / 512, 1.5 - row / 512)
+    crop, zoom = (
+        whole[row : row + 128, column : column + 128],
+        raster.occupancy(maps, window, 128, 10**4, supersample=2) > 0,
+    )
+    assert crop.sum() > 200
+    assert int((crop & ~zoom).sum()) < 0.02 * int(crop.sum())
+    assert not (zoom & ~raster.dilate(crop, 2))[2:-2, 2:-2].any()
+
+
 def test_the_rim_is_grown_without_compiled_loops_and_with_addresses_too(monkeypatch):
     maps = torch.tensor([similarity(0.95, 90, at=at) for at in ((0.04, 0), (-0.03, 0.02), (0, -0.04))]).double()
 
