@@ -635,8 +635,9 @@ class Attractor:
         sizes, found = singular_values(maps), []
         for some, thinnest in zip(maps.split(CHARTED), sizes[:, 1].split(CHARTED), strict=True):
             (a, b), (c, d) = some[:, :, :2].permute(1, 2, 0)
-            det, least = a * d - b * c, 1e-9 * some[:, :, :2].square().sum((1, 2))  # images may be flat
-            det = torch.where(det.abs() < least, least.clamp(min=1e-300), det)
+            det = a * d - b * c
+            least = (1e-9 * some[:, :, :2].square().sum((1, 2))).clamp(min=1e-300)  # images may be lines and points
+            det = torch.where(det.abs() < least, least, det)
             back = torch.stack([d, -b, -c, a]).div(det).T.view(-1, 2, 2)
             before = (spots - some[:, None, :, 2]) @ back.mT
             index = cells.index(images(cells.there, before.flatten(0, 1).T)).long()

@@ -81,6 +81,19 @@ def test_every_contractive_system_is_drawn(maps, size, recursion):
 
 
 @FEW
+@given(systems(bound=0.97), st.sampled_from((3, 50, 1e4, 1e9)), seeds)
+def test_every_contractive_system_is_drawn_in_a_zoom(maps, factor, seed):
+    """The fixed point of a word is part of the attractor, so a zoom at it shows it."""
+    word = np.random.default_rng(seed).integers(0, len(maps), 3)
+    a, b, c = maps[word]
+    composed = compose(compose(a[None], b[None]), c[None])[0]
+    x, y = torch.linalg.solve(torch.eye(2, dtype=maps.dtype) - composed[:, :2], composed[:, 2]).tolist()
+    half = 1 / factor
+    taken = hits(maps, (x - half, x + half, y - half, y + half), 21)
+    assert bool(taken[9:12, 9:12].any())
+
+
+@FEW
 @given(systems(bound=0.97))
 def test_every_contractive_system_has_a_soft_picture_and_gradients(maps):
     maps = maps.float().requires_grad_()
