@@ -479,6 +479,14 @@ def _to_edges(box: Window) -> Window:
     return left, max(box[1], left + 1), low, max(box[3], low + 1)
 
 
+def distinct(figures: Tensor) -> Tensor:
+    """The indices (Q,) of those of figures (K, P, 2) no two of which are alike to an eighth of a pixel."""
+    rng = np.random.default_rng(0)
+    factors = torch.from_numpy(rng.integers(1 << 62, size=figures[0].numel(), dtype=np.int64) | 1).to(figures.device)
+    keys, order = ((figures * 8).round().long().flatten(1) * factors).sum(1).sort(stable=True)
+    return order[torch.cat([order.new_ones(1), keys.diff()]) != 0]
+
+
 @dataclass(frozen=True)
 class Words:
     """Words of one length: their maps (K, 2, 3), their weights (K,), and what they do to addresses (K, 2)."""
@@ -570,6 +578,8 @@ class Attractor:
             if small.all():
                 return
             large = (~small).nonzero().squeeze(1)
+            if len(large) > crowd and self.zoomed:
+                large = large[distinct(apply(maps[large], edges[:3]))]
             if len(large) > crowd:
                 if self.zoomed:  # those of the same weight and place should not have the same first letters
                     shuffled = torch.randperm(len(large), generator=torch.Generator().manual_seed(0))
@@ -578,7 +588,7 @@ class Attractor:
                 wide = float(singular_values(maps[large])[:, 0].median()) * self.span
                 if self.zoomed and wide * PLACES > 2 * max(tile[1] - tile[0], tile[3] - tile[2]):
                     # where images are slivers between the places, the heaviest ones, too
-                    closest, covering = self.closest(maps[large], tile, max(1, crowd // PLACES**2))
+                    closest, covering = self.closest(maps[large], tile, crowd)
                     best = closest if covering else torch.cat([closest, best]).unique()
                 large = large[best]
             maps, weights, digits = maps[large, None], weights[large, None], digits[large, None]
@@ -619,10 +629,10 @@ class Attractor:
         middles = torch.from_numpy(np.stack([columns, rows]).reshape(2, -1) + 0.5)
         return cells, inside.to(self.maps), images(cells.back, middles.to(self.maps)).T
 
-    def closest(self, maps: Tensor, tile: Tile, each: int) -> tuple[Tensor, bool]:
+    def closest(self, maps: Tensor, tile: Tile, most: int) -> tuple[Tensor, bool]:
         """Those of the words (K, 2, 3) that PLACES × PLACES places of a tile lie deepest in, or are closest to.
 
-        Returns their indices (Q,), the best word of each place first, then the second ones, up to `each`, as long as
+        Returns their indices (Q,), the best word of each place first, then the second ones, up to `most`, as long as
         there are not KEPT for each place or they do not cover the tile COVER times; and whether they do so. How deep a
         place lies in the image of the attractor under a word, or how far from it, is told by where the inverse of the
         word takes it on the chart.
@@ -632,20 +642,23 @@ class Attractor:
         spots = torch.cartesian_prod(
             tile[0] - 0.5 + steps * (tile[1] - tile[0]), tile[2] - 0.5 + steps * (tile[3] - tile[2])
         )
+        middle = torch.tensor([self.box[0] + self.box[1], self.box[2] + self.box[3]], device=maps.device).double() / 2
         sizes, found = singular_values(maps), []
         for some, thinnest in zip(maps.split(CHARTED), sizes[:, 1].split(CHARTED), strict=True):
             (a, b), (c, d) = some[:, :, :2].permute(1, 2, 0)
-            det = a * d - b * c
-            least = (1e-9 * some[:, :, :2].square().sum((1, 2))).clamp(min=1e-300)  # images may be lines and points
-            det = torch.where(det.abs() < least, least, det)
-            back = torch.stack([d, -b, -c, a]).div(det).T.view(-1, 2, 2)
-            before = (spots - some[:, None, :, 2]) @ back.mT
+            turn = torch.atan2(2 * (a * b + c * d), a * a + c * c - b * b - d * d) / 2
+            axes = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()]).T.view(-1, 2, 2)
+            images_of_axes = some[:, :, :2] @ axes  # at right angles, so that a place's coordinates can be told
+            along = (spots - apply(some, middle[None])) @ images_of_axes
+            along /= images_of_axes.square().sum(1, keepdim=True).clamp(min=1e-300)
+            before = middle + along.clamp(-self.span, self.span) @ axes.mT  # an image may be flat, and a place far
             index = cells.index(images(cells.there, before.flatten(0, 1).T)).long()
             away = (apply(some, nearest_point[index].view_as(before)) - spots).norm(dim=-1)
             depth = inside[index].view_as(away) * thinnest[:, None]
             found.append(torch.where(depth > 0, depth, -away).float())
-        best = torch.cat(found).topk(min(each, len(maps)), dim=0).indices.flatten().tolist()
-        ranked = torch.tensor(list(dict.fromkeys(best)), device=maps.device)
+        each = min(max(1, most // PLACES**2), len(maps))  # in a deep zoom all places have the same best words
+        best = torch.cat(found).topk(each, dim=0).indices.flatten()
+        ranked = best[np.sort(np.unique(best.cpu().numpy(), return_index=True)[1])][:most]
         width = max(tile[1] - tile[0], tile[3] - tile[2])
         covered = (sizes[ranked] * self.span / width).clamp(max=1).prod(1).cumsum(0)
         return ranked[: max(KEPT * PLACES**2, int((covered < COVER).sum()))], bool(covered[-1] >= COVER)
@@ -683,7 +696,7 @@ class Attractor:
         order = self.order(maps, weights, tile)
         most = LAYERS * max((tile[1] - tile[0]) * (tile[3] - tile[2]), int(sizes.max()))
         if self.zoomed and int(sizes.sum()) > most:
-            best, most = self.closest(maps, tile, CROWD // PLACES**2)[0], max(most, ZOOM_POINTS)
+            best, most = self.closest(maps, tile, CROWD)[0], max(most, ZOOM_POINTS)
             turns = torch.stack([best, order[: len(best)]], dim=1).flatten()
             both = torch.cat([best[: PLACES**2], turns, order])
             order = torch.tensor(list(dict.fromkeys(both.tolist())), device=maps.device)
@@ -843,6 +856,8 @@ def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: 
         else:
             picture.index_fill_(0, places(points, tile), True)
         progress(points.shape[1])
+        if attractor.zoomed and not colours and rimless(picture, tile).all():
+            break  # a zoom into images that overlap is covered long before all of them are drawn
     return rimless(picture, tile)
 
 
