@@ -53,11 +53,14 @@ THIN, SOLID = 0.2, 0.7  # pixels that a cell of a cloud measures once a word has
 CHART_SIDE = 512  # the same, for the chart by which words are chosen in a zoom
 ZOOMED = 4  # times as wide as the picture that an attractor is, at least, where the picture is a zoom
 PLACES = 8  # a side of a tile, for which words are chosen in a zoom
+VAST = 32  # times as wide as a tile that words are, at least, where four of its places tell as much as all
 KEPT, COVER = 8, 16  # words that are kept for each place of a zoom, and times that those kept cover the tile, at least
 CROWD = 1 << 13  # words that are looked at side by side, where images overlap so much that there are more
 LOOKED_AT = 1 << 21  # words that are looked at for a tile, at most: those of slow maps end before they are small
 LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the cloud, at most
 LEAST_CROWD = 1 << 7  # words that are looked at side by side in a zoom, however many letters they need
+GLANCE = 8  # a side of the boxes that tell how much of a measure's image lies in a tile
+DEVIATIONS = 16  # standard deviations of the measure of slow maps, beyond which nothing is told apart
 ZOOM_POINTS = 1 << 27  # points drawn in a zoom, which may be more than LAYERS allows
 FEW = 1 << 18  # words that are drawn one by one, whatever their size
 FLOODED = 1 << 20  # cells of a grid that is grown at one go, in memory that holds them all, at most
@@ -473,6 +476,21 @@ def _reach(maps: Tensor, side: int) -> Window:
     return _to_edges(box)
 
 
+def spread(maps: Tensor, weights: Tensor) -> Window:
+    """The box that lies within DEVIATIONS standard deviations of the centre of the invariant measure.
+
+    The covariance C solves C = Σ p_i (A_i C A_iᵀ + d_i d_iᵀ), where d_i is how far map i moves the centre.
+    """
+    middle = centroid(maps, weights)
+    moved = apply(maps, middle[None])[:, 0] - middle
+    grown = torch.einsum("n,nij,nkl->ikjl", weights, maps[:, :, :2], maps[:, :, :2]).reshape(4, 4)
+    added = torch.einsum("n,ni,nj->ij", weights, moved, moved).flatten()
+    variances = torch.linalg.solve(torch.eye(4).to(grown) - grown, added)[[0, 3]]
+    far = DEVIATIONS * variances.clamp(min=0).sqrt()
+    (left, low), (right, high) = (middle - far).tolist(), (middle + far).tolist()
+    return left, right, low, high
+
+
 def _to_edges(box: Window) -> Window:
     """A box in pixels, moved outwards to the edges of pixels."""
     left, low = (math.floor(edge + 0.5) - 0.5 for edge in box[::2])
@@ -515,10 +533,16 @@ class Attractor:
         self.digits = letters(len(maps), self.maps)
         to = torch.tensor(frame(window, side), dtype=torch.float64, device=maps.device)
         self.corners = None if corners is None else apply(to, corners.to(to))
-        self.box = _reach(self.maps, side) if measure else _to_edges(bounds(self.maps, corners=self.corners))
-        self.span = max(self.box[1] - self.box[0], self.box[3] - self.box[2])
-        self.zoomed = corners is None and not measure and self.span > ZOOMED * side
         self.slowest = slowest = float(singular_values(self.maps).max())
+        self.box, self.measure = bounds(self.maps, corners=self.corners), measure
+        if measure and slowest > SLOW:  # a measure may be much smaller than the bounds of where it lies
+            near = spread(self.maps, self.weights)
+            self.box = tuple(
+                pick(pair) for pick, pair in zip((max, min) * 2, zip(self.box, near, strict=True), strict=True)
+            )
+        self.box = _to_edges(self.box)
+        self.span = max(self.box[1] - self.box[0], self.box[3] - self.box[2])
+        self.zoomed = corners is None and self.span > ZOOMED * side
         area = (self.box[1] - self.box[0] + 3) * (self.box[3] - self.box[2] + 3)
         cell_bytes = GROWN_BYTES + (RIM_BYTES if slowest > DRIFT else 0)
         room = (memory - OVERHEAD - side**2) / cell_bytes
@@ -549,8 +573,9 @@ class Attractor:
         A word whose image of the box misses the tile is dropped; one that shrinks the world by less than `limit`, or
         has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children. Where images overlap
         a zoom is covered by ever more words: of more than `crowd`, or in a zoom more than LOOKED_AT allows of the
-        longest words, the best of each place are kept. Before there are more than `most`, and after LOOKED_AT, those
-        that are there are taken, small or not, so that none are lost.
+        longest words, the best of each place are kept; of a measure, some that weigh as much
+        as all did. Before there are more than `most`, and after LOOKED_AT, those that are there are taken, small or
+        not, so that none are lost.
         """
         like = {"dtype": torch.float64, "device": self.maps.device}
         edges = torch.tensor([[x, y] for x in self.box[:2] for y in self.box[2:]], **like)
@@ -561,7 +586,7 @@ class Attractor:
             self.maps.new_ones(1),
             torch.tensor([[1.0, 0.0]], **like),
         )
-        looked_at = 0
+        looked_at, chance = 0, torch.Generator().manual_seed(0)
         if self.zoomed and limit > 0:
             longest = math.log(limit) / math.log(min(max(self.slowest, 1e-9), 1 - 1e-9))
             crowd = min(crowd, max(LEAST_CROWD, int(LOOKED_AT / (max(longest, 1) * len(self.maps)))))
@@ -578,17 +603,22 @@ class Attractor:
             if small.all():
                 return
             large = (~small).nonzero().squeeze(1)
-            if len(large) > crowd and self.zoomed:
+            if self.measure and len(large) > crowd:
+                kept, factors = thinned(weights[large] * self.within(maps[large], tile), crowd, chance)
+                large = large[kept]
+                weights[large] *= factors
+            elif self.zoomed and len(large) > crowd:
                 large = large[distinct(apply(maps[large], edges[:3]))]
-            if len(large) > crowd:
+            if not self.measure and len(large) > crowd:
                 if self.zoomed:  # those of the same weight and place should not have the same first letters
-                    shuffled = torch.randperm(len(large), generator=torch.Generator().manual_seed(0))
-                    large = large[shuffled.to(large.device)]
+                    large = large[torch.randperm(len(large), generator=chance).to(large.device)]
                 best = self.order(maps[large], weights[large], tile)[:crowd]
                 wide = float(singular_values(maps[large])[:, 0].median()) * self.span
-                if self.zoomed and wide * PLACES > 2 * max(tile[1] - tile[0], tile[3] - tile[2]):
+                width = max(tile[1] - tile[0], tile[3] - tile[2])
+                if self.zoomed and wide * PLACES > 2 * width:
                     # where images are slivers between the places, the heaviest ones, too
-                    closest, covering = self.closest(maps[large], tile, crowd)
+                    side = 2 if wide > VAST * width else PLACES
+                    closest, covering = self.closest(maps[large], tile, crowd, side)
                     best = closest if covering else torch.cat([closest, best]).unique()
                 large = large[best]
             maps, weights, digits = maps[large, None], weights[large, None], digits[large, None]
@@ -599,6 +629,32 @@ class Attractor:
                 (weights * self.weights).flatten(),
                 torch.stack([(digits[..., 0] * self.digits[:, 0]), shifts], dim=-1).flatten(0, 1),
             )
+
+    @functools.cached_property
+    def glance(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The measure in up to GLANCE × GLANCE parts: their middles (Q, 2), half their sides (Q, 2), masses (Q,)."""
+        *_, (_, points, weights) = particles(self, self.cell(CHART_SIDE))
+        low, high = points.new_tensor(self.box).view(2, 2).T
+        column, row = ((points.T - low) / (high - low) * GLANCE).long().clamp(0, GLANCE - 1).unbind(1)
+        masses = weights.new_zeros(GLANCE**2).scatter_add_(0, row * GLANCE + column, weights)
+        part, found = (row * GLANCE + column)[:, None].expand(-1, 2), masses.nonzero().squeeze(1)
+        ends = (
+            points.new_zeros(GLANCE**2, 2).scatter_reduce_(0, part, points.T, kind, include_self=False)[found]
+            for kind in ("amin", "amax")
+        )
+        first, last = ends
+        return (first + last) / 2, (last - first + self.cell(CHART_SIDE)) / 2, masses[found]
+
+    def within(self, maps: Tensor, tile: Tile) -> Tensor:
+        """About how much (K,) of the image of the measure under words (K, 2, 3) lies in a tile, at a glance."""
+        low, high = maps.new_tensor([[tile[0], tile[2]], [tile[1], tile[3]]]) - 0.5
+        middles, halves, masses = self.glance
+        parts = []
+        for some in maps.split(CHARTED):
+            there, wide = apply(some, middles), (halves @ some[:, :, :2].abs().mT).clamp(min=0.5)
+            share = (torch.minimum(there + wide, high) - torch.maximum(there - wide, low)).clamp(min=0) / (2 * wide)
+            parts.append(share.prod(2) @ masses)
+        return torch.cat(parts)
 
     def order(self, maps: Tensor, weights: Tensor, tile: Tile) -> Tensor:
         """An order of words (K,) in which each of 32 × 32 places of a tile has its heaviest word first, its next …"""
@@ -629,8 +685,8 @@ class Attractor:
         middles = torch.from_numpy(np.stack([columns, rows]).reshape(2, -1) + 0.5)
         return cells, inside.to(self.maps), images(cells.back, middles.to(self.maps)).T
 
-    def closest(self, maps: Tensor, tile: Tile, most: int) -> tuple[Tensor, bool]:
-        """Those of the words (K, 2, 3) that PLACES × PLACES places of a tile lie deepest in, or are closest to.
+    def closest(self, maps: Tensor, tile: Tile, most: int, side: int = PLACES) -> tuple[Tensor, bool]:
+        """Those of the words (K, 2, 3) that side × side places of a tile lie deepest in, or are closest to.
 
         Returns their indices (Q,), the best word of each place first, then the second ones, up to `most`, as long as
         there are not KEPT for each place or they do not cover the tile COVER times; and whether they do so. How deep a
@@ -638,7 +694,7 @@ class Attractor:
         word takes it on the chart.
         """
         cells, inside, nearest_point = self.chart
-        steps = (torch.arange(PLACES, dtype=torch.float64, device=maps.device) + 0.5) / PLACES
+        steps = (torch.arange(side, dtype=torch.float64, device=maps.device) + 0.5) / side
         spots = torch.cartesian_prod(
             tile[0] - 0.5 + steps * (tile[1] - tile[0]), tile[2] - 0.5 + steps * (tile[3] - tile[2])
         )
@@ -656,7 +712,7 @@ class Attractor:
             away = (apply(some, nearest_point[index].view_as(before)) - spots).norm(dim=-1)
             depth = inside[index].view_as(away) * thinnest[:, None]
             found.append(torch.where(depth > 0, depth, -away).float())
-        each = min(max(1, most // PLACES**2), len(maps))  # in a deep zoom all places have the same best words
+        each = min(max(1, most // side**2), len(maps))
         best = torch.cat(found).topk(each, dim=0).indices.flatten()
         ranked = best[np.sort(np.unique(best.cpu().numpy(), return_index=True)[1])][:most]
         width = max(tile[1] - tile[0], tile[3] - tile[2])
@@ -1095,12 +1151,12 @@ def density_strips(
     With a palette (L, 3), strips are (4, H, S): red, green and blue, weighted with mass, and mass.
     """
     attractor = Attractor(maps, window, size, recursion, measure=True)
-    slow = float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum()) > SLOW
+    slow = float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum()) > SLOW and not attractor.zoomed
     many = max(1.0, len(maps) / 64)  # maps, which coarser particles and more words draw in less time
     cell = attractor.cell(CLOUD_SIDE if slow else max(1, round(PARTICLE_SIDE / many**0.5)))
     choice = {"limit": 1 / cell, "shortest": 0 if palette is None else 1, "most": LAYERS if slow else math.inf}
-    whole = [some for some in attractor.words((0, size, 0, size), **choice) if len(some.maps)]
-    longest = max((some.length for some in whole), default=0)
+    whole = list(attractor.words((0, size, 0, size), **choice))
+    longest = max((words.length for words in whole if len(words.maps)), default=0)
     clouds = needed(particles(attractor, cell, palette is not None), recursion - longest)
     largest = max(len(weights) for _, weights in clouds.values())
     rows = strip_rows(size, (16 if palette is None else 64) * size, memory)
@@ -1108,25 +1164,48 @@ def density_strips(
         tile = (0, size, first, min(first + rows, size))
         flat = (tile[3] - tile[2] + 2) * (size + 2)
         sums = torch.zeros(1 if palette is None else 4, flat, dtype=torch.float64, device=maps.device)
-        heaviest, room = [], LAYERS * max(flat, largest)
-        for words in whole if rows == size else attractor.words(tile, **choice):
-            level = max((level for level in clouds if level <= recursion - words.length), default=min(clouds))
-            heaviest += [(float(weight), words, k, clouds[level]) for k, weight in enumerate(words.weights)]
-        heaviest.sort(key=lambda found: -found[0])
-        for weight, words, k, (points, weights) in heaviest:
-            room -= len(weights)
-            if room < 0 and not slow:
-                break  # a zoom into a place that very many words share: what is left is the lightest
+        found = whole if rows == size else list(attractor.words(tile, **choice))
+        words, shares, digits = (torch.cat([getattr(w, k) for w in found]) for k in ("maps", "weights", "digits"))
+        levels = [max((k for k in clouds if k <= recursion - w.length), default=min(clouds)) for w in found]
+        sources = [clouds[level] for level, w in zip(levels, found, strict=True) for _ in w.maps]
+        drawn_points = sum(len(weights) for _, weights in sources)
+        room, kept = max(LAYERS, len(maps)) * max(flat, largest), range(len(words))
+        if drawn_points > room:
+            most = max(1, room * len(words) // drawn_points)
+            kept, factors = thinned(shares * attractor.within(words, tile), most, torch.Generator().manual_seed(0))
+            shares[kept] *= factors
+            kept = kept.tolist()
+        for k in kept:
+            points, weights = sources[k]
             if palette is None and (loops := kernels(sums)) is not None:
-                here = words.maps[k : k + 1].clone()  # into the frame of `places`
+                here = words[k : k + 1].clone()  # into the frame of `places`
                 here[0, :, 2] += 1.5 - here.new_tensor([tile[0], tile[2]])
-                arrays = (array.numpy() for array in (here, words.weights[k : k + 1], points, weights))
+                arrays = (array.numpy() for array in (here, shares[k : k + 1], points, weights))
                 loops.deposit(*arrays, sums[0].view(-1, size + 2).numpy())
             else:
-                moved = images(words.maps[k : k + 1], points, None if palette is None else words.digits[k : k + 1])
-                add(sums, places(moved, tile), weight * weights, moved, palette)
+                moved = images(words[k : k + 1], points, None if palette is None else digits[k : k + 1])
+                add(sums, places(moved, tile), shares[k] * weights, moved, palette)
             progress(len(weights))
         yield rimless(sums[0] if palette is None else sums, tile)
+
+
+def thinned(masses: Tensor, most: int, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which (Q,) of masses (K,) to keep, at most `most`, and by which factors (Q,), so that they stand for all.
+
+    Those above a threshold are kept as they are, of the others one of each run that adds up to it, by chance, so that
+    on average each counts for what it should (stratified resampling with the threshold of Fearnhead and Clifford 2003).
+    """
+    ordered = masses.sort(descending=True).values
+    rest, left = ordered.flip(0).cumsum(0).flip(0), most - torch.arange(len(masses), device=masses.device)
+    sure = int((ordered * left > rest)[:most].cumprod(0).sum())
+    threshold = rest[sure] / left[sure]
+    heavy = masses > threshold
+    runs = torch.arange(int(left[sure])) + torch.rand(int(left[sure]), generator=chance, dtype=torch.float64)
+    light = masses.where(~heavy, 0).cumsum(0)
+    picked = torch.searchsorted(light, runs.to(light) * threshold, right=True).clamp(max=len(masses) - 1)
+    times = torch.bincount(picked, minlength=len(masses))
+    kept = (heavy | (times > 0) & (masses > 0)).nonzero().squeeze(1)
+    return kept, torch.where(heavy, 1, times * threshold / masses)[kept]
 
 
 def needed(levels: Iterator[tuple[int, Tensor, Tensor]], least: int) -> dict[int, tuple[Tensor, Tensor]]:

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -221,7 +222,7 @@ def test_density_of_a_window_is_the_crop_of_the_whole():
 def test_degenerate_systems_are_drawn():
     same = torch.tensor([similarity(0.5)] * 3)
     flat = torch.tensor([affine(0.5, 0, 0, 0, -0.5), affine(0.5, 0, 0, 0, 0.5)])
-    for maps in (same, flat, contract(torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0)))):
+    for maps in (same, flat, contract(torch.randn(12, 2, 3, generator=torch.Generator().manual_seed(0)))):
         picture = raster.occupancy(maps, WINDOW, 64)
         assert picture.isfinite().all()
         assert (picture > 0).any()
@@ -575,6 +576,45 @@ def test_density_of_slow_maps_spreads_as_it_should(scale, recursion):
         mean = float((part * at).sum())
         assert mean == pytest.approx(0, abs=0.003)
         assert float((part * at**2).sum()) - mean**2 == pytest.approx((1 - scale ** (2 * recursion)) / 9, rel=0.04)
+
+
+def bernoulli_density(halvings: int, x: float) -> float:
+    """At x, that of Σ ± (1 − s) s^j where s^halvings is a half: a sum of as many evenly spread ones."""
+    s = 0.5 ** (1 / halvings)
+    t = np.linspace(0, 5000, 500001)
+    waves = np.prod([np.sinc(2 * (1 - s) * s**k * t / np.pi) for k in range(halvings)], axis=0)
+    return float((waves * np.cos(t * x)).sum() * t[1] / np.pi - 0.5 * t[1] / np.pi)
+
+
+@pytest.mark.parametrize(("halvings", "factor"), [(2, 1e3), (2, 1e9), (4, 1e4), (12, 1e2)])
+def test_density_zooms_into_images_that_overlap_hold_their_mass(halvings, factor):
+    """Both coordinates of four maps into the corners of a square are sums of powers with random signs."""
+    scale = 0.5 ** (1 / halvings)
+    corners = [(u * (1 - scale), v * (1 - scale)) for u in (-1, 1) for v in (-1, 1)]
+    maps = torch.tensor([similarity(scale, at=corner) for corner in corners]).double()
+    for x, y in ((0.3, -0.2), (-0.6, 0.1)):
+        half = 1 / factor
+        mass = raster.density(maps, (x - half, x + half, y - half, y + half), 24, 10**6) / (half / 12) ** 2
+        expected = bernoulli_density(halvings, x) * bernoulli_density(halvings, y)
+        assert float(mass.mean()) == pytest.approx(expected, rel=0.2)
+        assert float(mass.std()) < 0.3 * expected
+
+
+def test_thinned_masses_stand_for_all():
+    chance = torch.Generator().manual_seed(0)
+    masses = torch.rand(1000, generator=chance).double() ** 8
+    masses[::7] = 0
+    mean = torch.zeros_like(masses)
+    for _ in range(1000):
+        kept, factors = raster.thinned(masses, 100, chance)
+        assert len(kept) <= 100
+        mean[kept] += factors * masses[kept] / 1000
+    assert float(mean.sum()) == pytest.approx(float(masses.sum()))
+    assert float((mean - masses).abs().sum()) < 0.05 * float(masses.sum())
+    heaviest = masses.topk(5).indices
+    assert torch.equal(mean[heaviest].float(), masses[heaviest].float()), "these are always kept"
+    none, _ = raster.thinned(torch.zeros(5).double(), 2, chance)
+    assert len(none) == 0
 
 
 def test_compiled_loops_and_plain_pytorch_put_the_same_mass_into_each_pixel(monkeypatch):
