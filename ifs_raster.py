@@ -905,6 +905,7 @@ def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: 
     """Which pixels of a tile hold a point: (H, W), boolean; with `colours`, the highest colour 1 … there, or 0."""
     pixels = (tile[3] - tile[2] + 2) * (tile[1] - tile[0] + 2)
     picture = torch.zeros(pixels, dtype=torch.int16 if colours else torch.bool, device=attractor.maps.device)
+    unseen = 0  # points drawn since the picture was looked at
     for points in attractor.points(tile, colours > 0):
         if colours:
             shown = (points[2] * colours + 1).short()  # where images overlap, the last letter in the alphabet wins
@@ -912,8 +913,11 @@ def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: 
         else:
             picture.index_fill_(0, places(points, tile), True)
         progress(points.shape[1])
-        if attractor.zoomed and not colours and rimless(picture, tile).all():
-            break  # a zoom into images that overlap is covered long before all of them are drawn
+        unseen += points.shape[1]
+        if attractor.zoomed and not colours and unseen >= pixels:
+            if rimless(picture, tile).all():
+                break  # a zoom into images that overlap is covered long before all of them are drawn
+            unseen = 0
     return rimless(picture, tile)
 
 
