@@ -1075,3 +1075,22 @@ def deposit(maps, shares, points, weights, picture):
             column = int(min(x, last_column)) if x > 0 else 0
             row = int(min(y, last_row)) if y > 0 else 0
             picture[row, column] += shares[k] * weights[p]
+
+
+@_exact
+def mark(maps, points, left: float, top: float, picture):
+    """Set the pixels of a picture (H, W) in which the images of points (2, P) under maps (K, 2, 3) lie.
+
+    Pixel (row, column) is where row <= y + top < row + 1 and column <= x + left < column + 1; points outside fall on
+    its border.
+    """
+    last_column, last_row = picture.shape[1] - 1.0, picture.shape[0] - 1.0
+    for k in range(maps.shape[0]):
+        a, b, e = maps[k, 0, 0], maps[k, 0, 1], maps[k, 0, 2]
+        c, d, f = maps[k, 1, 0], maps[k, 1, 1], maps[k, 1, 2]
+        for p in range(points.shape[1]):
+            x = a * points[0, p] + b * points[1, p] + e + left
+            y = c * points[0, p] + d * points[1, p] + f + top
+            column = int(min(x, last_column)) if x > 0 else 0
+            row = int(min(y, last_row)) if y > 0 else 0
+            picture[row, column] = True

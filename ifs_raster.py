@@ -719,14 +719,19 @@ class Attractor:
         covered = (sizes[ranked] * self.span / width).clamp(max=1).prod(1).cumsum(0)
         return ranked[: max(KEPT * PLACES**2, int((covered < COVER).sum()))], bool(covered[-1] >= COVER)
 
-    def points(self, tile: Tile, addresses: bool = False) -> Iterator[Tensor]:
-        """Yield points (2, P), or (3, P) with addresses, that draw a tile; others may be among them."""
+    def points(self, tile: Tile, addresses: bool = False) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Yield what `images` makes the points of that draw a tile, among others: maps, points, digits.
+
+        Points are (2, P), or (3, P) with addresses.
+        """
+        as_they_are = torch.eye(2, 3, dtype=torch.float64, device=self.maps.device)[None]
         cell = self.cell(min(CLOUD_SIDE, max(CHART_SIDE, self.side)) if self.zoomed else CLOUD_SIDE)
         if self.direct and (not self.large or self.solid(cell, addresses)):
             digits = self.digits if addresses else None
             levels = grow(self.maps, self.box, self.grain, self.recursion, digits=digits, rim=self.rim)
             parts = (points for _, points in levels)
-            yield from [torch.cat(list(parts), dim=1)] if self.small else parts
+            for part in [torch.cat(list(parts), dim=1)] if self.small else parts:
+                yield as_they_are, part, None
             return
         few = self.recursion <= 64 and len(self.maps) ** self.recursion <= FEW
         one_by_one = few and self.corners is not None
@@ -737,7 +742,8 @@ class Attractor:
         ):
             if words.length == self.recursion and self.corners is not None:
                 middle = words.digits[:, 1] + words.digits[:, 0] / 2
-                yield from fill(apply(words.maps, self.corners), tile, middle if addresses else None)
+                for part in fill(apply(words.maps, self.corners), tile, middle if addresses else None):
+                    yield as_they_are, part, None
             elif len(words.maps):
                 small.append(words)
         if not small:
@@ -761,7 +767,7 @@ class Attractor:
         for kind, cloud in enumerate(clouds):
             for some in drawn_words[kinds[1][drawn_words] == kind].split(max(1, batch // cloud.shape[1])):
                 for part in cloud.split(batch, dim=1):
-                    yield images(maps[some], part, digits[some] if addresses else None)
+                    yield maps[some], part, digits[some] if addresses else None
 
     def fine(self, cell: float, addresses: bool) -> float:
         """How small, in pixels, words must make the cells of a cloud.
@@ -903,18 +909,25 @@ def rimless(flat: Tensor, tile: Tile) -> Tensor:
 
 def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: int = 0) -> Tensor:
     """Which pixels of a tile hold a point: (H, W), boolean; with `colours`, the highest colour 1 … there, or 0."""
-    pixels = (tile[3] - tile[2] + 2) * (tile[1] - tile[0] + 2)
-    picture = torch.zeros(pixels, dtype=torch.int16 if colours else torch.bool, device=attractor.maps.device)
-    unseen = 0  # points drawn since the picture was looked at
-    for points in attractor.points(tile, colours > 0):
-        if colours:
-            shown = (points[2] * colours + 1).short()  # where images overlap, the last letter in the alphabet wins
-            picture.scatter_reduce_(0, places(points, tile), shown, "amax")
+    height, width = tile[3] - tile[2] + 2, tile[1] - tile[0] + 2
+    dtype = torch.int16 if colours else torch.bool
+    picture = torch.zeros(height * width, dtype=dtype, device=attractor.maps.device)
+    unseen, loops = 0, None if colours else kernels(picture)  # points drawn since the picture was looked at
+    for maps, points, digits in attractor.points(tile, colours > 0):
+        count = len(maps) * points.shape[1]
+        if loops is not None:
+            arrays = maps.contiguous().numpy(), points.contiguous().numpy()
+            loops.mark(*arrays, 1.5 - tile[0], 1.5 - tile[2], picture.view(height, width).numpy())
         else:
-            picture.index_fill_(0, places(points, tile), True)
-        progress(points.shape[1])
-        unseen += points.shape[1]
-        if attractor.zoomed and not colours and unseen >= pixels:
+            moved = images(maps, points, digits)
+            index = places(moved, tile)
+            if colours:  # where images overlap, the last letter in the alphabet wins
+                picture.scatter_reduce_(0, index, (moved[2] * colours + 1).short(), "amax")
+            else:
+                picture.index_fill_(0, index, True)
+        progress(count)
+        unseen += count
+        if attractor.zoomed and not colours and unseen >= height * width:
             if rimless(picture, tile).all():
                 break  # a zoom into images that overlap is covered long before all of them are drawn
             unseen = 0

@@ -86,7 +86,9 @@ def test_recursion_counts_levels():
 def test_deep_recursion_costs_what_the_converged_picture_costs():
     whole = (0, 243, 0, 243)
     points = {
-        recursion: sum(part.shape[1] for part in raster.Attractor(CARPET, WINDOW, 243, recursion).points(whole))
+        recursion: sum(
+            len(part[0]) * part[1].shape[1] for part in raster.Attractor(CARPET, WINDOW, 243, recursion).points(whole)
+        )
         for recursion in (12, 1000)
     }
     assert points[1000] <= 1.01 * points[12] < 3 * 243**2
@@ -352,7 +354,7 @@ def test_the_first_letter_of_an_endless_address_is_never_rounded_away():
     maps = torch.tensor([similarity(0.5, at=(x, y)) for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
     near = 2.0**-40
     attractor = raster.Attractor(maps, (1 - near, 1 + near, 1 - near, 1 + near), 64)
-    points = torch.cat(list(attractor.points((0, 64, 0, 64), True)), dim=1)
+    points = torch.cat([raster.images(*part) for part in attractor.points((0, 64, 0, 64), True)], dim=1)
     assert points[2].max() < 1
     assert ((points[2] * 4).long() == 3).all()
 
@@ -615,6 +617,16 @@ def test_thinned_masses_stand_for_all():
     assert torch.equal(mean[heaviest].float(), masses[heaviest].float()), "these are always kept"
     none, _ = raster.thinned(torch.zeros(5).double(), 2, chance)
     assert len(none) == 0
+
+
+def test_compiled_loops_and_plain_pytorch_draw_the_same_pixels(monkeypatch):
+    off = (-1.0031, 0.9969, -1.0042, 0.9958)  # its lattice is not that of the maps, where rounding decides on a pixel
+    systems = [(FERN, 1000, off), (KOCH, 7, off), (FERN, 1000, (-0.2031, -0.1031, -0.0427, 0.0573))]
+    compiled = [raster.hits(maps, window, 150, recursion) for maps, recursion, window in systems]
+    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    for taken, (maps, recursion, window) in zip(compiled, systems, strict=True):
+        assert taken.sum() > 500
+        assert int((taken ^ raster.hits(maps, window, 150, recursion)).sum()) <= 2
 
 
 def test_compiled_loops_and_plain_pytorch_put_the_same_mass_into_each_pixel(monkeypatch):
