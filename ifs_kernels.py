@@ -10,6 +10,7 @@ middle on.
 
 import functools
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from numba import njit
 
 BLOCK = 1024  # points that are worked on at once: they stay in the nearest cache
 SHADES = 20  # steps that a point can lie further out in a cell than another
+SLIVER, ALIKE = 0.125, 1e-6  # as in `ifs_cover`
 # As it is written, on every machine: what is chosen may hang on the last bit.
 _exact = njit(cache=True, nogil=True, error_model="numpy")
 # Kernels are loops over numbers: to copy arrays or to add two of them takes numba seconds to compile.
@@ -1094,3 +1096,337 @@ def mark(maps, points, left: float, top: float, picture):
             column = int(min(x, last_column)) if x > 0 else 0
             row = int(min(y, last_row)) if y > 0 else 0
             picture[row, column] = True
+
+
+# --- Covers of a picture: words for each of its tiles, and the pixels that they draw ---
+
+
+@_exact
+def _stretch(w):
+    """Half the sum and half the difference of the singular values of a map (2, 3)."""
+    a, b, c, d = w[0, 0], w[0, 1], w[1, 0], w[1, 1]
+    return math.sqrt((a + d) ** 2 + (c - b) ** 2) / 2, math.sqrt((a - d) ** 2 + (c + b) ** 2) / 2
+
+
+@_exact
+def _depth(w, x, y, half, frame, shapes, depths, nearest, extents):
+    """`ifs_cover.depth` of one spot in the image under one map."""
+    a, b, c, d = w[0, 0], w[0, 1], w[1, 0], w[1, 1]
+    wide, high, cell, span = frame[2], frame[3], frame[6], frame[7]
+    off_x, off_y = x - (a * frame[0] + b * frame[1] + w[0, 2]), y - (c * frame[0] + d * frame[1] + w[1, 2])
+    if abs(off_x) > abs(a) * wide + abs(b) * high + half or abs(off_y) > abs(c) * wide + abs(d) * high + half:
+        return -np.inf
+    q, r = _stretch(w)
+    large, small = q + r, abs(q - r)
+    inside, u, v = False, 0.0, 0.0
+    if small > SLIVER * large:
+        area = a * d - b * c
+        u, v = (d * off_x - b * off_y) / area, (a * off_y - c * off_x) / area
+        beyond_u, beyond_v = half * (abs(d) + abs(b)) / abs(area), half * (abs(a) + abs(c)) / abs(area)
+        if abs(u) > wide + beyond_u or abs(v) > high + beyond_v:
+            return -np.inf
+        inside = abs(u) <= wide and abs(v) <= high
+    if not inside:
+        turn = math.atan2(2 * (a * b + c * d), a * a + c * c - b * b - d * d) / 2
+        p, s = math.cos(turn), math.sin(turn)
+        image_x, image_y = a * p + b * s, c * p + d * s
+        square = max(image_x * image_x + image_y * image_y, 1e-300)
+        length = math.sqrt(square)
+        normal_x, normal_y = -image_y / length, image_x / length
+        along, across = image_x * off_x + image_y * off_y, normal_x * off_x + normal_y * off_y
+        margin = half * (abs(image_x) + abs(image_y))
+        way = int((turn / math.pi + 0.5) * len(extents)) % len(extents)
+        if along - margin > extents[way, 1] * square or along + margin < extents[way, 0] * square:
+            return -np.inf
+        if abs(across) > half * (abs(normal_x) + abs(normal_y)) + (wide + high) * small:
+            return -np.inf
+        along = min(max(along / square, -span), span)
+        across = min(max(across / max(small, 1e-300), -span), span)
+        if a * d < b * c:
+            across = -across
+        u, v = p * along - s * across, s * along + p * across
+    u, v = u + frame[0], v + frame[1]
+    rows, columns = shapes[0, 1], shapes[0, 2]
+    column = min(max(int((u - frame[4]) / cell), 0), columns - 1)
+    row = min(max(int((v - frame[5]) / cell), 0), rows - 1)
+    place = row * columns + column
+    if depths[place] > 0:
+        return depths[place] * small
+    close_u, close_v = nearest[place, 0], nearest[place, 1]
+    away = math.sqrt((close_u - u) ** 2 + (close_v - v) ** 2)
+    if inside and (away - 3 * cell) * small > math.sqrt(2.0) * half:
+        return -np.inf
+    x, y = x - (a * close_u + b * close_v + w[0, 2]), y - (c * close_u + d * close_v + w[1, 2])
+    return -math.sqrt(x * x + y * y)
+
+
+@_exact
+def _sort(keys, count, order, room):
+    """Fill `order` with the indices of `count` keys, the least first, and ties as they come; by merging in `room`."""
+    for k in range(count):
+        order[k] = k
+    width = 1
+    while width < count:
+        for low in range(0, count, 2 * width):
+            middle, high = min(low + width, count), min(low + 2 * width, count)
+            i, j = low, middle
+            for k in range(low, high):
+                if i < middle and (j >= high or keys[order[i]] <= keys[order[j]]):
+                    room[k] = order[i]
+                    i += 1
+                else:
+                    room[k] = order[j]
+                    j += 1
+        for k in range(count):
+            order[k] = room[k]
+        width *= 2
+
+
+@_exact
+def _best(keys, heights, words, count, beam, coloured, chosen, order, room):
+    """`ifs_cover.best` of one tile, of which keys and heights are minus scores and minus addresses.
+
+    Fills `chosen`, sorting in `order` and `room`; returns how many there are, and whether others were left out.
+    """
+    kept = different = rank = 0
+    _sort(keys, count, order, room)
+    for k in range(count):
+        now = order[k]
+        alike = k > 0 and keys[now] - keys[order[k - 1]] <= ALIKE
+        if alike:
+            before = order[k - 1]
+            for i in range(2):
+                for j in range(3):
+                    alike &= abs(words[before, i, j] - words[now, i, j]) <= ALIKE * abs(words[before, i, j])
+        if not alike:
+            chosen[different] = now
+            different += 1
+    if not coloured:
+        return min(different, beam), different > beam
+    wanted = np.zeros(count, np.uint8)
+    for k in range(different):
+        wanted[chosen[k]] = 1 + (k < beam // 2 or different <= beam)
+    _sort(heights, count, order, room)
+    for k in range(count):
+        now = order[k]
+        if wanted[now]:
+            if wanted[now] > 1 or rank < beam // 2:
+                chosen[kept] = now
+                kept += 1
+            rank += 1
+    return kept, different > beam
+
+
+def refine(corners, counts, words, lengths, digits, maps, letters, *how):
+    """`ifs_cover.Cover.refined`: counts (T,), words (K, 2, 3), lengths (K,), digits (K, 2); and of which tiles more.
+
+    corners (T, 2) and counts (T,): tiles and how many words each has; maps (n, 2, 3) and letters (n, 2); how: what is
+    known of the chart, as `ifs_cover.depth` takes it, and size, limit, beam, recursion, rounds and coloured.
+    """
+    beam, tiles = how[7], len(corners)
+    room = max(beam * len(maps), int(counts.max(initial=0)))
+    found, kept, out = (
+        (np.empty((size, 2, 3)), np.empty(size, np.int64), np.empty((size, 2))) for size in (room, beam, tiles * beam)
+    )
+    out_counts, short = np.zeros(tiles, np.int64), np.zeros(tiles, np.bool_)
+    keys, indices = np.empty((3, room)), np.empty((3, room), np.int64)
+    given = corners, counts, words, lengths, digits, maps, letters
+    end = _refine(*given, *how, *found, *kept, *out, *keys, *indices, out_counts, short)
+    return out_counts, *(array[:end] for array in out), short
+
+
+@_exact
+def _refine(
+    corners,
+    counts,
+    words,
+    lengths,
+    digits,
+    maps,
+    letters,
+    frame,
+    shapes,
+    depths,
+    nearest,
+    extents,
+    size,
+    limit,
+    beam,
+    recursion,
+    rounds,
+    coloured,
+    found,
+    found_lengths,
+    found_digits,
+    kept,
+    kept_lengths,
+    kept_digits,
+    out,
+    out_lengths,
+    out_digits,
+    keys,
+    heights,
+    kept_keys,
+    chosen,
+    order,
+    spare,
+    out_counts,
+    short,
+):
+    half, first, end = size / 2, 0, 0
+    for i in range(len(corners)):
+        x, y, count = corners[i, 0] + half, corners[i, 1] + half, 0
+        for k in range(first, first + counts[i]):
+            score = _depth(words[k], x, y, half, frame, shapes, depths, nearest, extents)
+            if score > -np.inf:
+                _copy(words, lengths, digits, k, found, found_lengths, found_digits, count)
+                keys[count], heights[count] = -score, -(digits[k, 0] + digits[k, 1])
+                count += 1
+        first += counts[i]
+        turn = 0
+        while True:
+            number, more = _best(keys, heights, found, count, beam, coloured, chosen, order, spare)
+            short[i] |= more
+            coarse = 0
+            for k in range(number):
+                _copy(found, found_lengths, found_digits, chosen[k], kept, kept_lengths, kept_digits, k)
+                kept_keys[k] = keys[chosen[k]]
+                q, r = _stretch(kept[k])
+                coarse += q + r > limit and kept_lengths[k] < recursion
+            if coarse == 0 or turn == rounds:
+                break
+            turn, count = turn + 1, 0
+            for k in range(number):
+                q, r = _stretch(kept[k])
+                if q + r <= limit or kept_lengths[k] >= recursion:
+                    _copy(kept, kept_lengths, kept_digits, k, found, found_lengths, found_digits, count)
+                    keys[count], heights[count] = kept_keys[k], -(kept_digits[k, 0] + kept_digits[k, 1])
+                    count += 1
+                    continue
+                for j in range(len(maps)):
+                    child = found[count]
+                    for row in range(2):
+                        a, b = kept[k, row, 0], kept[k, row, 1]
+                        for column in range(3):
+                            child[row, column] = a * maps[j, 0, column] + b * maps[j, 1, column]
+                        child[row, 2] += kept[k, row, 2]
+                    score = _depth(child, x, y, half, frame, shapes, depths, nearest, extents)
+                    if score > -np.inf:
+                        found_lengths[count] = kept_lengths[k] + 1
+                        found_digits[count, 0] = kept_digits[k, 0] * letters[j, 0]
+                        found_digits[count, 1] = kept_digits[k, 1] + kept_digits[k, 0] * letters[j, 1]
+                        keys[count], heights[count] = -score, -(found_digits[count, 0] + found_digits[count, 1])
+                        count += 1
+        for k in range(number):
+            _copy(kept, kept_lengths, kept_digits, k, out, out_lengths, out_digits, end + k)
+        out_counts[i], end = number, end + number
+    return end
+
+
+@_exact
+def _copy(words, lengths, digits, k, to_words, to_lengths, to_digits, at):
+    """Copy one word."""
+    for i in range(2):
+        for j in range(3):
+            to_words[at, i, j] = words[k, i, j]
+        to_digits[at, i] = digits[k, i]
+    to_lengths[at] = lengths[k]
+
+
+@_exact
+def trace(
+    corners,
+    counts,
+    words,
+    lengths,
+    digits,
+    frame,
+    shapes,
+    index,
+    points,
+    levels,
+    size,
+    fine,
+    recursion,
+    colours,
+    picture,
+):
+    """`ifs_cover.Cover.traced`: draw the words of tiles in a picture (H, W); which tiles are full (T,).
+
+    For each pixel, the cells of the chart are looked up that a word may take into it, until one has a point that it
+    does. Words of a picture in colours come in the order of their addresses, the highest first.
+    """
+    full, end = np.empty(len(corners), np.bool_), 0
+    for i in range(len(corners)):
+        left, top = corners[i, 0], corners[i, 1]
+        right, bottom = min(left + size, picture.shape[1]), min(top + size, picture.shape[0])
+        empty = 0
+        for y in range(top, bottom):
+            for x in range(left, right):
+                empty += picture[y, x] == 0
+        first, end = end, end + counts[i]
+        for k in range(first, end):
+            if empty == 0:
+                break
+            a, b, c, d = words[k, 0, 0], words[k, 0, 1], words[k, 1, 0], words[k, 1, 1]
+            q, r = _stretch(words[k])
+            coarser, large = 0, (q + r) * frame[6]
+            while coarser < len(shapes) - 1 and large * (2 << coarser) <= fine:
+                coarser += 1
+            scale, deepest = frame[6] * (1 << coarser), recursion - lengths[k]
+            offset, rows, columns = shapes[coarser, 0], shapes[coarser, 1], shapes[coarser, 2]
+            e, f = a * frame[4] + b * frame[5] + words[k, 0, 2], c * frame[4] + d * frame[5] + words[k, 1, 2]
+            to_x, to_y = (a * scale, b * scale), (c * scale, d * scale)  # from cells
+            area = to_x[0] * to_y[1] - to_x[1] * to_y[0]
+            flat = not abs(area) > 1e-9 * ((q + r) * scale) ** 2
+            per_x, per_y = (0.0, 0.0) if flat else (-to_y[0] / area, to_x[0] / area)
+            reach = (abs(per_x) + abs(per_y)) / 2
+            alike = digits[k, 0] * colours < 0.5  # in colour, are all points of the word
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    if picture[y, x] != 0:
+                        continue
+                    low, high = 0.0, rows - 1.0
+                    if not flat:
+                        v = per_x * (x + 0.5 - e) + per_y * (y + 0.5 - f)
+                        low, high = max(low, v - reach), min(high, v + reach)
+                    if flat or reach > columns / 64:  # a row of pixels may take in rows of cells that are not near
+                        low, high = _between(x - e, to_x[1], to_x[0] * columns, low, high)
+                        low, high = _between(y - f, to_y[1], to_y[0] * columns, low, high)
+                    if not low <= high:
+                        continue
+                    colour = 0
+                    for row in range(int(low), int(high) + 1):
+                        start, stop = _between(x - e - to_x[1] * row, to_x[0], to_x[1], 0.0, columns - 1.0)
+                        start, stop = _between(y - f - to_y[1] * row, to_y[0], to_y[1], start, stop)
+                        if not start <= stop:
+                            continue
+                        for cell in range(offset + row * columns + int(start), offset + row * columns + int(stop) + 1):
+                            p = index[cell]
+                            if p < 0 or levels[p] > deepest:
+                                continue
+                            u = a * points[0, p] + b * points[1, p] + words[k, 0, 2]
+                            v = c * points[0, p] + d * points[1, p] + words[k, 1, 2]
+                            if x <= u < x + 1 and y <= v < y + 1:
+                                address = digits[k, 1] + digits[k, 0] * points[2, p] if colours > 0 else 0.0
+                                colour = max(colour, int(address * colours) + 1)
+                                if alike:
+                                    break
+                        if colour > 0 and alike:
+                            break
+                    if colour > 0:
+                        picture[y, x] = colour
+                        empty -= 1
+        full[i] = empty == 0
+    return full
+
+
+@_exact
+def _between(edge, slope, other, first, last):
+    """`ifs_cover.between` for one coordinate, of which the edges are one apart: narrows what lies between two ends."""
+    low, high = edge - max(other, 0.0), edge + 1 - min(other, 0.0)
+    if slope > 1e-12:
+        return max(first, low / slope), min(last, high / slope)
+    if slope < -1e-12:
+        return max(first, high / slope), min(last, low / slope)
+    return first, last if low <= 0 <= high else first - 1.0

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from ifs_cover import BATCH, CHART_SIDE, Chart, Cover, runs
 from ifs_model import (
     NO_DOUBLE,
     Ancestry,
@@ -49,20 +49,19 @@ CLOUD_SIDE = 2048  # cells along the longer side of the cloud that words draw wh
 PARTICLE_SIDE = 512  # the same, for the particles of a density
 PARTICLE_BYTES = 256 << 20  # of particles of different levels that are kept side by side
 SAMPLES, MERGED = 1 << 18, 16  # words that stand for a slow measure, and the last levels, which are merged exactly
-THIN, SOLID = 0.2, 0.7  # pixels that a cell of a cloud measures once a word has shrunk it, at most: see Attractor.fine
-CHART_SIDE = 512  # the same, for the chart by which words are chosen in a zoom
+# Pixels that a cell of a cloud or a chart measures once a word has shrunk it, at most. One point stands for all of its
+# cell: on a curve or a dust, what the others would have drawn is missed unless cells end up much smaller than a pixel.
+# It is a sixth of the Koch curve's pixels at 0.7, 3 % at 0.35, 0.5 % at 0.2. A figure that fills its box has many other
+# words that draw them, and 0.7 misses one pixel in 10,000.
+THIN, FULL, SOLID = 0.2, 0.35, 0.7
 ZOOMED = 4  # times as wide as the picture that an attractor is, at least, where the picture is a zoom
-PLACES = 8  # a side of a tile, for which words are chosen in a zoom
-VAST = 32  # times as wide as a tile that words are, at least, where four of its places tell as much as all
-KEPT, COVER = 8, 16  # words that are kept for each place of a zoom, and times that those kept cover the tile, at least
+ONE_BY_ONE = 1 << 18  # words that are drawn one by one, whatever their size
 CROWD = 1 << 13  # words that are looked at side by side, where images overlap so much that there are more
 LOOKED_AT = 1 << 21  # words that are looked at for a tile, at most: those of slow maps end before they are small
 LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the cloud, at most
 LEAST_CROWD = 1 << 7  # words that are looked at side by side in a zoom, however many letters they need
 GLANCE = 8  # a side of the boxes that tell how much of a measure's image lies in a tile
 DEVIATIONS = 16  # standard deviations of the measure of slow maps, beyond which nothing is told apart
-ZOOM_POINTS = 1 << 27  # points drawn in a zoom, which may be more than LAYERS allows
-FEW = 1 << 18  # words that are drawn one by one, whatever their size
 FLOODED = 1 << 20  # cells of a grid that is grown at one go, in memory that holds them all, at most
 SLOW = 0.9  # a contraction whose words take too many letters to become small
 PURE, MIXED = 16, 8  # leaps of each length: powers of slow maps, and products of different ones
@@ -73,8 +72,7 @@ SHORTEST = 4  # cells that the slowest map moves a point at the other end of the
 REFINED_CELLS, REFINED_WORK = 1 << 22, 1 << 29  # of a grid that is made finer, at most; and cells times maps
 FAR = 1 << 40
 CHUNK = 1 << 16  # points mapped at once on a CPU: what its caches hold
-CHARTED = 1 << 13  # words looked up in the chart at once
-BATCH = 1 << 22  # points mapped at once elsewhere, and points of polygons
+GLANCED = 1 << 13  # words looked at side by side
 
 
 def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) -> Window:
@@ -497,14 +495,6 @@ def _to_edges(box: Window) -> Window:
     return left, max(box[1], left + 1), low, max(box[3], low + 1)
 
 
-def distinct(figures: Tensor) -> Tensor:
-    """The indices (Q,) of those of figures (K, P, 2) no two of which are alike to an eighth of a pixel."""
-    rng = np.random.default_rng(0)
-    factors = torch.from_numpy(rng.integers(1 << 62, size=figures[0].numel(), dtype=np.int64) | 1).to(figures.device)
-    keys, order = ((figures * 8).round().long().flatten(1) * factors).sum(1).sort(stable=True)
-    return order[torch.cat([order.new_ones(1), keys.diff()]) != 0]
-
-
 @dataclass(frozen=True)
 class Words:
     """Words of one length: their maps (K, 2, 3), their weights (K,), and what they do to addresses (K, 2)."""
@@ -551,6 +541,7 @@ class Attractor:
         self.grain, self.rim = self._grain(slowest), True
         self.small = area <= FLOODED * self.grain**2  # few enough points to be drawn at one go
         self.clouds: dict[tuple[int, int], Tensor] = {}
+        self.covers: dict[bool, Cover] = {}
 
     def _grain(self, slowest: float) -> float:
         """The side in pixels, 1 or 1/2, 1/4 …, of the cells in which the attractor is grown directly."""
@@ -571,11 +562,10 @@ class Attractor:
         """Yield the words that draw a tile, none of which is a prefix of another.
 
         A word whose image of the box misses the tile is dropped; one that shrinks the world by less than `limit`, or
-        has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children. Where images overlap
-        a zoom is covered by ever more words: of more than `crowd`, or in a zoom more than LOOKED_AT allows of the
-        longest words, the best of each place are kept; of a measure, some that weigh as much
-        as all did. Before there are more than `most`, and after LOOKED_AT, those that are there are taken, small or
-        not, so that none are lost.
+        has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children. Of more than
+        `crowd`, or in a zoom more than LOOKED_AT allows of the longest words, the heaviest of each place are kept; of a
+        measure, some that weigh as much as all did. Before there are more than `most`, and after LOOKED_AT, those that
+        are there are taken, small or not, so that none are lost.
         """
         like = {"dtype": torch.float64, "device": self.maps.device}
         edges = torch.tensor([[x, y] for x in self.box[:2] for y in self.box[2:]], **like)
@@ -607,20 +597,8 @@ class Attractor:
                 kept, factors = thinned(weights[large] * self.within(maps[large], tile), crowd, chance)
                 large = large[kept]
                 weights[large] *= factors
-            elif self.zoomed and len(large) > crowd:
-                large = large[distinct(apply(maps[large], edges[:3]))]
-            if not self.measure and len(large) > crowd:
-                if self.zoomed:  # those of the same weight and place should not have the same first letters
-                    large = large[torch.randperm(len(large), generator=chance).to(large.device)]
-                best = self.order(maps[large], weights[large], tile)[:crowd]
-                wide = float(singular_values(maps[large])[:, 0].median()) * self.span
-                width = max(tile[1] - tile[0], tile[3] - tile[2])
-                if self.zoomed and wide * PLACES > 2 * width:
-                    # where images are slivers between the places, the heaviest ones, too
-                    side = 2 if wide > VAST * width else PLACES
-                    closest, covering = self.closest(maps[large], tile, crowd, side)
-                    best = closest if covering else torch.cat([closest, best]).unique()
-                large = large[best]
+            elif len(large) > crowd:
+                large = large[self.order(maps[large], weights[large], tile)[:crowd]]
             maps, weights, digits = maps[large, None], weights[large, None], digits[large, None]
             shifts = torch.addcmul(digits[..., 1], digits[..., 0], self.digits[:, 1])
             found = Words(
@@ -650,7 +628,7 @@ class Attractor:
         low, high = maps.new_tensor([[tile[0], tile[2]], [tile[1], tile[3]]]) - 0.5
         middles, halves, masses = self.glance
         parts = []
-        for some in maps.split(CHARTED):
+        for some in maps.split(GLANCED):
             there, wide = apply(some, middles), (halves @ some[:, :, :2].abs().mT).clamp(min=0.5)
             share = (torch.minimum(there + wide, high) - torch.maximum(there - wide, low)).clamp(min=0) / (2 * wide)
             parts.append(share.prod(2) @ masses)
@@ -671,53 +649,23 @@ class Attractor:
         rank = torch.arange(len(weights), device=weights.device) - first
         return by_place[rank.argsort(stable=True)]
 
+    def cover(self, addresses: bool = False) -> Cover:
+        """What draws the attractor tile by tile, where it is too large to be grown in the pixels of the picture."""
+        if addresses not in self.covers:
+            cell = self.cell(CHART_SIDE)
+            levels = grow(self.maps, self.box, cell, self.recursion, digits=self.digits if addresses else None)
+            numbers, parts = zip(*levels, strict=True)
+            sizes = torch.tensor([part.shape[1] for part in parts])
+            numbers = torch.tensor(numbers).repeat_interleave(sizes).to(self.maps.device)
+            chart = Chart(torch.cat(parts, dim=1), numbers, self.box, cell)
+            fine = FULL if chart.filled > 1 / 8 else THIN
+            self.covers[addresses] = Cover(self.maps, self.digits, chart, fine, self.recursion)
+        return self.covers[addresses]
+
     @functools.cached_property
-    def chart(self) -> tuple[Cells, Tensor, Tensor]:
-        """A coarse grid; how many pixels deep in the attractor its cells (C,) lie; what is nearest to each (C, 2)."""
-        cells = Cells(self.box, 2.0 ** round(math.log2(self.span / CHART_SIDE)), self.maps.device)
-        side = float(cells.back[0, 0, 0])
-        free = torch.ones(cells.rows * cells.columns, dtype=torch.bool, device=self.maps.device)
-        for _, points in grow(self.maps, self.box, side, self.recursion, rim=False):
-            free[cells.index(images(cells.there, points)).long()] = False
-        free = free.view(cells.rows, cells.columns).cpu().numpy()
-        inside = torch.from_numpy(distance_transform_edt(~free) * side).flatten()
-        rows, columns = distance_transform_edt(free, return_distances=False, return_indices=True)
-        middles = torch.from_numpy(np.stack([columns, rows]).reshape(2, -1) + 0.5)
-        return cells, inside.to(self.maps), images(cells.back, middles.to(self.maps)).T
-
-    def closest(self, maps: Tensor, tile: Tile, most: int, side: int = PLACES) -> tuple[Tensor, bool]:
-        """Those of the words (K, 2, 3) that side × side places of a tile lie deepest in, or are closest to.
-
-        Returns their indices (Q,), the best word of each place first, then the second ones, up to `most`, as long as
-        there are not KEPT for each place or they do not cover the tile COVER times; and whether they do so. How deep a
-        place lies in the image of the attractor under a word, or how far from it, is told by where the inverse of the
-        word takes it on the chart.
-        """
-        cells, inside, nearest_point = self.chart
-        steps = (torch.arange(side, dtype=torch.float64, device=maps.device) + 0.5) / side
-        spots = torch.cartesian_prod(
-            tile[0] - 0.5 + steps * (tile[1] - tile[0]), tile[2] - 0.5 + steps * (tile[3] - tile[2])
-        )
-        middle = torch.tensor([self.box[0] + self.box[1], self.box[2] + self.box[3]], device=maps.device).double() / 2
-        sizes, found = singular_values(maps), []
-        for some, thinnest in zip(maps.split(CHARTED), sizes[:, 1].split(CHARTED), strict=True):
-            (a, b), (c, d) = some[:, :, :2].permute(1, 2, 0)
-            turn = torch.atan2(2 * (a * b + c * d), a * a + c * c - b * b - d * d) / 2
-            axes = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()]).T.view(-1, 2, 2)
-            images_of_axes = some[:, :, :2] @ axes  # at right angles, so that a place's coordinates can be told
-            along = (spots - apply(some, middle[None])) @ images_of_axes
-            along /= images_of_axes.square().sum(1, keepdim=True).clamp(min=1e-300)
-            before = middle + along.clamp(-self.span, self.span) @ axes.mT  # an image may be flat, and a place far
-            index = cells.index(images(cells.there, before.flatten(0, 1).T)).long()
-            away = (apply(some, nearest_point[index].view_as(before)) - spots).norm(dim=-1)
-            depth = inside[index].view_as(away) * thinnest[:, None]
-            found.append(torch.where(depth > 0, depth, -away).float())
-        each = min(max(1, most // side**2), len(maps))
-        best = torch.cat(found).topk(each, dim=0).indices.flatten()
-        ranked = best[np.sort(np.unique(best.cpu().numpy(), return_index=True)[1])][:most]
-        width = max(tile[1] - tile[0], tile[3] - tile[2])
-        covered = (sizes[ranked] * self.span / width).clamp(max=1).prod(1).cumsum(0)
-        return ranked[: max(KEPT * PLACES**2, int((covered < COVER).sum()))], bool(covered[-1] >= COVER)
+    def grown(self) -> bool:
+        """Whether the attractor is grown in the pixels of the picture: of a large one only if it is solid."""
+        return self.direct and (not self.large or self.cover().fine == FULL)
 
     def points(self, tile: Tile, addresses: bool = False) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Yield what `images` makes the points of that draw a tile, among others: maps, points, digits.
@@ -725,22 +673,22 @@ class Attractor:
         Points are (2, P), or (3, P) with addresses.
         """
         as_they_are = torch.eye(2, 3, dtype=torch.float64, device=self.maps.device)[None]
-        cell = self.cell(min(CLOUD_SIDE, max(CHART_SIDE, self.side)) if self.zoomed else CLOUD_SIDE)
-        if self.direct and (not self.large or self.solid(cell, addresses)):
+        if self.corners is None:
             digits = self.digits if addresses else None
             levels = grow(self.maps, self.box, self.grain, self.recursion, digits=digits, rim=self.rim)
             parts = (points for _, points in levels)
             for part in [torch.cat(list(parts), dim=1)] if self.small else parts:
                 yield as_they_are, part, None
             return
-        few = self.recursion <= 64 and len(self.maps) ** self.recursion <= FEW
-        one_by_one = few and self.corners is not None
-        fine = THIN if one_by_one else self.fine(cell, addresses)  # grows the cloud
+        cell = self.cell(CLOUD_SIDE)
+        one_by_one = self.recursion <= 64 and len(self.maps) ** self.recursion <= ONE_BY_ONE
+        area = (self.box[1] - self.box[0]) * (self.box[3] - self.box[2]) / cell**2
+        solid = not one_by_one and self._cloud(self.recursion, 0, cell, addresses).shape[1] > area / 8
+        fine = SOLID if solid else THIN
         small = []
-        for words in self.words(
-            tile, -1.0 if one_by_one else fine / cell, int(addresses), FEW if one_by_one else CROWD
-        ):
-            if words.length == self.recursion and self.corners is not None:
+        limit, crowd = (-1.0, ONE_BY_ONE) if one_by_one else (fine / cell, CROWD)
+        for words in self.words(tile, limit, int(addresses), crowd):
+            if words.length == self.recursion:
                 middle = words.digits[:, 1] + words.digits[:, 0] / 2
                 for part in fill(apply(words.maps, self.corners), tile, middle if addresses else None):
                     yield as_they_are, part, None
@@ -752,16 +700,13 @@ class Attractor:
         levels = torch.cat([torch.full((len(w.maps),), self.recursion - w.length) for w in small]).to(maps.device)
         spare = fine / cell / singular_values(maps)[:, 0].clamp(min=1e-300)
         coarser = spare.log2().floor().clamp(0, math.log2(2 * CLOUD_SIDE)).long()
-        kinds = (levels.clamp(max=self.last) * 64 + coarser).unique(return_inverse=True)
+        self._cloud(0, 0, cell, addresses)
+        deepest = max(level for level, _ in self.clouds)
+        kinds = (levels.clamp(max=deepest) * 64 + coarser).unique(return_inverse=True)
         clouds = [self._cloud(kind // 64, kind % 64, cell, addresses) for kind in kinds[0].tolist()]
         sizes = torch.tensor([cloud.shape[1] for cloud in clouds], device=maps.device)[kinds[1]]
         order = self.order(maps, weights, tile)
         most = LAYERS * max((tile[1] - tile[0]) * (tile[3] - tile[2]), int(sizes.max()))
-        if self.zoomed and int(sizes.sum()) > most:
-            best, most = self.closest(maps, tile, CROWD)[0], max(most, ZOOM_POINTS)
-            turns = torch.stack([best, order[: len(best)]], dim=1).flatten()
-            both = torch.cat([best[: PLACES**2], turns, order])
-            order = torch.tensor(list(dict.fromkeys(both.tolist())), device=maps.device)
         drawn_words = order[sizes[order].cumsum(0) <= most]
         batch = 4 * at_once(maps.device)
         for kind, cloud in enumerate(clouds):
@@ -769,43 +714,17 @@ class Attractor:
                 for part in cloud.split(batch, dim=1):
                     yield maps[some], part, digits[some] if addresses else None
 
-    def fine(self, cell: float, addresses: bool) -> float:
-        """How small, in pixels, words must make the cells of a cloud.
-
-        One point stands for all of its cell. On a curve or a dust, what the others would have drawn is missed unless
-        cells end up much smaller than a pixel: a sixth of the Koch curve's pixels at 0.7, 3 % at 0.35, 0.5 % at 0.2.
-        A solid picture has many other words that draw them, and 0.7 misses one pixel in 10,000; but a zoom may show a
-        corner of a single image, of which 0.7 misses a tenth, and 0.35 less than a hundredth.
-        """
-        if not self.solid(cell, addresses):
-            return THIN
-        return SOLID / 2 if self.zoomed else SOLID
-
-    def solid(self, cell: float, addresses: bool) -> bool:
-        """Whether the attractor fills an eighth or more of its box."""
-        area = (self.box[1] - self.box[0]) * (self.box[3] - self.box[2]) / cell**2
-        return self._cloud(self.recursion, 0, cell, addresses).shape[1] > area / 8
-
     def _cloud(self, level: int, step: int, cell: float, addresses: bool) -> Tensor:
-        """The attractor, or a level of the figure, as at most one point for each cell; each step doubles it."""
+        """A level of the figure, as at most one point for each cell; each step doubles it."""
         if not self.clouds:
-            start = None
-            if self.corners is not None:
-                start = self._sampled(cell, addresses)
+            start = self._sampled(cell, addresses)
             digits = self.digits if addresses else None
             levels: list[list[Tensor]] = []
             for number, points in grow(self.maps, self.box, cell, self.recursion, start, digits):
                 levels.extend([] for _ in range(number + 1 - len(levels)))
                 levels[number].append(points)
-            none = levels[0][0][:, :0]  # slow maps leap over levels
-            joined = [torch.cat([none, *parts], dim=1) for parts in levels]
-            if start is None:  # levels add up
-                ends = torch.tensor([points.shape[1] for points in joined]).cumsum(0).tolist()
-                whole = torch.cat(joined, dim=1)
-                joined = [whole[:, :end] for end in ends]
-            self.clouds = {(number, 0): points for number, points in enumerate(joined)}
-            self.last = len(joined) - 1
-        level = min(level, self.last)
+            self.clouds = {(number, 0): torch.cat(parts, dim=1) for number, parts in enumerate(levels)}
+        level = min(level, max(level for level, _ in self.clouds))
         if (level, step) not in self.clouds:
             finer = self._cloud(level, step - 1, cell, addresses)
             cells = Cells(self.box, cell * 2**step, self.maps.device)
@@ -848,15 +767,6 @@ def fill(polygons: Tensor, tile: Tile, addresses: Tensor | None = None) -> Itera
         yield addressed(points, every[~thin][owner])
 
 
-def _runs(counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Number the members of runs of `counts` (K,): yield (run, number) of them, not too many at once."""
-    batches = ((counts.cumsum(0) - counts) // BATCH).unique_consecutive(return_counts=True)[1]
-    for runs in torch.arange(len(counts), device=counts.device).split(batches.tolist()):
-        here = counts[runs]
-        owner = runs.repeat_interleave(here)
-        yield owner, torch.arange(len(owner), device=counts.device) - (here.cumsum(0) - here).repeat_interleave(here)
-
-
 def _along(starts: Tensor, ends: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield points (2, P) of segments (K, 2), an eighth of a pixel apart, that lie in a tile, and of which they are."""
     low, high = torch.tensor([[tile[0], tile[2]], [tile[1], tile[3]]], dtype=torch.float64, device=starts.device)
@@ -867,7 +777,7 @@ def _along(starts: Tensor, ends: Tensor, tile: Tile) -> Iterator[tuple[Tensor, T
     first, last = first.clamp(min=0), last.clamp(max=1)
     steps = ((last - first).clamp(min=0) * way.norm(dim=1) * 8).ceil()
     counts = torch.where(first <= last, steps + 1, 0).long()
-    for owner, number in _runs(counts):
+    for owner, number in runs(counts):
         at = first[owner] + (last - first)[owner] * (number / steps[owner].clamp(min=1))
         yield (starts[owner] + at[:, None] * way[owner]).T, owner
 
@@ -876,7 +786,7 @@ def _within(polygons: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the pixel centres (2, P) of a tile that lie in convex polygons (K, V, 2), and in which; edges to the right
     and at the bottom are left to the neighbour."""
     top, bottom = polygons[..., 1].amin(1).ceil().clamp(min=tile[2]), polygons[..., 1].amax(1).ceil().clamp(max=tile[3])
-    for polygon, number in _runs((bottom - top).clamp(min=0).long()):
+    for polygon, number in runs((bottom - top).clamp(min=0).long()):
         y = top[polygon] + number
         left, right = torch.full_like(y, torch.inf), torch.full_like(y, -torch.inf)
         for k in range(polygons.shape[1]):
@@ -887,7 +797,7 @@ def _within(polygons: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
             left = torch.where(crosses, torch.minimum(left, x), left)
             right = torch.where(crosses, torch.maximum(right, x), right)
         start, stop = left.ceil().clamp(tile[0], tile[1]), right.ceil().clamp(tile[0], tile[1])
-        for line, column in _runs((stop - start).clamp(min=0).long()):
+        for line, column in runs((stop - start).clamp(min=0).long()):
             yield torch.stack([start[line] + column, y[line]]), polygon[line]
 
 
@@ -911,10 +821,13 @@ def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: 
     """Which pixels of a tile hold a point: (H, W), boolean; with `colours`, the highest colour 1 … there, or 0."""
     height, width = tile[3] - tile[2] + 2, tile[1] - tile[0] + 2
     dtype = torch.int16 if colours else torch.bool
+    if attractor.corners is None and not attractor.grown:
+        picture = torch.zeros(height - 2, width - 2, dtype=dtype, device=attractor.maps.device)
+        attractor.cover(colours > 0).draw(picture, tile[0], tile[2], colours, progress)
+        return picture
     picture = torch.zeros(height * width, dtype=dtype, device=attractor.maps.device)
-    unseen, loops = 0, None if colours else kernels(picture)  # points drawn since the picture was looked at
+    loops = None if colours else kernels(picture)
     for maps, points, digits in attractor.points(tile, colours > 0):
-        count = len(maps) * points.shape[1]
         if loops is not None:
             arrays = maps.contiguous().numpy(), points.contiguous().numpy()
             loops.mark(*arrays, 1.5 - tile[0], 1.5 - tile[2], picture.view(height, width).numpy())
@@ -925,12 +838,7 @@ def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: 
                 picture.scatter_reduce_(0, index, (moved[2] * colours + 1).short(), "amax")
             else:
                 picture.index_fill_(0, index, True)
-        progress(count)
-        unseen += count
-        if attractor.zoomed and not colours and unseen >= height * width:
-            if rimless(picture, tile).all():
-                break  # a zoom into images that overlap is covered long before all of them are drawn
-            unseen = 0
+        progress(len(maps) * points.shape[1])
     return rimless(picture, tile)
 
 

@@ -1,0 +1,395 @@
+"""The attractor in a picture of any size and at any zoom: which words matter to a tile, and which pixels they draw.
+
+A picture is a square tile that is split into quarters, down to single pixels where it must be. Each tile has its own
+few words, whose images of the attractor may meet it: those of the tile that it is a quarter of, replaced by their
+children until they are small enough. Where images overlap there are more of them than can be kept; then those stay
+which the middle of the tile lies deepest in, or is closest to, as the inverse of a word tells on a chart of the whole
+attractor. A tile is ready when all its pixels are drawn, or no word was left out. So the cost is that of the pixels
+near the edge, and of a few words for each tile within, however many words there are.
+
+Letters in shapes: n maps, K words, P points of the chart, C its cells, T tiles, H × W pixels of the picture. Words are
+maps into the frame of the picture, in which the pixel (row, column) is where row <= y < row + 1 and
+column <= x < column + 1; everything is float64.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from ifs_model import apply, compose, kernels, singular_values
+
+CHART_SIDE = 512  # cells along the longer side of the chart
+TILE = 16  # a side of the tiles that are drawn at first with FEW words, best first
+FEW, BEAM, WIDEST = 4, 64, 2048  # words that are kept for a tile: at first, for a tile in the end, and for the picture
+ROUNDS = 400  # of children that words of slow maps have for one tile, after which they are drawn as large as they are
+AT_ONCE = 1 << 11  # tiles that are refined between two looks at memory
+SLIVER = 0.125  # the ratio of singular values below which an image is told from others by its axes
+ALIKE = 1e-6  # how little words that are the same differ, by rounding
+DIRECTIONS = 256  # in which the chart knows how far the attractor reaches
+BATCH = 1 << 22  # cells that are looked at at once where loops are not compiled
+
+
+class Chart:
+    """The attractor as at most one point for each cell of a grid, where the images of words are looked up.
+
+    points: (2, P), or (3, P) with addresses; levels: that of each point (P,); box: where they lie; cell: its size.
+    """
+
+    def __init__(self, points: Tensor, levels: Tensor, box: tuple[float, float, float, float], cell: float):
+        like = {"dtype": torch.float64, "device": points.device}
+        left, top = (math.floor((edge + 0.5) / cell) * cell - 0.5 - cell for edge in (box[0], box[2]))
+        columns, rows = (math.floor((edge - low) / cell) + 2 for edge, low in ((box[1], left), (box[3], top)))
+        self.points, self.levels, self.cell = points, levels, cell
+        column = ((points[0] - left) / cell).long().clamp(0, columns - 1)
+        row = ((points[1] - top) / cell).long().clamp(0, rows - 1)
+        taken = torch.zeros(rows, columns, dtype=torch.bool, device=points.device)
+        taken[row, column] = True
+        self.filled = float(taken.sum()) * cell**2 / ((box[1] - box[0]) * (box[3] - box[2]))
+        grids, shapes, offset = [], [], 0  # of cells that double: which point is the first one in each, or -1
+        order = torch.arange(points.shape[1], dtype=torch.int32, device=points.device)
+        for half in range(max(rows, columns).bit_length()):
+            height, width = ((side - 1 >> half) + 1 for side in (rows, columns))
+            grid = torch.full((height * width,), points.shape[1], dtype=torch.int32, device=points.device)
+            grid.scatter_reduce_(0, (row >> half) * width + (column >> half), order, "amin")
+            grids.append(grid.where(grid < points.shape[1], -1))
+            shapes.append([offset, height, width])
+            offset += height * width
+        self.index, self.shapes = torch.cat(grids), torch.tensor(shapes, device=points.device)
+        free = ~taken.cpu().numpy()
+        self.depths = torch.from_numpy(distance_transform_edt(~free) * cell).flatten().to(**like)
+        nearest = distance_transform_edt(free, return_distances=False, return_indices=True)[::-1].reshape(2, -1)
+        corner = torch.tensor([left, top], **like)
+        self.nearest = torch.from_numpy((nearest + 0.5) * cell).T.contiguous().to(**like) + corner
+        middle, half = (
+            (torch.tensor(box[1::2], **like) + sign * torch.tensor(box[::2], **like)) / 2 for sign in (1, -1)
+        )
+        self.span = 2 * float(half.max())
+        self.frame = torch.cat([middle, half, corner, torch.tensor([cell, self.span], **like)])
+        angles = ((torch.arange(DIRECTIONS, **like) + 0.5) / DIRECTIONS - 0.5) * math.pi
+        ring, slack = torch.stack([angles.cos(), angles.sin()]), cell + self.span * math.pi / DIRECTIONS / 2
+        ends = [points.new_full((rows,), -sign * math.inf) for sign in (-1, 1)]
+        for end, kind in zip(ends, ("amin", "amax"), strict=True):
+            end.scatter_reduce_(0, row, points[0], kind)
+        lines = taken.any(1).nonzero().squeeze(1)
+        outermost = torch.stack(
+            [torch.cat(ends)[torch.cat([lines, lines + rows])], (lines.repeat(2) + 0.5) * cell + top]
+        )
+        reach = ring.T @ (outermost - middle[:, None])
+        self.extents = torch.stack([reach.amin(1) - slack, reach.amax(1) + slack], dim=1)
+
+    @property
+    def of_depth(self) -> tuple[Tensor, ...]:
+        """What `depth` looks up."""
+        return self.frame, self.shapes, self.depths, self.nearest, self.extents
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles of one size, as corners (T, 2) of pixels (x, y), and the words that each has, one tile after the other.
+
+    short: whether others were left out (T,); counts: how many there are (T,); maps: (K, 2, 3); lengths: their letters
+    (K,); digits: what they do to addresses (K, 2).
+    """
+
+    corners: Tensor
+    short: Tensor
+    counts: Tensor
+    maps: Tensor
+    lengths: Tensor
+    digits: Tensor
+
+    def __getitem__(self, which: Tensor) -> "Tiles":
+        """The tiles of an index (Q,), with all their words."""
+        counts, firsts = self.counts[which], (self.counts.cumsum(0) - self.counts)[which]
+        number = torch.arange(int(counts.sum()), device=counts.device) - (counts.cumsum(0) - counts).repeat_interleave(
+            counts
+        )
+        words = firsts.repeat_interleave(counts) + number
+        return Tiles(
+            self.corners[which], self.short[which], counts, self.maps[words], self.lengths[words], self.digits[words]
+        )
+
+    def quarters(self, half: int, height: int, width: int) -> "Tiles":
+        """The quarters of all tiles, of side `half`, as far as they lie in the picture; each has the words of all."""
+        four = self[torch.arange(len(self.corners), device=self.counts.device).repeat_interleave(4)]
+        steps = torch.tensor([[0, 0], [half, 0], [0, half], [half, half]], device=self.counts.device)
+        corners = four.corners + steps.repeat(len(self.corners), 1)
+        here = (corners < torch.tensor([width, height], device=corners.device)).all(1).nonzero().squeeze(1)
+        return Tiles(corners, four.short, four.counts, four.maps, four.lengths, four.digits)[here]
+
+
+@dataclass(frozen=True)
+class Cover:
+    """What draws a picture: maps (n, 2, 3), their digits (n, 2), and their chart, all in the picture's pixels.
+
+    fine: how many pixels the cells of the chart may measure where they are drawn; recursion: the longest words.
+    """
+
+    maps: Tensor
+    letters: Tensor
+    chart: Chart
+    fine: float
+    recursion: int
+
+    def draw(self, picture: Tensor, left: int, top: int, colours: int, progress: Callable[[int], object]) -> None:
+        """Set the pixels (H, W) of a picture, whose first one is (left, top), that hold a point of the attractor.
+
+        Of a picture in colours, to the highest colour 1 … that a point has there, which is its address times `colours`.
+        """
+        size, (height, width) = TILE, picture.shape
+        while size < max(height, width):
+            size *= 2
+        like = {"dtype": torch.long, "device": picture.device}
+        into = self.maps.new_tensor([[[1.0, 0.0, 0.5 - left], [0.0, 1.0, 0.5 - top]]])
+        digits, one = self.maps.new_tensor([[1.0, 0.0]]), torch.ones(1, **like)
+        whole = Tiles(torch.zeros(1, 2, **like), one < 1, one, into, one - 1, digits)
+        open_tiles = torch.ones(-(-height // TILE), -(-width // TILE), dtype=torch.bool, device=picture.device)
+        for beam in (BEAM,) if colours else (FEW, BEAM):
+            open_tiles = self._descend(whole, size, beam, open_tiles, picture, colours, progress)
+
+    def _descend(
+        self,
+        whole: Tiles,
+        size: int,
+        beam: int,
+        wanted: Tensor,
+        picture: Tensor,
+        colours: int,
+        progress: Callable[[int], object],
+    ) -> Tensor:
+        """Draw those of the TILE × TILE tiles that are wanted, with `beam` words for each; returns which are not ready.
+
+        With FEW words, tiles that are not ready are left; otherwise they are split until they are single pixels.
+        """
+        reach, coloured = self.fine / self.chart.cell, colours > 0
+        unready = torch.zeros_like(wanted)
+        left_over = [(self.refined(whole, size, reach * size, WIDEST, coloured), size, WIDEST)]
+        while left_over:
+            tiles, size, most = left_over.pop()
+            if size <= TILE:
+                found = self.refined(tiles, size, reach, FEW if size > 1 else BEAM, coloured)
+                full = self.traced(found, size, picture, colours)
+                progress(len(full) * size**2)
+                tiles = tiles[(found.short & ~full).nonzero().squeeze(1)]
+                if beam == FEW:
+                    column, row = tiles.corners.T // TILE
+                    unready[row, column] = True
+            if size == 1 or (size == TILE and beam == FEW):
+                continue
+            size, most = size // 2, max(beam, most // 4)
+            tiles = tiles.quarters(size, *picture.shape)
+            if size >= TILE:
+                pooled = torch.nn.functional.max_pool2d(wanted[None].float(), size // TILE, ceil_mode=True)[0] > 0
+                column, row = tiles.corners.T // size
+                tiles = tiles[pooled[row, column].nonzero().squeeze(1)]
+            tiles = self.refined(tiles, size, reach * size, most, coloured)
+            some = tiles.counts.nonzero().squeeze(1)
+            left_over += [(tiles[part], size, most) for part in some.split(AT_ONCE) if len(part)]
+        return unready
+
+    def refined(self, tiles: Tiles, size: int, limit: float, beam: int, coloured: bool) -> Tiles:
+        """The same tiles with at most `beam` words each that shrink the world to `limit` or less, best ones first.
+
+        Words whose images miss a tile are dropped. Words of `recursion` letters have no children.
+        """
+        if (loops := kernels(tiles.maps)) is not None:
+            arrays = as_arrays(tiles.corners, tiles.counts, tiles.maps, tiles.lengths, tiles.digits)
+            arrays += as_arrays(self.maps, self.letters, *self.chart.of_depth)
+            found = loops.refine(*arrays, size, limit, beam, self.recursion, ROUNDS, coloured)
+            counts, *words, short = map(torch.from_numpy, found)
+            return Tiles(tiles.corners, tiles.short | short, counts, *words)
+        owner = torch.arange(len(tiles.corners), device=tiles.counts.device).repeat_interleave(tiles.counts)
+        maps, lengths, digits = tiles.maps, tiles.lengths, tiles.digits
+        short = tiles.short.clone()
+        same = torch.eye(2, 3, dtype=torch.float64, device=owner.device)[None]
+        steps, shifts = torch.cat([self.maps, same]), torch.cat([self.letters, self.letters.new_tensor([[1.0, 0.0]])])
+        for turn in range(ROUNDS + 1):
+            scores = depth(maps, tiles.corners[owner] + size / 2, size / 2, *self.chart.of_depth)
+            meets = (scores > -torch.inf).nonzero().squeeze(1)
+            chosen = meets[best(owner[meets], scores[meets], maps[meets], digits[meets], beam, coloured, short)]
+            owner, maps, lengths, digits = owner[chosen], maps[chosen], lengths[chosen], digits[chosen]
+            coarse = (singular_values(maps)[:, 0] > limit) & (lengths < self.recursion)
+            if turn == ROUNDS or not coarse.any():
+                break
+            parent, letter = (
+                torch.cat(parts) for parts in zip(*runs(torch.where(coarse, len(self.maps), 1)), strict=True)
+            )
+            letter = torch.where(coarse[parent], letter, len(self.maps))
+            owner, lengths = owner[parent], lengths[parent] + (letter < len(self.maps))
+            shift = torch.addcmul(digits[parent, 1], digits[parent, 0], shifts[letter, 1])
+            maps, digits = (
+                compose(maps[parent], steps[letter]),
+                torch.stack([digits[parent, 0] * shifts[letter, 0], shift], 1),
+            )
+        counts = torch.bincount(owner, minlength=len(tiles.corners))
+        return Tiles(tiles.corners, short, counts, maps, lengths, digits)
+
+    def traced(self, tiles: Tiles, size: int, picture: Tensor, colours: int) -> Tensor:
+        """Draw the words of tiles of one size in a picture; returns which tiles are full (T,)."""
+        height, width = picture.shape
+        chart = self.chart
+        if (loops := kernels(tiles.maps)) is not None:
+            arrays = as_arrays(tiles.corners, tiles.counts, tiles.maps, tiles.lengths, tiles.digits)
+            arrays += as_arrays(chart.frame, chart.shapes, chart.index, chart.points, chart.levels)
+            full = loops.trace(*arrays, size, self.fine, self.recursion, colours, picture.numpy())
+            return torch.from_numpy(full)
+        owner = torch.arange(len(tiles.corners), device=tiles.counts.device).repeat_interleave(tiles.counts)
+        spare = self.fine / chart.cell / singular_values(tiles.maps)[:, 0].clamp(min=1e-300)
+        coarser = spare.log2().floor().clamp(0, len(chart.shapes) - 1)
+        offset, rows, columns = chart.shapes[coarser.long()].unbind(1)
+        linear, corner = tiles.maps[:, :, :2], chart.frame[4:6]
+        cells = linear * (chart.cell * coarser.exp2())[:, None, None]  # maps from cells
+        shift = tiles.maps[:, :, 2] + linear @ corner
+        low = tiles.corners[owner].double()
+        edges = torch.stack([low, torch.minimum(low + size, low.new_tensor([width, height]))], dim=2)  # (K, 2, 2)
+        first, last = between(edges - shift[..., None], cells[..., 1], cells[..., 0], columns[:, None])
+        turned = torch.stack([-cells[:, 1, 0], cells[:, 0, 0]], dim=1)
+        area = cells.det()
+        middle = (turned * (edges.mean(2) - shift)).sum(1) / area
+        reach = ((turned.abs() * (edges[..., 1] - edges[..., 0])).sum(1) / 2 / area).abs()
+        flat = ~(area.abs() > 1e-9 * linear.square().sum((1, 2)) * (chart.cell * coarser.exp2()).square())
+        first = torch.where(flat, first, torch.maximum(first, middle - reach)).clamp(min=0)
+        last = torch.where(flat, last, torch.minimum(last, middle + reach)).clamp(max=rows - 1)
+        for word, row in runs(torch.where(first <= last, last.floor() - first.floor() + 1, 0).long()):
+            row = row + first[word].long()
+            along = edges[word] - (shift[word] + cells[word, :, 1] * row[:, None])[..., None]
+            start, end = between(along, cells[word, :, 0], cells[word, :, 1], 1)
+            start, end = start.clamp(min=0), torch.minimum(end, columns[word] - 1)
+            for line, column in runs(torch.where(start <= end, end.floor() - start.floor() + 1, 0).long()):
+                k = word[line]
+                point = chart.index[offset[k] + row[line] * columns[k] + start[line].long() + column].long()
+                there = point >= 0
+                there &= chart.levels[point] <= self.recursion - tiles.lengths[k]
+                point, k = point[there], k[there]
+                x, y = (tiles.maps[k, :, :2] @ chart.points[:2, point].T[..., None])[..., 0].add(tiles.maps[k, :, 2]).T
+                x_in, y_in = ((p >= low) & (p < high) for p, (low, high) in ((x, edges[k, 0].T), (y, edges[k, 1].T)))
+                inside = (x_in & y_in).nonzero().squeeze(1)
+                pixel = y[inside].long() * width + x[inside].long()
+                if colours:
+                    k, point = k[inside], point[inside]
+                    address = tiles.digits[k, 0] * chart.points[2, point] + tiles.digits[k, 1]
+                    picture.view(-1).scatter_reduce_(0, pixel, (address * colours + 1).to(picture.dtype), "amax")
+                else:
+                    picture.view(-1)[pixel] = True
+        steps = torch.arange(size, device=picture.device)
+        row, column = tiles.corners[:, 1, None, None] + steps[:, None], tiles.corners[:, 0, None, None] + steps
+        outside = (row >= height) | (column >= width)
+        return (outside | (picture[row.clamp(max=height - 1), column.clamp(max=width - 1)] > 0)).all(2).all(1)
+
+
+def as_arrays(*tensors: Tensor) -> list[np.ndarray]:
+    """What compiled loops are given."""
+    return [tensor.contiguous().numpy() for tensor in tensors]
+
+
+def depth(
+    maps: Tensor,
+    spots: Tensor,
+    half: float,
+    frame: Tensor,
+    shapes: Tensor,
+    depths: Tensor,
+    nearest: Tensor,
+    extents: Tensor,
+) -> Tensor:
+    """How deep, in pixels, spots (K, 2) lie in the images of the attractor under maps (K, 2, 3), or minus how far away.
+
+    What the inverse of a map takes a spot to is looked up on a chart. Minus infinity where the image surely misses the
+    square that reaches from the spot `half` in all four directions: as a box has it, in the directions of the square
+    and of the box; of a thin image, in those of its axes; and as the chart has it.
+    """
+    middle, reach, corner, (cell, span) = frame[:2], frame[2:4], frame[4:6], frame[6:].tolist()
+    rows, columns = shapes[0, 1:].tolist()
+    linear = maps[:, :, :2]
+    off = spots - apply(maps, middle[None])[:, 0]
+    misses = (off.abs() > linear.abs() @ reach + half).any(1)
+    (a, b), (c, d) = linear.permute(1, 2, 0)
+    large, small = singular_values(maps).unbind(1)
+    thin = small <= SLIVER * large
+    area = torch.where(thin, 1.0, a * d - b * c)
+    at = torch.stack([d * off[:, 0] - b * off[:, 1], a * off[:, 1] - c * off[:, 0]], dim=1) / area[:, None]
+    beyond = half * torch.stack([d.abs() + b.abs(), a.abs() + c.abs()], dim=1) / area.abs()[:, None]
+    misses |= ~thin & (at.abs() > reach + beyond).any(1)
+    inside = ~thin & (at.abs() <= reach).all(1)
+    turn = torch.atan2(2 * (a * b + c * d), a * a + c * c - b * b - d * d) / 2
+    axis = torch.stack([turn.cos(), turn.sin()], dim=1)
+    image = (linear @ axis[..., None])[..., 0]
+    square = image.square().sum(1).clamp(min=1e-300)
+    normal = torch.stack([-image[:, 1], image[:, 0]], dim=1) / square.sqrt()[:, None]
+    along, across = (image * off).sum(1), (normal * off).sum(1)
+    margin = half * image.abs().sum(1)
+    low, high = extents[((turn / math.pi + 0.5) * len(extents)).long() % len(extents)].unbind(1)
+    apart = (along - margin > high * square) | (along + margin < low * square)
+    misses |= ~inside & (apart | (across.abs() > half * normal.abs().sum(1) + reach.sum() * small))
+    along = (along / square).clamp(-span, span)
+    across = (across / small.clamp(min=1e-300)).clamp(-span, span) * torch.where(a * d < b * c, -1.0, 1.0)
+    turned = axis * along[:, None] + torch.stack([-axis[:, 1], axis[:, 0]], dim=1) * across[:, None]
+    before = torch.where(inside[:, None], at, turned) + middle
+    column, row = ((before - corner) / cell).long().unbind(1)
+    place = row.clamp(0, rows - 1) * columns + column.clamp(0, columns - 1)
+    deep, close = depths[place], nearest[place]
+    away = (close - before).norm(dim=1)
+    misses |= inside & (deep == 0) & ((away - 3 * cell) * small > math.sqrt(2) * half)
+    score = torch.where(deep > 0, deep * small, -(apply(maps, close[:, None])[:, 0] - spots).norm(dim=1))
+    return torch.where(misses, -torch.inf, score)
+
+
+def best(
+    owner: Tensor, scores: Tensor, maps: Tensor, digits: Tensor, beam: int, coloured: bool, short: Tensor
+) -> Tensor:
+    """The indices (Q,), by owner, of at most `beam` words for each of the tiles that own words (K,), best ones first.
+
+    Of words that are the same only one is kept. In a picture in colours, the best ones are half of them, the others
+    those of the highest addresses, and these come first. Of tiles that lose others, `short` is set.
+    """
+
+    def ranked(keys: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+        """Of words `among` all, in the order of their owners and then of keys, the indices and the ranks."""
+        order = among[keys[among].argsort(descending=True, stable=True)]
+        order = order[owner[order].argsort(stable=True)]
+        counts = torch.bincount(owner[order], minlength=len(short))
+        firsts = (counts.cumsum(0) - counts)[owner[order]]
+        return order, torch.arange(len(order), device=order.device) - firsts
+
+    order, _ = ranked(scores, torch.arange(len(owner), device=owner.device))
+    one, next_one = order[:-1], order[1:]
+    alike = (owner[one] == owner[next_one]) & (scores[one] - scores[next_one] <= ALIKE)
+    alike &= ((maps[one] - maps[next_one]).abs() <= ALIKE * maps[one].abs()).flatten(1).all(1)
+    order, rank = ranked(scores, order[torch.cat([order[:1] >= 0, ~alike])])
+    total = torch.bincount(owner[order], minlength=len(short))
+    short |= total > beam
+    if not coloured:
+        return order[rank < beam]
+    kept = torch.zeros(len(owner), dtype=torch.bool, device=owner.device)
+    kept[order] = (rank < beam // 2) | (total <= beam)[owner[order]]
+    high, rank = ranked(digits.sum(1), order)
+    return high[kept[high] | (rank < beam // 2)]
+
+
+def between(edges: Tensor, slopes: Tensor, others: Tensor, width: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest u (K,) for which slopes u + others v can lie between both edges, where 0 <= v <= width.
+
+    edges: (K, 2, 2), slopes and others: (K, 2), one for each of two coordinates. Infinite where a slope is zero; the
+    least is larger than the largest where there is no such u.
+    """
+    others = others * width
+    low, high = edges[..., 0] - others.clamp(min=0), edges[..., 1] - others.clamp(max=0)
+    level = slopes.abs() <= 1e-12
+    ends = torch.stack([low, high], dim=2) / torch.where(level, 1.0, slopes)[..., None]
+    missed = torch.where((low > 0) | (high < 0), -torch.inf, torch.inf)
+    first = torch.where(level, -torch.inf, ends.amin(2)).amax(1)
+    return first, torch.where(level, missed, ends.amax(2)).amin(1)
+
+
+def runs(counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Number the members of runs of `counts` (K,): yield (run, number) of them, not too many at once."""
+    batches = ((counts.cumsum(0) - counts) // BATCH).unique_consecutive(return_counts=True)[1]
+    for part in torch.arange(len(counts), device=counts.device).split(batches.tolist()):
+        here = counts[part]
+        owner = part.repeat_interleave(here)
+        yield owner, torch.arange(len(owner), device=counts.device) - (here.cumsum(0) - here).repeat_interleave(here)
