@@ -7,6 +7,9 @@ which the middle of the tile lies deepest in, or is closest to, as the inverse o
 attractor. A tile is ready when all its pixels are drawn, or no word was left out. So the cost is that of the pixels
 near the edge, and of a few words for each tile within, however many words there are.
 
+In a picture in colours, which show the highest address that a point of a pixel has, words of high addresses stay too,
+and a tile is ready when all its pixels have colours that no word that was left out exceeds.
+
 Letters in shapes: n maps, K words, P points of the chart, C its cells, T tiles, H × W pixels of the picture. Words are
 maps into the frame of the picture, in which the pixel (row, column) is where row <= y < row + 1 and
 column <= x < column + 1; everything is float64.
@@ -24,8 +27,10 @@ from torch import Tensor
 from ifs_model import apply, compose, kernels, singular_values
 
 CHART_SIDE = 512  # cells along the longer side of the chart
-TILE = 16  # a side of the tiles that are drawn at first with FEW words, best first
-FEW, BEAM, WIDEST = 4, 64, 2048  # words that are kept for a tile: at first, for a tile in the end, and for the picture
+TILE = 16  # a side of the tiles that are drawn at first
+BEAMS = 4, 16, 64  # words that are kept for a tile; the next number is for those that are not ready with one
+WIDEST = 2048  # words that are kept for the picture
+SHADED = 4  # a side of tiles that are not split where only colours may be wrong
 ROUNDS = 400  # of children that words of slow maps have for one tile, after which they are drawn as large as they are
 AT_ONCE = 1 << 11  # tiles that are refined between two looks at memory
 SLIVER = 0.125  # the ratio of singular values below which an image is told from others by its axes
@@ -92,12 +97,12 @@ class Chart:
 class Tiles:
     """Tiles of one size, as corners (T, 2) of pixels (x, y), and the words that each has, one tile after the other.
 
-    short: whether others were left out (T,); counts: how many there are (T,); maps: (K, 2, 3); lengths: their letters
-    (K,); digits: what they do to addresses (K, 2).
+    dues: 0, or if others were left out, the colour that a pixel must have for them not to matter (T,); counts: how many
+    there are (T,); maps: (K, 2, 3); lengths: their letters (K,); digits: what they do to addresses (K, 2).
     """
 
     corners: Tensor
-    short: Tensor
+    dues: Tensor
     counts: Tensor
     maps: Tensor
     lengths: Tensor
@@ -111,7 +116,7 @@ class Tiles:
         )
         words = firsts.repeat_interleave(counts) + number
         return Tiles(
-            self.corners[which], self.short[which], counts, self.maps[words], self.lengths[words], self.digits[words]
+            self.corners[which], self.dues[which], counts, self.maps[words], self.lengths[words], self.digits[words]
         )
 
     def quarters(self, half: int, height: int, width: int) -> "Tiles":
@@ -120,7 +125,7 @@ class Tiles:
         steps = torch.tensor([[0, 0], [half, 0], [0, half], [half, half]], device=self.counts.device)
         corners = four.corners + steps.repeat(len(self.corners), 1)
         here = (corners < torch.tensor([width, height], device=corners.device)).all(1).nonzero().squeeze(1)
-        return Tiles(corners, four.short, four.counts, four.maps, four.lengths, four.digits)[here]
+        return Tiles(corners, four.dues, four.counts, four.maps, four.lengths, four.digits)[here]
 
 
 @dataclass(frozen=True)
@@ -147,9 +152,9 @@ class Cover:
         like = {"dtype": torch.long, "device": picture.device}
         into = self.maps.new_tensor([[[1.0, 0.0, 0.5 - left], [0.0, 1.0, 0.5 - top]]])
         digits, one = self.maps.new_tensor([[1.0, 0.0]]), torch.ones(1, **like)
-        whole = Tiles(torch.zeros(1, 2, **like), one < 1, one, into, one - 1, digits)
+        whole = Tiles(torch.zeros(1, 2, **like), one - 1, one, into, one - 1, digits)
         open_tiles = torch.ones(-(-height // TILE), -(-width // TILE), dtype=torch.bool, device=picture.device)
-        for beam in (BEAM,) if colours else (FEW, BEAM):
+        for beam in BEAMS:
             open_tiles = self._descend(whole, size, beam, open_tiles, picture, colours, progress)
 
     def _descend(
@@ -164,22 +169,24 @@ class Cover:
     ) -> Tensor:
         """Draw those of the TILE × TILE tiles that are wanted, with `beam` words for each; returns which are not ready.
 
-        With FEW words, tiles that are not ready are left; otherwise they are split until they are single pixels.
+        With the last of BEAMS, tiles that are not ready are split until they are single pixels.
         """
-        reach, coloured = self.fine / self.chart.cell, colours > 0
+        reach, last = self.fine / self.chart.cell, beam == BEAMS[-1]
         unready = torch.zeros_like(wanted)
-        left_over = [(self.refined(whole, size, reach * size, WIDEST, coloured), size, WIDEST)]
+        left_over = [(self.refined(whole, size, reach * size, WIDEST, colours), size, WIDEST)]
         while left_over:
             tiles, size, most = left_over.pop()
             if size <= TILE:
-                found = self.refined(tiles, size, reach, FEW if size > 1 else BEAM, coloured)
-                full = self.traced(found, size, picture, colours)
-                progress(len(full) * size**2)
-                tiles = tiles[(found.short & ~full).nonzero().squeeze(1)]
-                if beam == FEW:
+                few = BEAMS[0] if last and size > 1 and not colours else beam
+                found = self.refined(tiles, size, reach, few, colours, 0.5 / max(colours, 0.5))
+                least = self.traced(found, size, picture, colours)
+                progress(len(least) * size**2)
+                due = (least < found.dues) & ((least == 0) | (size > SHADED))
+                tiles = tiles[due.nonzero().squeeze(1)]
+                if not last:
                     column, row = tiles.corners.T // TILE
                     unready[row, column] = True
-            if size == 1 or (size == TILE and beam == FEW):
+            if size == 1 or (size == TILE and not last):
                 continue
             size, most = size // 2, max(beam, most // 4)
             tiles = tiles.quarters(size, *picture.shape)
@@ -187,33 +194,40 @@ class Cover:
                 pooled = torch.nn.functional.max_pool2d(wanted[None].float(), size // TILE, ceil_mode=True)[0] > 0
                 column, row = tiles.corners.T // size
                 tiles = tiles[pooled[row, column].nonzero().squeeze(1)]
-            tiles = self.refined(tiles, size, reach * size, most, coloured)
-            some = tiles.counts.nonzero().squeeze(1)
-            left_over += [(tiles[part], size, most) for part in some.split(AT_ONCE) if len(part)]
+            tiles = self.refined(tiles, size, reach * size, most, colours)
+            some = tiles.counts > 0
+            if not last:
+                some |= tiles.dues > 0
+            parts = some.nonzero().squeeze(1).split(AT_ONCE)
+            left_over += [(tiles[part], size, most) for part in parts if len(part)]
         return unready
 
-    def refined(self, tiles: Tiles, size: int, limit: float, beam: int, coloured: bool) -> Tiles:
-        """The same tiles with at most `beam` words each that shrink the world to `limit` or less, best ones first.
+    def refined(self, tiles: Tiles, size: int, limit: float, beam: int, colours: int, width: float = 1.0) -> Tiles:
+        """The same tiles with at most `beam` words each, that shrink the world to `limit` or less, as `best` has them.
 
-        Words whose images miss a tile are dropped. Words of `recursion` letters have no children.
+        Words whose images miss a tile are dropped. Addresses in a word differ by `width` or less. Words of `recursion`
+        letters have no children.
         """
         if (loops := kernels(tiles.maps)) is not None:
             arrays = as_arrays(tiles.corners, tiles.counts, tiles.maps, tiles.lengths, tiles.digits)
             arrays += as_arrays(self.maps, self.letters, *self.chart.of_depth)
-            found = loops.refine(*arrays, size, limit, beam, self.recursion, ROUNDS, coloured)
-            counts, *words, short = map(torch.from_numpy, found)
-            return Tiles(tiles.corners, tiles.short | short, counts, *words)
+            found = loops.refine(*arrays, size, limit, width, beam, colours, self.recursion, ROUNDS)
+            counts, *words, dues = map(torch.from_numpy, found)
+            return Tiles(tiles.corners, torch.maximum(tiles.dues, dues), counts, *words)
         owner = torch.arange(len(tiles.corners), device=tiles.counts.device).repeat_interleave(tiles.counts)
         maps, lengths, digits = tiles.maps, tiles.lengths, tiles.digits
-        short = tiles.short.clone()
+        dues = tiles.dues.clone()
         same = torch.eye(2, 3, dtype=torch.float64, device=owner.device)[None]
         steps, shifts = torch.cat([self.maps, same]), torch.cat([self.letters, self.letters.new_tensor([[1.0, 0.0]])])
         for turn in range(ROUNDS + 1):
             scores = depth(maps, tiles.corners[owner] + size / 2, size / 2, *self.chart.of_depth)
             meets = (scores > -torch.inf).nonzero().squeeze(1)
-            chosen = meets[best(owner[meets], scores[meets], maps[meets], digits[meets], beam, coloured, short)]
+            chosen = meets[
+                best(owner[meets], scores[meets], maps[meets], digits[meets], beam, colours, 2.0 * size, dues)
+            ]
             owner, maps, lengths, digits = owner[chosen], maps[chosen], lengths[chosen], digits[chosen]
-            coarse = (singular_values(maps)[:, 0] > limit) & (lengths < self.recursion)
+            coarse = (singular_values(maps)[:, 0] > limit) | (digits[:, 0] > width)
+            coarse &= lengths < self.recursion
             if turn == ROUNDS or not coarse.any():
                 break
             parent, letter = (
@@ -227,17 +241,17 @@ class Cover:
                 torch.stack([digits[parent, 0] * shifts[letter, 0], shift], 1),
             )
         counts = torch.bincount(owner, minlength=len(tiles.corners))
-        return Tiles(tiles.corners, short, counts, maps, lengths, digits)
+        return Tiles(tiles.corners, dues, counts, maps, lengths, digits)
 
     def traced(self, tiles: Tiles, size: int, picture: Tensor, colours: int) -> Tensor:
-        """Draw the words of tiles of one size in a picture; returns which tiles are full (T,)."""
+        """Draw the words of tiles of one size in a picture; returns the least that a pixel of each tile has (T,)."""
         height, width = picture.shape
         chart = self.chart
         if (loops := kernels(tiles.maps)) is not None:
             arrays = as_arrays(tiles.corners, tiles.counts, tiles.maps, tiles.lengths, tiles.digits)
             arrays += as_arrays(chart.frame, chart.shapes, chart.index, chart.points, chart.levels)
-            full = loops.trace(*arrays, size, self.fine, self.recursion, colours, picture.numpy())
-            return torch.from_numpy(full)
+            least = loops.trace(*arrays, size, self.fine, self.recursion, colours, picture.numpy())
+            return torch.from_numpy(least)
         owner = torch.arange(len(tiles.corners), device=tiles.counts.device).repeat_interleave(tiles.counts)
         spare = self.fine / chart.cell / singular_values(tiles.maps)[:, 0].clamp(min=1e-300)
         coarser = spare.log2().floor().clamp(0, len(chart.shapes) - 1)
@@ -278,8 +292,8 @@ class Cover:
                     picture.view(-1)[pixel] = True
         steps = torch.arange(size, device=picture.device)
         row, column = tiles.corners[:, 1, None, None] + steps[:, None], tiles.corners[:, 0, None, None] + steps
-        outside = (row >= height) | (column >= width)
-        return (outside | (picture[row.clamp(max=height - 1), column.clamp(max=width - 1)] > 0)).all(2).all(1)
+        pixels = picture[row.clamp(max=height - 1), column.clamp(max=width - 1)].long()
+        return pixels.where((row < height) & (column < width), colours + 1).amin((1, 2))
 
 
 def as_arrays(*tensors: Tensor) -> list[np.ndarray]:
@@ -340,35 +354,58 @@ def depth(
 
 
 def best(
-    owner: Tensor, scores: Tensor, maps: Tensor, digits: Tensor, beam: int, coloured: bool, short: Tensor
+    owner: Tensor,
+    scores: Tensor,
+    maps: Tensor,
+    digits: Tensor,
+    beam: int,
+    colours: int,
+    covers: float,
+    dues: Tensor,
 ) -> Tensor:
     """The indices (Q,), by owner, of at most `beam` words for each of the tiles that own words (K,), best ones first.
 
-    Of words that are the same only one is kept. In a picture in colours, the best ones are half of them, the others
-    those of the highest addresses, and these come first. Of tiles that lose others, `short` is set.
+    Of words that are the same only the one of the highest address is kept. In a picture in colours, words come in the
+    order of their addresses, the highest first, and the first ones are kept. If there is none among them whose score
+    is as high as that of one that surely `covers` the tile, half are the first, and half the best ones. Sets `dues`
+    of tiles that lose others, as `Tiles` has them.
     """
 
-    def ranked(keys: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
-        """Of words `among` all, in the order of their owners and then of keys, the indices and the ranks."""
+    def ranked(keys: Tensor, among: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
+        """Of words `among` all, in the order of their groups `of` (K,) and then of keys, the indices and the ranks."""
         order = among[keys[among].argsort(descending=True, stable=True)]
-        order = order[owner[order].argsort(stable=True)]
-        counts = torch.bincount(owner[order], minlength=len(short))
-        firsts = (counts.cumsum(0) - counts)[owner[order]]
+        order = order[of[order].argsort(stable=True)]
+        counts = torch.bincount(of[order], minlength=len(dues))
+        firsts = (counts.cumsum(0) - counts)[of[order]]
         return order, torch.arange(len(order), device=order.device) - firsts
 
-    order, _ = ranked(scores, torch.arange(len(owner), device=owner.device))
+    heights = digits.sum(1)
+    order, _ = ranked(scores, torch.arange(len(owner), device=owner.device), owner)
     one, next_one = order[:-1], order[1:]
     alike = (owner[one] == owner[next_one]) & (scores[one] - scores[next_one] <= ALIKE)
     alike &= ((maps[one] - maps[next_one]).abs() <= ALIKE * maps[one].abs()).flatten(1).all(1)
-    order, rank = ranked(scores, order[torch.cat([order[:1] >= 0, ~alike])])
-    total = torch.bincount(owner[order], minlength=len(short))
-    short |= total > beam
-    if not coloured:
+    group = torch.empty_like(owner)
+    group[order] = torch.cat([order[:1] < 0, ~alike]).cumsum(0)
+    order, rank = ranked(heights, order, group)
+    order = order[rank == 0]
+    total = torch.bincount(owner[order], minlength=len(dues))
+    rank = torch.arange(len(order), device=order.device) - (total.cumsum(0) - total)[owner[order]]
+    if not colours:
+        dues.clamp_(min=(total > beam).long())
         return order[rank < beam]
-    kept = torch.zeros(len(owner), dtype=torch.bool, device=owner.device)
-    kept[order] = (rank < beam // 2) | (total <= beam)[owner[order]]
-    high, rank = ranked(digits.sum(1), order)
-    return high[kept[high] | (rank < beam // 2)]
+    ranks = torch.empty_like(owner)
+    ranks[order] = rank
+    order, rank = ranked(heights, order, owner)
+    first = torch.where(scores[order] >= covers, rank, len(owner))
+    needed = total.scatter_reduce(0, owner[order], first + 1, "amin")
+    deep = torch.where(needed > beam, beam // 2, 0)[owner[order]]
+    kept = ranks[order] < deep
+    others = (~kept).cumsum(0)
+    before = torch.zeros_like(dues).scatter_reduce(0, owner[order], others - (~kept).long(), "amin", include_self=False)
+    kept |= others - before[owner[order]] <= beam - deep
+    lost = order[~kept]
+    dues.scatter_reduce_(0, owner[lost], (heights[lost] * colours).ceil().long(), "amax")
+    return order[kept]
 
 
 def between(edges: Tensor, slopes: Tensor, others: Tensor, width: float | Tensor) -> tuple[Tensor, Tensor]:

@@ -1183,56 +1183,68 @@ def _sort(keys, count, order, room):
 
 
 @_exact
-def _best(keys, heights, words, count, beam, coloured, chosen, order, room):
+def _best(keys, heights, words, count, beam, colours, covers, chosen, order, room, ranks):
     """`ifs_cover.best` of one tile, of which keys and heights are minus scores and minus addresses.
 
-    Fills `chosen`, sorting in `order` and `room`; returns how many there are, and whether others were left out.
+    Fills `chosen`, sorting in `order`, `room` and `ranks`; returns how many there are, and what is due.
     """
-    kept = different = rank = 0
+    different = high = kept = 0
     _sort(keys, count, order, room)
     for k in range(count):
-        now = order[k]
-        alike = k > 0 and keys[now] - keys[order[k - 1]] <= ALIKE
+        now, before = order[k], order[k - 1]
+        alike = k > 0 and keys[now] - keys[before] <= ALIKE
         if alike:
-            before = order[k - 1]
             for i in range(2):
                 for j in range(3):
                     alike &= abs(words[before, i, j] - words[now, i, j]) <= ALIKE * abs(words[before, i, j])
         if not alike:
             chosen[different] = now
             different += 1
-    if not coloured:
-        return min(different, beam), different > beam
-    wanted = np.zeros(count, np.uint8)
-    for k in range(different):
-        wanted[chosen[k]] = 1 + (k < beam // 2 or different <= beam)
-    _sort(heights, count, order, room)
+        elif heights[now] < heights[chosen[different - 1]]:
+            chosen[different - 1] = now
+    if colours == 0:
+        return min(different, beam), int(different > beam)
     for k in range(count):
-        now = order[k]
-        if wanted[now]:
-            if wanted[now] > 1 or rank < beam // 2:
-                chosen[kept] = now
-                kept += 1
-            rank += 1
-    return kept, different > beam
+        ranks[k] = count
+    for k in range(different):
+        ranks[chosen[k]] = k
+    _sort(heights, count, order, room)
+    needed = different
+    for k in range(count):
+        if ranks[order[k]] < count:
+            chosen[kept] = order[k]
+            kept += 1
+            if -keys[order[k]] >= covers:
+                needed = min(needed, kept)
+    deep = beam // 2 if needed > beam else 0
+    kept = due = 0
+    for k in range(different):
+        now = chosen[k]
+        if ranks[now] < deep or high < beam - deep:
+            high += ranks[now] >= deep
+            chosen[kept] = now
+            kept += 1
+        elif due == 0:
+            due = math.ceil(-heights[now] * colours)
+    return kept, due
 
 
 def refine(corners, counts, words, lengths, digits, maps, letters, *how):
-    """`ifs_cover.Cover.refined`: counts (T,), words (K, 2, 3), lengths (K,), digits (K, 2); and of which tiles more.
+    """`ifs_cover.Cover.refined`: counts (T,), words (K, 2, 3), lengths (K,), digits (K, 2), dues (T,).
 
     corners (T, 2) and counts (T,): tiles and how many words each has; maps (n, 2, 3) and letters (n, 2); how: what is
-    known of the chart, as `ifs_cover.depth` takes it, and size, limit, beam, recursion, rounds and coloured.
+    known of the chart, as `ifs_cover.depth` takes it, and size, limit, width, beam, colours, recursion and rounds.
     """
-    beam, tiles = how[7], len(corners)
+    beam, tiles = how[8], len(corners)
     room = max(beam * len(maps), int(counts.max(initial=0)))
     found, kept, out = (
         (np.empty((size, 2, 3)), np.empty(size, np.int64), np.empty((size, 2))) for size in (room, beam, tiles * beam)
     )
-    out_counts, short = np.zeros(tiles, np.int64), np.zeros(tiles, np.bool_)
-    keys, indices = np.empty((3, room)), np.empty((3, room), np.int64)
+    out_counts, dues = np.zeros((2, tiles), np.int64)
+    keys, indices = np.empty((3, room)), np.empty((4, room), np.int64)
     given = corners, counts, words, lengths, digits, maps, letters
-    end = _refine(*given, *how, *found, *kept, *out, *keys, *indices, out_counts, short)
-    return out_counts, *(array[:end] for array in out), short
+    end = _refine(*given, *how, *found, *kept, *out, *keys, *indices, out_counts, dues)
+    return out_counts, *(array[:end] for array in out), dues
 
 
 @_exact
@@ -1251,10 +1263,11 @@ def _refine(
     extents,
     size,
     limit,
+    width,
     beam,
+    colours,
     recursion,
     rounds,
-    coloured,
     found,
     found_lengths,
     found_digits,
@@ -1270,8 +1283,9 @@ def _refine(
     chosen,
     order,
     spare,
+    ranks,
     out_counts,
-    short,
+    dues,
 ):
     half, first, end = size / 2, 0, 0
     for i in range(len(corners)):
@@ -1285,20 +1299,20 @@ def _refine(
         first += counts[i]
         turn = 0
         while True:
-            number, more = _best(keys, heights, found, count, beam, coloured, chosen, order, spare)
-            short[i] |= more
+            number, more = _best(keys, heights, found, count, beam, colours, 2.0 * size, chosen, order, spare, ranks)
+            dues[i] = max(dues[i], more)
             coarse = 0
             for k in range(number):
                 _copy(found, found_lengths, found_digits, chosen[k], kept, kept_lengths, kept_digits, k)
                 kept_keys[k] = keys[chosen[k]]
                 q, r = _stretch(kept[k])
-                coarse += q + r > limit and kept_lengths[k] < recursion
+                coarse += (q + r > limit or kept_digits[k, 0] > width) and kept_lengths[k] < recursion
             if coarse == 0 or turn == rounds:
                 break
             turn, count = turn + 1, 0
             for k in range(number):
                 q, r = _stretch(kept[k])
-                if q + r <= limit or kept_lengths[k] >= recursion:
+                if (q + r <= limit and kept_digits[k, 0] <= width) or kept_lengths[k] >= recursion:
                     _copy(kept, kept_lengths, kept_digits, k, found, found_lengths, found_digits, count)
                     keys[count], heights[count] = kept_keys[k], -(kept_digits[k, 0] + kept_digits[k, 1])
                     count += 1
@@ -1351,12 +1365,12 @@ def trace(
     colours,
     picture,
 ):
-    """`ifs_cover.Cover.traced`: draw the words of tiles in a picture (H, W); which tiles are full (T,).
+    """`ifs_cover.Cover.traced`: draw the words of tiles in a picture (H, W); the least in each tile (T,).
 
     For each pixel, the cells of the chart are looked up that a word may take into it, until one has a point that it
     does. Words of a picture in colours come in the order of their addresses, the highest first.
     """
-    full, end = np.empty(len(corners), np.bool_), 0
+    least, end = np.empty(len(corners), np.int64), 0
     for i in range(len(corners)):
         left, top = corners[i, 0], corners[i, 1]
         right, bottom = min(left + size, picture.shape[1]), min(top + size, picture.shape[0])
@@ -1366,7 +1380,7 @@ def trace(
                 empty += picture[y, x] == 0
         first, end = end, end + counts[i]
         for k in range(first, end):
-            if empty == 0:
+            if empty == 0 and colours == 0:
                 break
             a, b, c, d = words[k, 0, 0], words[k, 0, 1], words[k, 1, 0], words[k, 1, 1]
             q, r = _stretch(words[k])
@@ -1381,10 +1395,10 @@ def trace(
             flat = not abs(area) > 1e-9 * ((q + r) * scale) ** 2
             per_x, per_y = (0.0, 0.0) if flat else (-to_y[0] / area, to_x[0] / area)
             reach = (abs(per_x) + abs(per_y)) / 2
-            alike = digits[k, 0] * colours < 0.5  # in colour, are all points of the word
+            highest = max(1, math.ceil((digits[k, 0] + digits[k, 1]) * colours))
             for y in range(top, bottom):
                 for x in range(left, right):
-                    if picture[y, x] != 0:
+                    if picture[y, x] >= highest:
                         continue
                     low, high = 0.0, rows - 1.0
                     if not flat:
@@ -1395,7 +1409,7 @@ def trace(
                         low, high = _between(y - f, to_y[1], to_y[0] * columns, low, high)
                     if not low <= high:
                         continue
-                    colour = 0
+                    colour = picture[y, x]
                     for row in range(int(low), int(high) + 1):
                         start, stop = _between(x - e - to_x[1] * row, to_x[0], to_x[1], 0.0, columns - 1.0)
                         start, stop = _between(y - f - to_y[1] * row, to_y[0], to_y[1], start, stop)
@@ -1410,15 +1424,17 @@ def trace(
                             if x <= u < x + 1 and y <= v < y + 1:
                                 address = digits[k, 1] + digits[k, 0] * points[2, p] if colours > 0 else 0.0
                                 colour = max(colour, int(address * colours) + 1)
-                                if alike:
+                                if colour >= highest:
                                     break
-                        if colour > 0 and alike:
+                        if colour >= highest:
                             break
-                    if colour > 0:
-                        picture[y, x] = colour
-                        empty -= 1
-        full[i] = empty == 0
-    return full
+                    empty -= picture[y, x] == 0 and colour > 0
+                    picture[y, x] = colour
+        least[i] = colours + 1
+        for y in range(top, bottom):
+            for x in range(left, right):
+                least[i] = min(least[i], picture[y, x])
+    return least
 
 
 @_exact
