@@ -35,6 +35,7 @@ ROUNDS = 400  # of children that words of slow maps have for one tile, after whi
 AT_ONCE = 1 << 11  # tiles that are refined between two looks at memory
 SLIVER = 0.125  # the ratio of singular values below which an image is told from others by its axes
 ALIKE = 1e-6  # how little words that are the same differ, by rounding
+NUDGE = 2.0**-20  # pixels that points are moved by: those on an edge are not to fall to either side, as rounding has it
 DIRECTIONS = 256  # in which the chart knows how far the attractor reaches
 BATCH = 1 << 22  # cells that are looked at at once where loops are not compiled
 
@@ -150,7 +151,7 @@ class Cover:
         while size < max(height, width):
             size *= 2
         like = {"dtype": torch.long, "device": picture.device}
-        into = self.maps.new_tensor([[[1.0, 0.0, 0.5 - left], [0.0, 1.0, 0.5 - top]]])
+        into = self.maps.new_tensor([[[1.0, 0.0, 0.5 + NUDGE - left], [0.0, 1.0, 0.5 + NUDGE - top]]])
         digits, one = self.maps.new_tensor([[1.0, 0.0]]), torch.ones(1, **like)
         whole = Tiles(torch.zeros(1, 2, **like), one - 1, one, into, one - 1, digits)
         open_tiles = torch.ones(-(-height // TILE), -(-width // TILE), dtype=torch.bool, device=picture.device)
@@ -268,13 +269,13 @@ class Cover:
         reach = ((turned.abs() * (edges[..., 1] - edges[..., 0])).sum(1) / 2 / area).abs()
         flat = ~(area.abs() > 1e-9 * linear.square().sum((1, 2)) * (chart.cell * coarser.exp2()).square())
         first = torch.where(flat, first, torch.maximum(first, middle - reach)).clamp(min=0)
-        last = torch.where(flat, last, torch.minimum(last, middle + reach)).clamp(max=rows - 1)
-        for word, row in runs(torch.where(first <= last, last.floor() - first.floor() + 1, 0).long()):
+        last = torch.where(flat, last, torch.minimum(last, middle + reach))
+        for word, row in runs(among(first, last, rows)):
             row = row + first[word].long()
             along = edges[word] - (shift[word] + cells[word, :, 1] * row[:, None])[..., None]
             start, end = between(along, cells[word, :, 0], cells[word, :, 1], 1)
-            start, end = start.clamp(min=0), torch.minimum(end, columns[word] - 1)
-            for line, column in runs(torch.where(start <= end, end.floor() - start.floor() + 1, 0).long()):
+            start = start.clamp(min=0)
+            for line, column in runs(among(start, end, columns[word])):
                 k = word[line]
                 point = chart.index[offset[k] + row[line] * columns[k] + start[line].long() + column].long()
                 there = point >= 0
@@ -421,6 +422,12 @@ def between(edges: Tensor, slopes: Tensor, others: Tensor, width: float | Tensor
     missed = torch.where((low > 0) | (high < 0), -torch.inf, torch.inf)
     first = torch.where(level, -torch.inf, ends.amin(2)).amax(1)
     return first, torch.where(level, missed, ends.amax(2)).amin(1)
+
+
+def among(first: Tensor, last: Tensor, size: Tensor) -> Tensor:
+    """How many of `size` cells (K,) lie between two ends (K,), the first of which is 0 or more."""
+    end = torch.minimum(last.floor(), size - 1)
+    return torch.where(first <= last, (end - first.floor() + 1).clamp(min=0), 0).long()
 
 
 def runs(counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1400,7 +1400,7 @@ def trace(
                 for x in range(left, right):
                     if picture[y, x] >= highest:
                         continue
-                    low, high = 0.0, rows - 1.0
+                    low, high = 0.0, float(rows)
                     if not flat:
                         v = per_x * (x + 0.5 - e) + per_y * (y + 0.5 - f)
                         low, high = max(low, v - reach), min(high, v + reach)
@@ -1410,13 +1410,13 @@ def trace(
                     if not low <= high:
                         continue
                     colour = picture[y, x]
-                    for row in range(int(low), int(high) + 1):
-                        start, stop = _between(x - e - to_x[1] * row, to_x[0], to_x[1], 0.0, columns - 1.0)
+                    for row in range(int(low), min(int(high), rows - 1) + 1):
+                        start, stop = _between(x - e - to_x[1] * row, to_x[0], to_x[1], 0.0, float(columns))
                         start, stop = _between(y - f - to_y[1] * row, to_y[0], to_y[1], start, stop)
                         if not start <= stop:
                             continue
-                        for cell in range(offset + row * columns + int(start), offset + row * columns + int(stop) + 1):
-                            p = index[cell]
+                        for column in range(int(start), min(int(stop), columns - 1) + 1):
+                            p = index[offset + row * columns + column]
                             if p < 0 or levels[p] > deepest:
                                 continue
                             u = a * points[0, p] + b * points[1, p] + words[k, 0, 2]
