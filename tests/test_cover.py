@@ -1,0 +1,139 @@
+"""Pictures that are covered tile by tile, against growth, against addresses that are known, and with plain PyTorch."""
+
+import math
+
+import pytest
+import torch
+from systems import CARPET, CORNER_GASKET, FERN, KOCH
+
+import ifs_cover as cover
+import ifs_kernels
+import ifs_raster as raster
+from ifs_model import WINDOW, similarity
+
+
+def overlapping(n: int, scale: float, ratio: float, seed: int, twice: int = 0) -> torch.Tensor:
+    """n random maps (n, 2, 3) of singular values `scale` and `ratio` times that, the first `twice` of them twice."""
+    chance = torch.Generator().manual_seed(seed)
+    turns, fixed = torch.rand(n, 2, generator=chance).double() * 2 * math.pi, torch.rand(n, 2, generator=chance) - 0.5
+    first, last = (torch.stack([c, -s, s, c], 1).view(n, 2, 2) for c, s in ((t.cos(), t.sin()) for t in turns.T))
+    linear = first @ torch.tensor([[scale, 0], [0, scale * ratio]]).double() @ last
+    shift = fixed.double()[..., None] - linear @ fixed.double()[..., None]
+    maps = torch.cat([linear, shift], dim=2)
+    return torch.cat([maps, maps[:twice]])
+
+
+def covered(maps: torch.Tensor, window: raster.Window, size: int, recursion: int = 1000, colours: int = 0):
+    """The picture (S, S) of an attractor, covered even if it is small enough to be grown."""
+    attractor = raster.Attractor(maps.double(), window, size, recursion)
+    attractor.direct = False
+    return raster.drawn(attractor, (0, size, 0, size), colours=colours)
+
+
+def near(maps: torch.Tensor, size: int, side: int) -> tuple[raster.Window, torch.Tensor]:
+    """A window of size × size pixels of the picture of side × side pixels about a point, and that part of it, grown."""
+    attractor = raster.Attractor(maps, (-2, 2, -2, 2), side)
+    attractor.__dict__["grown"] = True
+    x, y = raster.nearest(maps, 0.6, 0.1)
+    column, row = round((x + 2) / 4 * side) - size // 2, round((2 - y) / 4 * side) - size // 2
+    crop = raster.drawn(attractor, (0, side, 0, side))[row : row + size, column : column + size]
+    left, top = 4 * column / side - 2, 2 - 4 * row / side
+    return (left, left + 4 * size / side, top - 4 * size / side, top), crop
+
+
+@pytest.mark.parametrize("maps", [KOCH, CORNER_GASKET, CARPET, FERN])
+@pytest.mark.parametrize("size", [100, 729])
+def test_a_cover_draws_what_growth_does(maps, size):
+    off = (-1.0031, 0.9969, -1.0042, 0.9958)
+    grown = raster.hits(maps.double(), off, size)
+    taken = covered(maps, off, size)
+    assert int((grown & ~taken).sum()) <= 0.004 * int(grown.sum())
+    assert not (taken & ~raster.dilate(grown, 1.5)).any()
+
+
+def test_colours_are_drawn_wherever_there_are_points():
+    """Words of one colour are smaller than those of one shade, so that more of them end at the edges of pixels."""
+    grown = raster.hits(CORNER_GASKET.double(), WINDOW, 192)
+    assert not (grown & (covered(CORNER_GASKET, WINDOW, 192, colours=1024) == 0)).any()
+
+
+@pytest.mark.parametrize("level", [1, 3, 5])
+def test_a_cover_has_no_more_levels_than_asked_for(level):
+    """At level L the drawn points are the images of the fixed points under words of at most L letters."""
+    grown = raster.hits(KOCH.double(), (-1.0031, 0.9969, -1.0042, 0.9958), 300, level)
+    taken = covered(KOCH, (-1.0031, 0.9969, -1.0042, 0.9958), 300, level)
+    assert grown.sum() > 4**level / 2
+    assert not (grown & ~taken).any()
+    assert int((taken & ~grown).sum()) <= 2  # a grown cell has one point, of which not all images lie in others
+
+
+@pytest.mark.parametrize(
+    ("n", "scale", "ratio", "twice"), [(8, 0.7, 0.3, 0), (8, 0.8, 0.5, 4), (40, 0.8, 0.6, 0), (16, 0.5, 0.01, 0)]
+)
+def test_a_zoom_into_many_images_is_the_crop_of_a_larger_picture(n, scale, ratio, twice):
+    maps = overlapping(n, scale, ratio, 1, twice)
+    window, crop = near(maps, 96, 1536)
+    zoom = raster.hits(maps, window, 96)
+    assert crop.sum() > 50
+    assert int((crop & ~zoom).sum()) <= 0.01 * int(crop.sum())
+    assert not (zoom & ~raster.dilate(crop, 3))[3:-3, 3:-3].any()
+
+
+@pytest.mark.parametrize("factor", [1, 7, 1e4, 1e9])
+def test_the_highest_address_of_a_pixel_gives_its_colour(factor):
+    """Four images of a square into its corners overlap and fill it, so that the last one that holds a point is on top.
+
+    What the inverse of that map takes the point to has the rest of the address.
+    """
+    corners = [(u / 4, v / 4) for u in (-1, 1) for v in (-1, 1)]
+    maps = torch.tensor([similarity(0.75, at=corner) for corner in corners]).double()
+    x, y, half = 0.1237, -0.3119, 1 / factor
+    window = (x - half, x + half, y - half, y + half) if factor > 1 else WINDOW
+    taken = covered(maps, window, 128, 10**4, colours=64).long() - 1
+    steps = (torch.arange(128) + 0.5) / 64 - 1
+    middles = steps.double() * half
+    spots = torch.stack(torch.meshgrid(middles, -middles, indexing="xy"), dim=-1)
+    if factor > 1:
+        spots += torch.tensor([x, y]).double()
+    expected = torch.zeros(128, 128, dtype=torch.long)
+    for _ in range(3):
+        last = (spots > -0.5).long() @ torch.tensor([2, 1])
+        expected = expected * 4 + last
+        spots = (spots - torch.tensor(corners).double()[last]) / 0.75
+    assert int((taken != expected).sum()) <= (0.08 if factor < 100 else 0.02) * 128**2  # pixels on edges of images
+    assert int((taken < expected).sum()) <= 0.001 * 128**2
+
+
+@pytest.mark.parametrize("colours", [0, 300])
+@pytest.mark.parametrize(
+    "maps", [overlapping(6, 0.9, 0.3, 3), overlapping(8, 0.8, 0.5, 2, 4), overlapping(8, 0.7, 0.01, 1), FERN.double()]
+)
+def test_compiled_loops_and_plain_pytorch_cover_the_same_pixels(maps, colours, monkeypatch):
+    x, y = raster.nearest(maps, 0.6, 0.1)
+    window = (x - 0.0531, x + 0.0469, y - 0.0542, y + 0.0458)
+    compiled = covered(maps, window, 40, colours=colours)
+    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    assert compiled.count_nonzero() > 20
+    assert int((compiled != covered(maps, window, 40, colours=colours)).sum()) <= 1
+
+
+def test_loops_and_pytorch_tell_images_apart_alike():
+    assert (ifs_kernels.SLIVER, ifs_kernels.ALIKE) == (cover.SLIVER, cover.ALIKE)
+
+
+def test_the_best_words_are_kept():
+    """Of words 0 … 5 of one tile, 1 and 4 are the same, and 5 covers the tile."""
+    maps = torch.arange(36, dtype=torch.float64).view(6, 2, 3)
+    maps[4] = maps[1]
+    scores = torch.tensor([1.0, 3.0, 2.0, 5.0, 3.0, 9.0], dtype=torch.float64)
+    digits = torch.tensor([[0.125, 0.875 - 0.125 * k] for k in range(6)], dtype=torch.float64)
+
+    def chosen(beam, colours, covers):
+        dues = torch.zeros(1, dtype=torch.long)
+        return cover.best(torch.zeros(6).long(), scores, maps, digits, beam, colours, covers, dues).tolist(), int(dues)
+
+    assert chosen(5, 0, 8) == ([5, 3, 1, 2, 0], 0)
+    assert chosen(2, 0, 8) == ([5, 3], 1)
+    assert chosen(5, 16, 8) == ([0, 1, 2, 3, 5], 0)
+    assert chosen(4, 16, 5) == ([0, 1, 2, 3], 6)  # word 3 covers the tile: what is lower is left out
+    assert chosen(2, 16, 8) == ([0, 5], 14)  # a word of addresses up to 0.875 is left out
