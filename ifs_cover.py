@@ -31,7 +31,8 @@ TILE = 16  # a side of the tiles that are drawn at first
 BEAMS = 4, 16, 64  # words that are kept for a tile; the next number is for those that are not ready with one
 WIDEST = 2048  # words that are kept for the picture
 SHADED = 4  # a side of tiles that are not split where only colours may be wrong
-ROUNDS = 400  # of children that words of slow maps have for one tile, after which they are drawn as large as they are
+ALLOWED = 1 << 29  # words that a picture may look at before tiles that are not ready are left as they are
+SHARE = 1 << 26  # words that tiles refined at once may look at before those that are too large are taken
 AT_ONCE = 1 << 11  # tiles that are refined between two looks at memory
 SLIVER = 0.125  # the ratio of singular values below which an image is told from others by its axes
 ALIKE = 1e-6  # how little words that are the same differ, by rounding
@@ -129,11 +130,12 @@ class Tiles:
         return Tiles(corners, four.dues, four.counts, four.maps, four.lengths, four.digits)[here]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cover:
     """What draws a picture: maps (n, 2, 3), their digits (n, 2), and their chart, all in the picture's pixels.
 
-    fine: how many pixels the cells of the chart may measure where they are drawn; recursion: the longest words.
+    fine: how many pixels the cells of the chart may measure where they are drawn; recursion: the longest words;
+    looked_at: how many words were looked at in the last picture.
     """
 
     maps: Tensor
@@ -141,19 +143,21 @@ class Cover:
     chart: Chart
     fine: float
     recursion: int
+    looked_at: int = 0
 
     def draw(self, picture: Tensor, left: int, top: int, colours: int, progress: Callable[[int], object]) -> None:
         """Set the pixels (H, W) of a picture, whose first one is (left, top), that hold a point of the attractor.
 
         Of a picture in colours, to the highest colour 1 … that a point has there, which is its address times `colours`.
         """
-        size, (height, width) = TILE, picture.shape
+        size, (height, width), self.looked_at = TILE, picture.shape, 0
         while size < max(height, width):
             size *= 2
         like = {"dtype": torch.long, "device": picture.device}
         into = self.maps.new_tensor([[[1.0, 0.0, 0.5 + NUDGE - left], [0.0, 1.0, 0.5 + NUDGE - top]]])
         digits, one = self.maps.new_tensor([[1.0, 0.0]]), torch.ones(1, **like)
         whole = Tiles(torch.zeros(1, 2, **like), one - 1, one, into, one - 1, digits)
+        whole = self.refined(whole, size, self.fine / self.chart.cell * size, WIDEST, colours)
         open_tiles = torch.ones(-(-height // TILE), -(-width // TILE), dtype=torch.bool, device=picture.device)
         for beam in BEAMS:
             open_tiles = self._descend(whole, size, beam, open_tiles, picture, colours, progress)
@@ -174,9 +178,11 @@ class Cover:
         """
         reach, last = self.fine / self.chart.cell, beam == BEAMS[-1]
         unready = torch.zeros_like(wanted)
-        left_over = [(self.refined(whole, size, reach * size, WIDEST, colours), size, WIDEST)]
+        left_over = [(whole, size, WIDEST)]
         while left_over:
             tiles, size, most = left_over.pop()
+            if beam > BEAMS[0] and self.looked_at > ALLOWED:
+                break
             if size <= TILE:
                 few = BEAMS[0] if last and size > 1 and not colours else beam
                 found = self.refined(tiles, size, reach, few, colours, 0.5 / max(colours, 0.5))
@@ -209,18 +215,20 @@ class Cover:
         Words whose images miss a tile are dropped. Addresses in a word differ by `width` or less. Words of `recursion`
         letters have no children.
         """
+        allowed = SHARE // max(len(tiles.corners), 1)  # for each tile
         if (loops := kernels(tiles.maps)) is not None:
             arrays = as_arrays(tiles.corners, tiles.counts, tiles.maps, tiles.lengths, tiles.digits)
             arrays += as_arrays(self.maps, self.letters, *self.chart.of_depth)
-            found = loops.refine(*arrays, size, limit, width, beam, colours, self.recursion, ROUNDS)
+            *found, looked_at = loops.refine(*arrays, size, limit, width, beam, colours, self.recursion, allowed)
+            self.looked_at += looked_at
             counts, *words, dues = map(torch.from_numpy, found)
             return Tiles(tiles.corners, torch.maximum(tiles.dues, dues), counts, *words)
         owner = torch.arange(len(tiles.corners), device=tiles.counts.device).repeat_interleave(tiles.counts)
         maps, lengths, digits = tiles.maps, tiles.lengths, tiles.digits
-        dues = tiles.dues.clone()
+        dues, looked_at = tiles.dues.clone(), tiles.counts.clone()
         same = torch.eye(2, 3, dtype=torch.float64, device=owner.device)[None]
         steps, shifts = torch.cat([self.maps, same]), torch.cat([self.letters, self.letters.new_tensor([[1.0, 0.0]])])
-        for turn in range(ROUNDS + 1):
+        while True:
             scores = depth(maps, tiles.corners[owner] + size / 2, size / 2, *self.chart.of_depth)
             meets = (scores > -torch.inf).nonzero().squeeze(1)
             chosen = meets[
@@ -228,9 +236,10 @@ class Cover:
             ]
             owner, maps, lengths, digits = owner[chosen], maps[chosen], lengths[chosen], digits[chosen]
             coarse = (singular_values(maps)[:, 0] > limit) | (digits[:, 0] > width)
-            coarse &= lengths < self.recursion
-            if turn == ROUNDS or not coarse.any():
+            coarse &= (lengths < self.recursion) & (looked_at[owner] <= allowed)
+            if not coarse.any():
                 break
+            looked_at += torch.bincount(owner[coarse], minlength=len(looked_at)) * len(self.maps)
             parent, letter = (
                 torch.cat(parts) for parts in zip(*runs(torch.where(coarse, len(self.maps), 1)), strict=True)
             )
@@ -241,6 +250,7 @@ class Cover:
                 compose(maps[parent], steps[letter]),
                 torch.stack([digits[parent, 0] * shifts[letter, 0], shift], 1),
             )
+        self.looked_at += int(looked_at.sum())
         counts = torch.bincount(owner, minlength=len(tiles.corners))
         return Tiles(tiles.corners, dues, counts, maps, lengths, digits)
 

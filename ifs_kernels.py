@@ -1233,7 +1233,8 @@ def refine(corners, counts, words, lengths, digits, maps, letters, *how):
     """`ifs_cover.Cover.refined`: counts (T,), words (K, 2, 3), lengths (K,), digits (K, 2), dues (T,).
 
     corners (T, 2) and counts (T,): tiles and how many words each has; maps (n, 2, 3) and letters (n, 2); how: what is
-    known of the chart, as `ifs_cover.depth` takes it, and size, limit, width, beam, colours, recursion and rounds.
+    known of the chart, as `ifs_cover.depth` takes it, and size, limit, width, beam, colours, recursion and
+    how many words each tile may look at; the last one returned is how many all did.
     """
     beam, tiles = how[8], len(corners)
     room = max(beam * len(maps), int(counts.max(initial=0)))
@@ -1243,8 +1244,8 @@ def refine(corners, counts, words, lengths, digits, maps, letters, *how):
     out_counts, dues = np.zeros((2, tiles), np.int64)
     keys, indices = np.empty((3, room)), np.empty((4, room), np.int64)
     given = corners, counts, words, lengths, digits, maps, letters
-    end = _refine(*given, *how, *found, *kept, *out, *keys, *indices, out_counts, dues)
-    return out_counts, *(array[:end] for array in out), dues
+    end, looked_at = _refine(*given, *how, *found, *kept, *out, *keys, *indices, out_counts, dues)
+    return out_counts, *(array[:end] for array in out), dues, looked_at
 
 
 @_exact
@@ -1267,7 +1268,7 @@ def _refine(
     beam,
     colours,
     recursion,
-    rounds,
+    allowed,
     found,
     found_lengths,
     found_digits,
@@ -1287,7 +1288,7 @@ def _refine(
     out_counts,
     dues,
 ):
-    half, first, end = size / 2, 0, 0
+    half, first, end, all_looked_at = size / 2, 0, 0, 0
     for i in range(len(corners)):
         x, y, count = corners[i, 0] + half, corners[i, 1] + half, 0
         for k in range(first, first + counts[i]):
@@ -1296,8 +1297,7 @@ def _refine(
                 _copy(words, lengths, digits, k, found, found_lengths, found_digits, count)
                 keys[count], heights[count] = -score, -(digits[k, 0] + digits[k, 1])
                 count += 1
-        first += counts[i]
-        turn = 0
+        first, looked_at = first + counts[i], counts[i]
         while True:
             number, more = _best(keys, heights, found, count, beam, colours, 2.0 * size, chosen, order, spare, ranks)
             dues[i] = max(dues[i], more)
@@ -1307,9 +1307,9 @@ def _refine(
                 kept_keys[k] = keys[chosen[k]]
                 q, r = _stretch(kept[k])
                 coarse += (q + r > limit or kept_digits[k, 0] > width) and kept_lengths[k] < recursion
-            if coarse == 0 or turn == rounds:
+            if coarse == 0 or looked_at > allowed:
                 break
-            turn, count = turn + 1, 0
+            looked_at, count = looked_at + coarse * len(maps), 0
             for k in range(number):
                 q, r = _stretch(kept[k])
                 if (q + r <= limit and kept_digits[k, 0] <= width) or kept_lengths[k] >= recursion:
@@ -1333,8 +1333,8 @@ def _refine(
                         count += 1
         for k in range(number):
             _copy(kept, kept_lengths, kept_digits, k, out, out_lengths, out_digits, end + k)
-        out_counts[i], end = number, end + number
-    return end
+        out_counts[i], end, all_looked_at = number, end + number, all_looked_at + looked_at
+    return end, all_looked_at
 
 
 @_exact
