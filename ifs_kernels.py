@@ -925,17 +925,17 @@ def _is_further(x, y, outermost, cell, columns):
     return further
 
 
-def support(offset, low, high, left, least, radius: float):
+def support(offset, low, high, left, least, radius: float, enough: float):
     """The support function (D,) of an attractor on a ring of directions, from above: see `ifs_raster.bounds`."""
     found = np.full(len(least), radius)
-    _tighten(offset, low, high, left, least, 1e-4 * radius, found, np.empty_like(found))
+    _tighten(offset, low, high, left, least, enough, found, np.empty_like(found))
     return found
 
 
 @_exact
 def _tighten(offset, low, high, left, least, enough, found, tighter):
     count = len(found)
-    for _ in range(1000):
+    for _ in range(100_000):
         change = 0.0
         for d in range(count):
             most = least[d]

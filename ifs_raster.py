@@ -80,10 +80,13 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
 
     The support function h(d) = max over x in F of <x, d> of the attractor F satisfies
     h(d) = max_i <t_i, d> + h(A_i^T d). It is iterated from above on a ring of directions; between two of them h is
-    bounded by their linear combination, because h is sublinear, so each iterate bounds F. With the corners (V, 2) of
-    a figure, the box also holds the figure and all its images.
+    bounded by their linear combination, because h is sublinear, so each iterate bounds F. The ring is at least so fine
+    that this widens an image by less than its map shrinks it. With the corners (V, 2) of a figure, the box also holds
+    the figure and all its images.
     """
     maps = maps.double()
+    shrinks = max(1 - float(singular_values(maps).max()), 1e-6)
+    directions = max(directions, 2 ** math.ceil(math.log2(6 / math.sqrt(shrinks))))
     middle = centroid(maps, area_weights(maps))  # about which the attractor is not wide, however far away it lies
     maps = torch.cat([maps[..., :2], apply(maps, middle[None]).mT - middle[:, None]], dim=-1)
     step = 2 * math.pi / directions
@@ -97,7 +100,8 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
     left = first.long() % directions
     right = (left + 1) % directions
     offset = maps[..., 2] @ ring.T
-    radius = float(maps[..., 2].norm(dim=-1).max()) / max(1 - float(singular_values(maps).max()), 1e-6)
+    radius = float(maps[..., 2].norm(dim=-1).max()) / shrinks
+    enough = min(1e-4, shrinks**2) * radius
     least = torch.full((directions,), -torch.inf, dtype=torch.float64, device=maps.device)
     if corners is not None:
         corners = corners - middle
@@ -105,13 +109,13 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
         least = (ring @ corners.T).amax(1)
     if (loops := kernels(maps)) is not None:
         arrays = (tensor.contiguous().numpy() for tensor in (offset, low, high, left, least))
-        support = torch.from_numpy(loops.support(*arrays, radius))
+        support = torch.from_numpy(loops.support(*arrays, radius, enough))
     else:
         support = torch.full_like(least, radius)
-        for _ in range(1000):
+        for _ in range(100_000):
             images_support = (offset + low * support[left] + high * support[right]).amax(0)
             tighter = torch.minimum(support, torch.maximum(least, images_support))
-            if torch.allclose(tighter, support, rtol=0, atol=1e-4 * radius):
+            if torch.allclose(tighter, support, rtol=0, atol=enough):
                 break
             support = tighter
     quarter = directions // 4

@@ -9,7 +9,7 @@ from systems import CARPET, CORNER_GASKET, FERN, KOCH
 import ifs_cover as cover
 import ifs_kernels
 import ifs_raster as raster
-from ifs_model import WINDOW, similarity
+from ifs_model import WINDOW, apply, fixed_points, similarity
 
 
 def overlapping(n: int, scale: float, ratio: float, seed: int, twice: int = 0) -> torch.Tensor:
@@ -137,3 +137,14 @@ def test_the_best_words_are_kept():
     assert chosen(5, 16, 8) == ([0, 1, 2, 3, 5], 0)
     assert chosen(4, 16, 5) == ([0, 1, 2, 3], 6)  # word 3 covers the tile: what is lower is left out
     assert chosen(2, 16, 8) == ([0, 5], 14)  # a word of addresses up to 0.875 is left out
+
+
+def test_slow_maps_are_followed_to_the_end():
+    """The 1000th image of a fixed point under a map that shrinks the world by a thousandth lies deep in a disc."""
+    maps = torch.tensor([similarity(0.999, 25), similarity(0.3, at=(0.7, 0))]).double()
+    point = fixed_points(maps)[1]
+    for _ in range(1000):
+        point = apply(maps[:1], point[None])[0, 0]
+    x, y = point.tolist()
+    for half in (1e-2, 1e-4):
+        assert covered(maps, (x - half, x + half, y - half, y + half), 63, 10**5)[30:33, 30:33].any()

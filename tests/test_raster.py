@@ -557,6 +557,15 @@ def test_bounds_of_slow_maps_hold_their_attractor(scale):
     assert 4.99 <= ymax < 6.01
 
 
+@pytest.mark.parametrize(("scale", "compiled"), [(0.99, True), (0.998, False), (0.998, True), (0.9999, True)])
+def test_bounds_of_slow_turns_fit_their_attractor(scale, compiled, monkeypatch):
+    """Both maps take the unit disc into itself, and one turns the point (1, 0), which the other leaves where it is."""
+    if not compiled:
+        monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    maps = torch.tensor([similarity(scale, 25), similarity(0.3, at=(0.7, 0))]).double()
+    assert max(abs(edge) for edge in raster.bounds(maps)) < 1.2
+
+
 def test_compiled_loops_and_plain_pytorch_grow_the_same_cells(monkeypatch):
     maps = FERN.double()
     compiled = [points.shape[1] for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
