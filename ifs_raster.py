@@ -2,9 +2,9 @@
 
 Nothing here shares code with the soft splat, so that it can judge it. The attractor is grown, not enumerated: of the
 points that fall into one cell of a grid only the first is kept and mapped on, so that the cost is about n maps of
-each occupied cell at any depth. Where the picture has too many pixels for one grid, or is a zoom, a coarser cloud is
-grown once, and small images of it under words draw the picture, one strip after the other; words whose image misses
-the strip are dropped. Every point drawn is a true point of the attractor.
+each occupied cell at any depth. Where the picture has too many pixels for one grid, is a zoom, or is in colours, a
+coarser chart is grown once, and `ifs_cover` draws small images of it, tile by tile. Every point drawn is a true point
+of the attractor.
 
 Letters in shapes: n maps, K words, P points, S side of the picture, H rows of a strip, V corners of a polygon.
 Points and maps are float64; points are (2, P), or (3, P) with an address between 0 and 1, of which the first letter
@@ -38,7 +38,7 @@ from ifs_model import (
 
 Window = tuple[float, float, float, float]
 Tile = tuple[int, int, int, int]
-Progress = Callable[[int], object]  # is told how many points were drawn just now
+Progress = Callable[[int], object]  # is told how many points or pixels were looked at just now
 MEMORY = 2 << 30  # bytes that a picture may take
 OVERHEAD = 600 << 20  # bytes of these that Python, its packages and the clouds take
 GROWN_CELLS = 4200**2  # of the largest grid that is grown directly: about what a picture of 1024² pixels needs
