@@ -77,7 +77,7 @@ def rehearse() -> None:
     maps = maps.astype(float)
     spread(maps, point, np.ones(1, bool), 1, np.zeros((1, 8), np.uint8))
     flood(maps, point, np.ones(1, bool), 1, 1)
-    support(*np.zeros((3, 1, 1)), np.zeros((1, 1), np.int64), np.zeros(1), 1.0)
+    support(*np.zeros((3, 1, 1)), np.zeros((1, 1), np.int64), np.zeros(1), 1.0, 1.0)
     convolve(*np.zeros((2, 1, 1, 1), np.float32))
     descend(*np.zeros((4, 1, 1, 2, 3), np.float32), 1, 0.0, 1.0)
 
