@@ -212,14 +212,16 @@ class Cover:
     def refined(self, tiles: Tiles, size: int, limit: float, beam: int, colours: int, width: float = 1.0) -> Tiles:
         """The same tiles with at most `beam` words each, that shrink the world to `limit` or less, as `best` has them.
 
-        Words whose images miss a tile are dropped. Addresses in a word differ by `width` or less. Words of `recursion`
+        Words whose images miss a tile are dropped. Of tiles that are not drawn yet, those thinner than the tile are taken
+        as they are: their children would be slivers that all lie in one line. Addresses in a word differ by `width` or less. Words of `recursion`
         letters have no children.
         """
+        thin = size / self.chart.span if limit > self.fine / self.chart.cell else -1.0
         allowed = SHARE // max(len(tiles.corners), 1)  # for each tile
         if (loops := kernels(tiles.maps)) is not None:
             arrays = as_arrays(tiles.corners, tiles.counts, tiles.maps, tiles.lengths, tiles.digits)
             arrays += as_arrays(self.maps, self.letters, *self.chart.of_depth)
-            *found, looked_at = loops.refine(*arrays, size, limit, width, beam, colours, self.recursion, allowed)
+            *found, looked_at = loops.refine(*arrays, size, limit, thin, width, beam, colours, self.recursion, allowed)
             self.looked_at += looked_at
             counts, *words, dues = map(torch.from_numpy, found)
             return Tiles(tiles.corners, torch.maximum(tiles.dues, dues), counts, *words)
@@ -235,7 +237,8 @@ class Cover:
                 best(owner[meets], scores[meets], maps[meets], digits[meets], beam, colours, 2.0 * size, dues)
             ]
             owner, maps, lengths, digits = owner[chosen], maps[chosen], lengths[chosen], digits[chosen]
-            coarse = (singular_values(maps)[:, 0] > limit) | (digits[:, 0] > width)
+            large, small = singular_values(maps).unbind(1)
+            coarse = ((large > limit) & (small > thin)) | (digits[:, 0] > width)
             coarse &= (lengths < self.recursion) & (looked_at[owner] <= allowed)
             if not coarse.any():
                 break

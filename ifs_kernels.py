@@ -1233,10 +1233,10 @@ def refine(corners, counts, words, lengths, digits, maps, letters, *how):
     """`ifs_cover.Cover.refined`: counts (T,), words (K, 2, 3), lengths (K,), digits (K, 2), dues (T,).
 
     corners (T, 2) and counts (T,): tiles and how many words each has; maps (n, 2, 3) and letters (n, 2); how: what is
-    known of the chart, as `ifs_cover.depth` takes it, and size, limit, width, beam, colours, recursion and
+    known of the chart, as `ifs_cover.depth` takes it, and size, limit, thin, width, beam, colours, recursion and
     how many words each tile may look at; the last one returned is how many all did.
     """
-    beam, tiles = how[8], len(corners)
+    beam, tiles = how[9], len(corners)
     room = max(beam * len(maps), int(counts.max(initial=0)))
     found, kept, out = (
         (np.empty((size, 2, 3)), np.empty(size, np.int64), np.empty((size, 2))) for size in (room, beam, tiles * beam)
@@ -1264,6 +1264,7 @@ def _refine(
     extents,
     size,
     limit,
+    thin,
     width,
     beam,
     colours,
@@ -1306,13 +1307,15 @@ def _refine(
                 _copy(found, found_lengths, found_digits, chosen[k], kept, kept_lengths, kept_digits, k)
                 kept_keys[k] = keys[chosen[k]]
                 q, r = _stretch(kept[k])
-                coarse += (q + r > limit or kept_digits[k, 0] > width) and kept_lengths[k] < recursion
+                large = q + r > limit and abs(q - r) > thin
+                coarse += (large or kept_digits[k, 0] > width) and kept_lengths[k] < recursion
             if coarse == 0 or looked_at > allowed:
                 break
             looked_at, count = looked_at + coarse * len(maps), 0
             for k in range(number):
                 q, r = _stretch(kept[k])
-                if (q + r <= limit and kept_digits[k, 0] <= width) or kept_lengths[k] >= recursion:
+                large = q + r > limit and abs(q - r) > thin
+                if not (large or kept_digits[k, 0] > width) or kept_lengths[k] >= recursion:
                     _copy(kept, kept_lengths, kept_digits, k, found, found_lengths, found_digits, count)
                     keys[count], heights[count] = kept_keys[k], -(kept_digits[k, 0] + kept_digits[k, 1])
                     count += 1
