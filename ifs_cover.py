@@ -212,8 +212,8 @@ class Cover:
     def refined(self, tiles: Tiles, size: int, limit: float, beam: int, colours: int, width: float = 1.0) -> Tiles:
         """The same tiles with at most `beam` words each, that shrink the world to `limit` or less, as `best` has them.
 
-        Words whose images miss a tile are dropped. Of tiles that are not drawn yet, words thinner than that are taken as
-        they are: their children would be slivers that lie in one line. Addresses in a word differ by `width` or
+        Words whose images miss a tile are dropped. Of tiles that are not drawn yet, words thinner than that are taken
+        as they are: their children would be slivers that lie in one line. Addresses in a word differ by `width` or
         less. Words of `recursion` letters have no children.
         """
         thin = size / self.chart.span if limit > self.fine / self.chart.cell else -1.0
