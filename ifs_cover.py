@@ -157,7 +157,7 @@ class Cover:
         into = self.maps.new_tensor([[[1.0, 0.0, 0.5 + NUDGE - left], [0.0, 1.0, 0.5 + NUDGE - top]]])
         digits, one = self.maps.new_tensor([[1.0, 0.0]]), torch.ones(1, **like)
         whole = Tiles(torch.zeros(1, 2, **like), one - 1, one, into, one - 1, digits)
-        whole = self.refined(whole, size, self.fine / self.chart.cell * size, WIDEST, colours)
+        whole = self.refined(whole, size, WIDEST, colours)
         open_tiles = torch.ones(-(-height // TILE), -(-width // TILE), dtype=torch.bool, device=picture.device)
         for beam in BEAMS:
             open_tiles = self._descend(whole, size, beam, open_tiles, picture, colours, progress)
@@ -176,16 +176,14 @@ class Cover:
 
         With the last of BEAMS, tiles that are not ready are split until they are single pixels.
         """
-        reach, last = self.fine / self.chart.cell, beam == BEAMS[-1]
-        unready = torch.zeros_like(wanted)
-        left_over = [(whole, size, WIDEST)]
+        last, unready, left_over = beam == BEAMS[-1], torch.zeros_like(wanted), [(whole, size, WIDEST)]
         while left_over:
             tiles, size, most = left_over.pop()
             if beam > BEAMS[0] and self.looked_at > ALLOWED:
                 break
             if size <= TILE:
                 few = BEAMS[0] if last and size > 1 and not colours else beam
-                found = self.refined(tiles, size, reach, few, colours, 0.5 / max(colours, 0.5))
+                found = self.refined(tiles, size, few, colours, drawn=True)
                 least = self.traced(found, size, picture, colours)
                 progress(len(least) * size**2)
                 due = (least < found.dues) & ((least == 0) | (size > SHADED))
@@ -201,7 +199,7 @@ class Cover:
                 pooled = torch.nn.functional.max_pool2d(wanted[None].float(), size // TILE, ceil_mode=True)[0] > 0
                 column, row = tiles.corners.T // size
                 tiles = tiles[pooled[row, column].nonzero().squeeze(1)]
-            tiles = self.refined(tiles, size, reach * size, most, colours)
+            tiles = self.refined(tiles, size, most, colours)
             some = tiles.counts > 0
             if not last:
                 some |= tiles.dues > 0
@@ -209,14 +207,18 @@ class Cover:
             left_over += [(tiles[part], size, most) for part in parts if len(part)]
         return unready
 
-    def refined(self, tiles: Tiles, size: int, limit: float, beam: int, colours: int, width: float = 1.0) -> Tiles:
-        """The same tiles with at most `beam` words each, that shrink the world to `limit` or less, as `best` has them.
+    def refined(self, tiles: Tiles, size: int, beam: int, colours: int, drawn: bool = False) -> Tiles:
+        """The same tiles with at most `beam` words each, as `best` has them, none of which is too large for its tile.
 
-        Words whose images miss a tile are dropped. Of tiles that are not drawn yet, words thinner than that are taken
-        as they are: their children would be slivers that lie in one line. Addresses in a word differ by `width` or
-        less. Words of `recursion` letters have no children.
+        Words whose images miss a tile are dropped, and words of `recursion` letters have no children. Words that are
+        to be `drawn` are as fine as pixels need, and have one colour. Others are finer in proportion to their tiles,
+        but words thinner than a tile are taken as they are: their children would be slivers that lie in one line.
         """
-        thin = size / self.chart.span if limit > self.fine / self.chart.cell else -1.0
+        limit, thin, width = self.fine / self.chart.cell * size, size / self.chart.span, 1.0
+        if drawn:
+            limit, width = self.fine / self.chart.cell, 0.5 / max(colours, 0.5)
+        if drawn or size == 1:
+            thin = -1.0
         allowed = SHARE // max(len(tiles.corners), 1)  # for each tile
         if (loops := kernels(tiles.maps)) is not None:
             arrays = as_arrays(tiles.corners, tiles.counts, tiles.maps, tiles.lengths, tiles.digits)
@@ -385,9 +387,9 @@ def best(
     of tiles that lose others, as `Tiles` has them.
     """
 
-    def ranked(keys: Tensor, among: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
-        """Of words `among` all, in the order of their groups `of` (K,) and then of keys, the indices and the ranks."""
-        order = among[keys[among].argsort(descending=True, stable=True)]
+    def ranked(keys: Tensor, words: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
+        """Of some words, in the order of their groups `of` (K,) and then of keys, the indices and the ranks."""
+        order = words[keys[words].argsort(descending=True, stable=True)]
         order = order[of[order].argsort(stable=True)]
         counts = torch.bincount(of[order], minlength=len(dues))
         firsts = (counts.cumsum(0) - counts)[of[order]]

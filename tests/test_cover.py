@@ -33,7 +33,7 @@ def covered(maps: torch.Tensor, window: raster.Window, size: int, recursion: int
 def near(maps: torch.Tensor, size: int, side: int) -> tuple[raster.Window, torch.Tensor]:
     """A window of size × size pixels of the picture of side × side pixels about a point, and that part of it, grown."""
     attractor = raster.Attractor(maps, (-2, 2, -2, 2), side)
-    attractor.__dict__["grown"] = True
+    attractor.grown = True
     x, y = raster.nearest(maps, 0.6, 0.1)
     column, row = round((x + 2) / 4 * side) - size // 2, round((2 - y) / 4 * side) - size // 2
     crop = raster.drawn(attractor, (0, side, 0, side))[row : row + size, column : column + size]
@@ -52,7 +52,7 @@ def test_a_cover_draws_what_growth_does(maps, size):
 
 
 def test_colours_are_drawn_wherever_there_are_points():
-    """Words of one colour are smaller than those of one shade, so that more of them end at the edges of pixels."""
+    """Words are split until they have one colour, so that many of them end at the edges of pixels."""
     grown = raster.hits(CORNER_GASKET.double(), WINDOW, 192)
     assert not (grown & (covered(CORNER_GASKET, WINDOW, 192, colours=1024) == 0)).any()
 
@@ -68,7 +68,8 @@ def test_a_cover_has_no_more_levels_than_asked_for(level):
 
 
 @pytest.mark.parametrize(
-    ("n", "scale", "ratio", "twice"), [(8, 0.7, 0.3, 0), (8, 0.8, 0.5, 4), (40, 0.8, 0.6, 0), (16, 0.5, 0.01, 0)]
+    ("n", "scale", "ratio", "twice"),
+    [(8, 0.7, 0.3, 0), (8, 0.8, 0.5, 4), (40, 0.8, 0.6, 0), (16, 0.5, 0.01, 0), (6, 0.9, 0.3, 0)],
 )
 def test_a_zoom_into_many_images_is_the_crop_of_a_larger_picture(n, scale, ratio, twice):
     maps = overlapping(n, scale, ratio, 1, twice)
