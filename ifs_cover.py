@@ -30,7 +30,6 @@ CHART_SIDE = 512  # cells along the longer side of the chart
 TILE = 16  # a side of the tiles that are drawn at first
 BEAMS = 4, 16, 64  # words that are kept for a tile; the next number is for those that are not ready with one
 WIDEST = 2048  # words that are kept for the picture
-SHADED = 4  # a side of tiles that are not split where only colours may be wrong
 ALLOWED = 1 << 29  # words that a picture may look at before tiles that are not ready are left as they are
 SHARE = 1 << 26  # words that tiles refined at once may look at before those that are too large are taken
 AT_ONCE = 1 << 11  # tiles that are refined between two looks at memory
@@ -186,8 +185,7 @@ class Cover:
                 found = self.refined(tiles, size, few, colours, drawn=True)
                 least = self.traced(found, size, picture, colours)
                 progress(len(least) * size**2)
-                due = (least < found.dues) & ((least == 0) | (size > SHADED))
-                tiles = tiles[due.nonzero().squeeze(1)]
+                tiles = tiles[(least < found.dues).nonzero().squeeze(1)]
                 if not last:
                     column, row = tiles.corners.T // TILE
                     unready[row, column] = True
@@ -211,14 +209,16 @@ class Cover:
         """The same tiles with at most `beam` words each, as `best` has them, none of which is too large for its tile.
 
         Words whose images miss a tile are dropped, and words of `recursion` letters have no children. Words that are
-        to be `drawn` are as fine as pixels need, and have one colour. Others are finer in proportion to their tiles,
-        but words thinner than a tile are taken as they are: their children would be slivers that lie in one line.
+        to be `drawn` are as fine as pixels need, and have one colour. Others are split only while they are too thick
+        for their tiles: of many slivers those would be kept that the middle lies deepest in, all in one line. In
+        colours, where words of high addresses stay wherever they lie, all that are too long are split, down to slivers
+        as thin as the tile.
         """
         limit, thin, width = self.fine / self.chart.cell * size, size / self.chart.span, 1.0
         if drawn:
-            limit, width = self.fine / self.chart.cell, 0.5 / max(colours, 0.5)
-        if drawn or size == 1:
-            thin = -1.0
+            limit, thin, width = self.fine / self.chart.cell, -1.0, 0.5 / max(colours, 0.5)
+        elif not colours:
+            thin = limit
         allowed = SHARE // max(len(tiles.corners), 1)  # for each tile
         if (loops := kernels(tiles.maps)) is not None:
             arrays = as_arrays(tiles.corners, tiles.counts, tiles.maps, tiles.lengths, tiles.digits)

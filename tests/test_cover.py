@@ -9,7 +9,7 @@ from systems import CARPET, CORNER_GASKET, FERN, KOCH
 import ifs_cover as cover
 import ifs_kernels
 import ifs_raster as raster
-from ifs_model import WINDOW, apply, fixed_points, similarity
+from ifs_model import WINDOW, affine, apply, fixed_points, similarity
 
 
 def overlapping(n: int, scale: float, ratio: float, seed: int, twice: int = 0) -> torch.Tensor:
@@ -78,6 +78,17 @@ def test_a_zoom_into_many_images_is_the_crop_of_a_larger_picture(n, scale, ratio
     assert crop.sum() > 50
     assert int((crop & ~zoom).sum()) <= 0.01 * int(crop.sum())
     assert not (zoom & ~raster.dilate(crop, 3))[3:-3, 3:-3].any()
+
+
+@pytest.mark.parametrize("factor", [30, 1000])
+@pytest.mark.parametrize("y", [0.21, 0.6])
+def test_slivers_fill_a_square(factor, y):
+    """Four maps squeeze a square to half its height; more of their images lie in each line than can be kept."""
+    maps = torch.tensor([affine(0.8, 0, 0, 0.5, u / 5, v / 2) for u in (-1, 1) for v in (-1, 1)]).double()
+    half = 1 / factor
+    taken = covered(maps, (1 - half, 1 + half, y - half, y + half), 64, 10**6)
+    assert taken[:, :32].all()
+    assert not taken[:, 33:].any()
 
 
 @pytest.mark.parametrize("factor", [1, 7, 1e4, 1e9])
