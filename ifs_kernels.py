@@ -51,7 +51,7 @@ def _workers(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1)
 
 
-# --- Compiling, which a fresh copy does once, in ten seconds of one core ---
+# --- Compiling, which a fresh copy does once, in some fifteen seconds of one core ---
 
 
 def compile_ahead() -> None:
@@ -67,7 +67,7 @@ def compile_ahead() -> None:
 
 
 def rehearse() -> None:
-    """Call kernels of the later parts of a fit on next to nothing, the last ones first."""
+    """Call kernels of the later parts of a fit on next to nothing, the last ones first, and then those of zooms."""
     maps, point, spot = np.full((1, 2, 3), 0.5), np.zeros((2, 1)), np.zeros(1, np.int64)
     climb(maps, *np.zeros((2, 1, 2)), np.eye(2), np.zeros(2), np.zeros((1, 1, 2, 3)), 1.0, 1.0, 1.0, 0.0)
     pen_ious(np.zeros((2, 2), bool), np.ones((1, 1), bool), 1)
@@ -80,6 +80,12 @@ def rehearse() -> None:
     support(*np.zeros((3, 1, 1)), np.zeros((1, 1), np.int64), np.zeros(1), 1.0, 1.0)
     convolve(*np.zeros((2, 1, 1, 1), np.float32))
     descend(*np.zeros((4, 1, 1, 2, 3), np.float32), 1, 0.0, 1.0)
+    if hasattr(os, "nice"):
+        os.nice(19)  # the fit does not need what follows, but the first zoom does
+    tile, one, none = np.zeros((1, 2), np.int64), np.ones(1, np.int64), np.zeros(1, np.int64)
+    word, chart = (tile, one, maps, none, np.ones((1, 2))), (np.ones(8), np.array([[0, 1, 1]]))
+    refine(*word, maps, np.ones((1, 2)), *chart, np.ones(1), *np.ones((2, 1, 2)), 1, 1.0, 1.0, 1.0, 1, 0, 0, 0)
+    trace(*word, *chart, np.zeros(1, np.int32), point, none, 1, 1.0, 0, 0, np.zeros((1, 1), bool))
 
 
 # --- Words: the halves of all points, and what their weights and their centre have to do with the maps ---
@@ -1290,8 +1296,9 @@ def _refine(
     dues,
 ):
     half, first, end, all_looked_at = size / 2, 0, 0, 0
+    none = np.int64(0)  # what it is passed to would be compiled once for a plain 0, and once for other numbers
     for i in range(len(corners)):
-        x, y, count = corners[i, 0] + half, corners[i, 1] + half, 0
+        x, y, count = corners[i, 0] + half, corners[i, 1] + half, none
         for k in range(first, first + counts[i]):
             score = _depth(words[k], x, y, half, frame, shapes, depths, nearest, extents)
             if score > -np.inf:
@@ -1311,7 +1318,7 @@ def _refine(
                 coarse += (large or kept_digits[k, 0] > width) and kept_lengths[k] < recursion
             if coarse == 0 or looked_at > allowed:
                 break
-            looked_at, count = looked_at + coarse * len(maps), 0
+            looked_at, count = looked_at + coarse * len(maps), none
             for k in range(number):
                 q, r = _stretch(kept[k])
                 large = q + r > limit and abs(q - r) > thin

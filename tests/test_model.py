@@ -257,14 +257,16 @@ def test_a_fresh_copy_compiles_in_two_processes(tmp_path):
     for path in Path(model.__file__).parent.glob("ifs_*.py"):
         shutil.copy(path, tmp_path)
     program = """
-import threading, torch, ifs_fit, ifs_kernels, ifs_model
+import threading, torch, ifs_fit, ifs_kernels, ifs_model, ifs_raster
 ifs_model.kernels(torch.zeros(1))
 [other] = [thread for thread in threading.enumerate() if thread.daemon]
 other.join()
 target = torch.zeros(32, 32)
 target[8:24, 10:20] = 1
 *_, _ = ifs_fit.fit(target, ifs_fit.Setup(maps=2, size=32, starts=8, steps=100))
-later = "_climb _count_by_pen _grow _grow_gradient _spread _flood _tighten _convolve _descend".split()
+gasket = torch.tensor([[[0.5, 0, x], [0, 0.5, y]] for x, y in ((0, 0), (0.5, 0), (0, 0.5))])
+ifs_raster.occupancy(gasket, (0.4, 0.4001, 0.5, 0.5001), 64)
+later = "_climb _count_by_pen _grow _grow_gradient _spread _flood _tighten _convolve _descend _refine trace".split()
 counts = [vars(ifs_kernels)[name].stats for name in later]
 print([name for name, count in zip(later, counts) if count.cache_misses or not count.cache_hits])
 """
