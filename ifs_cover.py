@@ -34,8 +34,7 @@ ALLOWED = 1 << 29  # words that a picture may look at before tiles that are not 
 SHARE = 1 << 26  # words that tiles refined at once may look at before those that are too large are taken
 AT_ONCE = 1 << 11  # tiles that are refined between two looks at memory
 SLIVER = 0.125  # the ratio of singular values below which an image is told from others by its axes
-ALIKE = 1e-6  # how little words that are the same differ, by rounding
-NUDGE = 2.0**-20  # pixels that points are moved by: those on an edge are not to fall to either side, as rounding has it
+ALIKE = 2.0**-6  # pixels that images of words that count as the same are apart, at most: more than by rounding
 DIRECTIONS = 256  # in which the chart knows how far the attractor reaches
 BATCH = 1 << 22  # cells that are looked at at once where loops are not compiled
 
@@ -144,21 +143,32 @@ class Cover:
     recursion: int
     looked_at: int = 0
 
-    def draw(self, picture: Tensor, left: int, top: int, colours: int, progress: Callable[[int], object]) -> None:
+    def draw(
+        self,
+        picture: Tensor,
+        left: int,
+        top: int,
+        colours: int,
+        progress: Callable[[int], object],
+        beams: tuple[int, ...] = BEAMS,
+    ) -> None:
         """Set the pixels (H, W) of a picture, whose first one is (left, top), that hold a point of the attractor.
 
         Of a picture in colours, to the highest colour 1 … that a point has there, which is its address times `colours`.
+        Tiles whose pixels are all set are left as they are. With the first of BEAMS alone, tiles that need more words
+        are not finished.
         """
         size, (height, width), self.looked_at = TILE, picture.shape, 0
         while size < max(height, width):
             size *= 2
         like = {"dtype": torch.long, "device": picture.device}
-        into = self.maps.new_tensor([[[1.0, 0.0, 0.5 + NUDGE - left], [0.0, 1.0, 0.5 + NUDGE - top]]])
+        into = self.maps.new_tensor([[[1.0, 0.0, 0.5 - left], [0.0, 1.0, 0.5 - top]]])
         digits, one = self.maps.new_tensor([[1.0, 0.0]]), torch.ones(1, **like)
         whole = Tiles(torch.zeros(1, 2, **like), one - 1, one, into, one - 1, digits)
         whole = self.refined(whole, size, WIDEST, colours)
-        open_tiles = torch.ones(-(-height // TILE), -(-width // TILE), dtype=torch.bool, device=picture.device)
-        for beam in BEAMS:
+        empty = (picture == 0)[None].float()
+        open_tiles = torch.nn.functional.max_pool2d(empty, TILE, ceil_mode=True)[0] > 0
+        for beam in beams:
             open_tiles = self._descend(whole, size, beam, open_tiles, picture, colours, progress)
 
     def _descend(
@@ -236,7 +246,17 @@ class Cover:
             scores = depth(maps, tiles.corners[owner] + size / 2, size / 2, *self.chart.of_depth)
             meets = (scores > -torch.inf).nonzero().squeeze(1)
             chosen = meets[
-                best(owner[meets], scores[meets], maps[meets], digits[meets], beam, colours, 2.0 * size, dues)
+                best(
+                    owner[meets],
+                    scores[meets],
+                    maps[meets],
+                    digits[meets],
+                    beam,
+                    colours,
+                    2.0 * size,
+                    dues,
+                    self.chart.frame,
+                )
             ]
             owner, maps, lengths, digits = owner[chosen], maps[chosen], lengths[chosen], digits[chosen]
             large, small = singular_values(maps).unbind(1)
@@ -378,13 +398,14 @@ def best(
     colours: int,
     covers: float,
     dues: Tensor,
+    frame: Tensor,
 ) -> Tensor:
     """The indices (Q,), by owner, of at most `beam` words for each of the tiles that own words (K,), best ones first.
 
     Of words that are the same only the one of the highest address is kept. In a picture in colours, words come in the
     order of their addresses, the highest first, and the first ones are kept. If there is none among them whose score
     is as high as that of one that surely `covers` the tile, half are the first, and half the best ones. Sets `dues`
-    of tiles that lose others, as `Tiles` has them.
+    of tiles that lose others, as `Tiles` has them. `frame` is that of the chart.
     """
 
     def ranked(keys: Tensor, words: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
@@ -399,7 +420,9 @@ def best(
     order, _ = ranked(scores, torch.arange(len(owner), device=owner.device), owner)
     one, next_one = order[:-1], order[1:]
     alike = (owner[one] == owner[next_one]) & (scores[one] - scores[next_one] <= ALIKE)
-    alike &= ((maps[one] - maps[next_one]).abs() <= ALIKE * maps[one].abs()).flatten(1).all(1)
+    apart = maps[one] - maps[next_one]
+    moved = apply(apart, frame[None, :2])[:, 0].abs() + apart[:, :, :2].abs() @ frame[2:4]
+    alike &= (moved <= ALIKE).all(1)
     group = torch.empty_like(owner)
     group[order] = torch.cat([order[:1] < 0, ~alike]).cumsum(0)
     order, rank = ranked(heights, order, group)

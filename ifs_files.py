@@ -19,6 +19,7 @@ import secrets
 import shutil
 import struct
 import sys
+import tempfile
 import traceback
 import unicodedata
 import warnings
@@ -59,6 +60,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str | None):
         super().__init__(prog=prog, description=(description or "").partition("\n")[0])  # None: python -OO
+        # what argparse would take -1e-3 for, an option, cannot be told from one otherwise
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
@@ -518,6 +521,12 @@ def claim(name: str, folder: Path) -> Iterator[None]:
             reason = error.strerror or _one_line(error)
             raise InputError(
                 f"cannot make the folder {folder} ({reason}); work in one that can be written to"
+            ) from error
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise InputError(
+                f"cannot write to the folder {folder} ({error.strerror}); change its permissions"
             ) from error
         with _lock(name, folder) as mine:
             if mine:

@@ -459,7 +459,7 @@ def pen_ious(taken: Tensor, wanted: Tensor, reach: int) -> Tensor:
         away = torch.from_numpy(distance_transform_edt(~taken.numpy()) ** 2).round().long().clamp(max=far)
     half = away.view(size, 2, size, 2).transpose(1, 2).flatten(2).kthvalue(2).values
     hits, misses = (half[some].bincount(minlength=far + 1).cumsum(0)[:-1] for some in (wanted, ~wanted))
-    return hits / (wanted.sum() + misses)
+    return hits / (wanted.sum() + misses).clamp(min=1)
 
 
 def worth(maps: Tensor, target: Tensor, setup: Setup) -> tuple[float, float]:

@@ -19,11 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 
 BLOCK = 1024  # points that are worked on at once: they stay in the nearest cache
 SHADES = 20  # steps that a point can lie further out in a cell than another
-SLIVER, ALIKE = 0.125, 1e-6  # as in `ifs_cover`
+SLIVER, ALIKE = 0.125, 2.0**-6  # as in `ifs_cover`
+CORES = config.NUMBA_NUM_THREADS  # threads that share tiles
+PARTS = 4  # of the tiles, for each thread: some take longer than others
 # As it is written, on every machine: what is chosen may hang on the last bit.
 _exact = njit(cache=True, nogil=True, error_model="numpy")
 # Kernels are loops over numbers: to copy arrays or to add two of them takes numba seconds to compile.
@@ -43,6 +45,20 @@ def _by_system(kernel, threads: int, *arrays) -> None:
     kernel(*own)
     for future in given:
         future.result()
+
+
+def _by_tile(kernel, corners, counts, *words) -> list:
+    """What a kernel returns for parts of the tiles and their words, which threads share: a list for each value."""
+    tiles, ends = len(corners), np.append(0, counts.cumsum())
+    parts = min(CORES * PARTS, tiles) if CORES > 1 else 1
+    if parts <= 1:
+        return [[value] for value in kernel(corners, counts, *words)]
+    cuts = [tiles * k // parts for k in range(parts + 1)]
+
+    def run(low: int, high: int):
+        return kernel(corners[low:high], counts[low:high], *(array[ends[low] : ends[high]] for array in words))
+
+    return list(zip(*_workers(CORES + 1, os.getpid()).map(run, cuts, cuts[1:]), strict=True))
 
 
 @functools.cache
@@ -67,7 +83,7 @@ def compile_ahead() -> None:
 
 
 def rehearse() -> None:
-    """Call kernels of the later parts of a fit on next to nothing, the last ones first, and then those of zooms."""
+    """Call kernels of the later parts of a fit on next to nothing, the last ones first, and then those of covers."""
     maps, point, spot = np.full((1, 2, 3), 0.5), np.zeros((2, 1)), np.zeros(1, np.int64)
     climb(maps, *np.zeros((2, 1, 2)), np.eye(2), np.zeros(2), np.zeros((1, 1, 2, 3)), 1.0, 1.0, 1.0, 0.0)
     pen_ious(np.zeros((2, 2), bool), np.ones((1, 1), bool), 1)
@@ -80,8 +96,6 @@ def rehearse() -> None:
     support(*np.zeros((3, 1, 1)), np.zeros((1, 1), np.int64), np.zeros(1), 1.0, 1.0)
     convolve(*np.zeros((2, 1, 1, 1), np.float32))
     descend(*np.zeros((4, 1, 1, 2, 3), np.float32), 1, 0.0, 1.0)
-    if hasattr(os, "nice"):
-        os.nice(19)  # the fit does not need what follows, but the first zoom does
     tile, one, none = np.zeros((1, 2), np.int64), np.ones(1, np.int64), np.zeros(1, np.int64)
     word, chart = (tile, one, maps, none, np.ones((1, 2))), (np.ones(8), np.array([[0, 1, 1]]))
     refine(*word, maps, np.ones((1, 2)), *chart, np.ones(1), *np.ones((2, 1, 2)), 1, 1.0, 1.0, 1.0, 1, 0, 0, 0)
@@ -773,7 +787,7 @@ def pen_ious(taken, wanted, reach: int):
     along, near = np.empty(taken.shape, np.int32), np.empty((2, len(taken)), np.int32)
     hits, misses = np.zeros(reach * reach + 2, np.int64), np.zeros(reach * reach + 2, np.int64)
     _count_by_pen(taken, wanted, reach, along, near, hits, misses)
-    return (hits.cumsum() / (hits.sum() + misses.cumsum()))[:-1]
+    return (hits.cumsum() / np.maximum(hits.sum() + misses.cumsum(), 1))[:-1]
 
 
 @_exact
@@ -1189,7 +1203,7 @@ def _sort(keys, count, order, room):
 
 
 @_exact
-def _best(keys, heights, words, count, beam, colours, covers, chosen, order, room, ranks):
+def _best(keys, heights, words, count, beam, colours, covers, frame, chosen, order, room, ranks):
     """`ifs_cover.best` of one tile, of which keys and heights are minus scores and minus addresses.
 
     Fills `chosen`, sorting in `order`, `room` and `ranks`; returns how many there are, and what is due.
@@ -1201,8 +1215,9 @@ def _best(keys, heights, words, count, beam, colours, covers, chosen, order, roo
         alike = k > 0 and keys[now] - keys[before] <= ALIKE
         if alike:
             for i in range(2):
-                for j in range(3):
-                    alike &= abs(words[before, i, j] - words[now, i, j]) <= ALIKE * abs(words[before, i, j])
+                a, b = words[before, i, 0] - words[now, i, 0], words[before, i, 1] - words[now, i, 1]
+                shift = a * frame[0] + b * frame[1] + (words[before, i, 2] - words[now, i, 2])
+                alike &= abs(shift) + abs(a) * frame[2] + abs(b) * frame[3] <= ALIKE
         if not alike:
             chosen[different] = now
             different += 1
@@ -1242,16 +1257,22 @@ def refine(corners, counts, words, lengths, digits, maps, letters, *how):
     known of the chart, as `ifs_cover.depth` takes it, and size, limit, thin, width, beam, colours, recursion and
     how many words each tile may look at; the last one returned is how many all did.
     """
-    beam, tiles = how[9], len(corners)
-    room = max(beam * len(maps), int(counts.max(initial=0)))
-    found, kept, out = (
-        (np.empty((size, 2, 3)), np.empty(size, np.int64), np.empty((size, 2))) for size in (room, beam, tiles * beam)
-    )
-    out_counts, dues = np.zeros((2, tiles), np.int64)
-    keys, indices = np.empty((3, room)), np.empty((4, room), np.int64)
-    given = corners, counts, words, lengths, digits, maps, letters
-    end, looked_at = _refine(*given, *how, *found, *kept, *out, *keys, *indices, out_counts, dues)
-    return out_counts, *(array[:end] for array in out), dues, looked_at
+
+    def work(corners, counts, *words):
+        beam, tiles = how[9], len(corners)
+        room = max(beam * len(maps), int(counts.max(initial=0)))
+        found, kept, out = (
+            (np.empty((size, 2, 3)), np.empty(size, np.int64), np.empty((size, 2)))
+            for size in (room, beam, tiles * beam)
+        )
+        out_counts, dues = np.zeros((2, tiles), np.int64)
+        keys, indices = np.empty((3, room)), np.empty((4, room), np.int64)
+        given = corners, counts, *words, maps, letters
+        end, looked_at = _refine(*given, *how, *found, *kept, *out, *keys, *indices, out_counts, dues)
+        return out_counts, *(array[:end] for array in out), dues, looked_at
+
+    *found, looked_at = _by_tile(work, corners, counts, words, lengths, digits)
+    return *map(np.concatenate, found), sum(looked_at)
 
 
 @_exact
@@ -1307,7 +1328,8 @@ def _refine(
                 count += 1
         first, looked_at = first + counts[i], counts[i]
         while True:
-            number, more = _best(keys, heights, found, count, beam, colours, 2.0 * size, chosen, order, spare, ranks)
+            rooms = chosen, order, spare, ranks
+            number, more = _best(keys, heights, found, count, beam, colours, 2.0 * size, frame, *rooms)
             dues[i] = max(dues[i], more)
             coarse = 0
             for k in range(number):
@@ -1357,8 +1379,19 @@ def _copy(words, lengths, digits, k, to_words, to_lengths, to_digits, at):
     to_lengths[at] = lengths[k]
 
 
+def trace(corners, counts, words, lengths, digits, *how):
+    """`ifs_cover.Cover.traced`: draw the words of tiles in a picture (H, W); the least in each tile (T,).
+
+    how: the chart's frame, shapes, index, points and levels; size, fine, recursion and colours; the picture.
+    For each pixel, the cells of the chart are looked up that a word may take into it, until one has a point that it
+    does. Words of a picture in colours come in the order of their addresses, the highest first.
+    """
+    parts = _by_tile(lambda *tiles: [_trace(*tiles, *how)], corners, counts, words, lengths, digits)
+    return np.concatenate(*parts)
+
+
 @_exact
-def trace(
+def _trace(
     corners,
     counts,
     words,
@@ -1375,11 +1408,6 @@ def trace(
     colours,
     picture,
 ):
-    """`ifs_cover.Cover.traced`: draw the words of tiles in a picture (H, W); the least in each tile (T,).
-
-    For each pixel, the cells of the chart are looked up that a word may take into it, until one has a point that it
-    does. Words of a picture in colours come in the order of their addresses, the highest first.
-    """
     least, end = np.empty(len(corners), np.int64), 0
     for i in range(len(corners)):
         left, top = corners[i, 0], corners[i, 1]

@@ -2,9 +2,10 @@
 
 Nothing here shares code with the soft splat, so that it can judge it. The attractor is grown, not enumerated: of the
 points that fall into one cell of a grid only the first is kept and mapped on, so that the cost is about n maps of
-each occupied cell at any depth. Where the picture has too many pixels for one grid, is a zoom, or is in colours, a
-coarser chart is grown once, and `ifs_cover` draws small images of it, tile by tile. Every point drawn is a true point
-of the attractor.
+each occupied cell at any depth. What the points of a cell that were dropped would have drawn next to it is missed: up
+to a tenth of the pixels of curves. Those are found by `ifs_cover`, which draws small images of a coarser chart, tile by
+tile; and whole pictures that have too many pixels for one grid, are zooms, or are in colours. Every point drawn is a
+true point of the attractor.
 
 Letters in shapes: n maps, K words, P points, S side of the picture, H rows of a strip, V corners of a polygon.
 Points and maps are float64; points are (2, P), or (3, P) with an address between 0 and 1, of which the first letter
@@ -14,7 +15,7 @@ is the first digit in base n. A tile is (left, right, top, bottom) in pixels, ri
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -22,7 +23,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ifs_cover import BATCH, CHART_SIDE, Chart, Cover, runs
+from ifs_cover import BATCH, BEAMS, CHART_SIDE, Chart, Cover, runs
 from ifs_model import (
     NO_DOUBLE,
     Ancestry,
@@ -53,7 +54,9 @@ SAMPLES, MERGED = 1 << 18, 16  # words that stand for a slow measure, and the la
 # cell: on a curve or a dust, what the others would have drawn is missed unless cells end up much smaller than a pixel.
 # It is a sixth of the Koch curve's pixels at 0.7, 3 % at 0.35, 0.5 % at 0.2. A figure that fills its box has many other
 # words that draw them, and 0.7 misses one pixel in 10,000.
-THIN, FULL, SOLID = 0.2, 0.35, 0.7
+# What growth leaves out is little enough to be looked for with more words. (Lévy curve: 4.6 % at 0.35, 1.1 % at 0.1.)
+THIN, FULL, SOLID, EDGE = 0.2, 0.35, 0.7, 0.1
+NUDGE = 2.0**-20  # pixels that points are moved by: those on an edge are not to fall to either side, as rounding has it
 ZOOMED = 4  # times as wide as the picture that an attractor is, at least, where the picture is a zoom
 ONE_BY_ONE = 1 << 18  # words that are drawn one by one, whatever their size
 CROWD = 1 << 13  # words that are looked at side by side, where images overlap so much that there are more
@@ -123,9 +126,16 @@ def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) ->
     return x - left, x + right, y - down, y + up
 
 
+def nudged(window: Window, side: int, device: torch.device) -> Tensor:
+    """The frame (2, 3) of a window, float64, moved by so little that points on edges of pixels are off them."""
+    there = torch.tensor(frame(window, side), dtype=torch.float64, device=device)
+    there[:, 2] += NUDGE
+    return there
+
+
 def in_pixels(maps: Tensor, window: Window, side: int) -> Tensor:
-    """The maps, float64, as they act on pixel coordinates: P∘f∘P⁻¹ with P the frame of the window."""
-    there = torch.tensor(frame(window, side), dtype=torch.float64, device=maps.device)
+    """The maps, float64, as they act on pixel coordinates: P∘f∘P⁻¹ with P the frame of the window, nudged."""
+    there = nudged(window, side, maps.device)
     (across, _, left), (_, down, top) = there.tolist()
     back = torch.tensor(
         [[1 / across, 0, -left / across], [0, 1 / down, -top / down]], dtype=torch.float64, device=maps.device
@@ -525,8 +535,7 @@ class Attractor:
         self.maps, self.side, self.recursion = in_pixels(maps, window, side), side, recursion
         self.weights = area_weights(self.maps)
         self.digits = letters(len(maps), self.maps)
-        to = torch.tensor(frame(window, side), dtype=torch.float64, device=maps.device)
-        self.corners = None if corners is None else apply(to, corners.to(to))
+        self.corners = None if corners is None else apply(nudged(window, side, maps.device), corners.to(self.maps))
         self.slowest = slowest = float(singular_values(self.maps).max())
         self.box, self.measure = bounds(self.maps, corners=self.corners), measure
         if measure and slowest > SLOW:  # a measure may be much smaller than the bounds of where it lies
@@ -827,7 +836,8 @@ def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: 
     dtype = torch.int16 if colours else torch.bool
     if attractor.corners is None and not attractor.grown:
         picture = torch.zeros(height - 2, width - 2, dtype=dtype, device=attractor.maps.device)
-        attractor.cover(colours > 0).draw(picture, tile[0], tile[2], colours, progress)
+        beams = BEAMS if attractor.rim else BEAMS[:2]
+        attractor.cover(colours > 0).draw(picture, tile[0], tile[2], colours, progress, beams)
         return picture
     picture = torch.zeros(height * width, dtype=dtype, device=attractor.maps.device)
     loops = None if colours else kernels(picture)
@@ -843,7 +853,12 @@ def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: 
             else:
                 picture.index_fill_(0, index, True)
         progress(len(maps) * points.shape[1])
-    return rimless(picture, tile)
+    picture = rimless(picture, tile)
+    if attractor.rim and attractor.corners is None and not colours:
+        picture = picture.contiguous()
+        cover = replace(attractor.cover(), fine=EDGE)
+        cover.draw(picture, tile[0], tile[2], 0, progress, BEAMS[:2])
+    return picture
 
 
 def hits(maps: Tensor, window: Window, side: int, recursion: int = 1000, progress: Progress = bool) -> Tensor:
@@ -929,8 +944,8 @@ def occupancy(
     """Coverage (S, S), float32 in [0, 1], of the attractor of maps (n, 2, 3) after `recursion` levels.
 
     A pixel's coverage is the part of its supersample² sub-pixels that hold a point of the attractor or, with a
-    stroke (world units), that lie within the stroke of such a sub-pixel. Without `rim`, slow maps are drawn in about
-    half the time, a little too small.
+    stroke (world units), that lie within the stroke of such a sub-pixel. Without `rim`, what growth leaves out is not
+    drawn: some of the pixels at edges, and of slow maps a rim.
     """
     strips = coverage_strips(maps, window, size, recursion, stroke, supersample, progress=progress, rim=rim)
     return torch.cat(list(strips))

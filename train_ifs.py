@@ -62,7 +62,9 @@ def parser() -> argparse.ArgumentParser:
 
 def number_of_maps(text: str) -> int | str:
     """The value of --maps."""
-    return text if text == "auto" else int(text)
+    if text == "auto" or text.isdecimal():
+        return text if text == "auto" else int(text)
+    raise argparse.ArgumentTypeError(f"it must be a number or auto, not {text!r}")
 
 
 class Stop:
@@ -166,14 +168,14 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
                     break
                 if state is None and not arguments.resume and (kept := ifs_files.keep_previous(checkpoint)):
                     print(f"the checkpoint of an earlier fit is kept as {kept}", file=sys.stderr)
+                if not frames:
+                    ifs_files.clear_frames(folder)
                 state = reached
                 bar.total = state.steps
                 bar.set_postfix(loss=f"{state.loss:.4f}", IoU=f"{state.best_iou:.4f}", refresh=False)
                 bar.update(state.step - bar.n)
                 if state.step < state.steps:  # that of the last step is written last: it says that all is there
                     ifs_checkpoint.save_checkpoint(checkpoint, name, setup, state, target)
-                if not frames:
-                    ifs_files.clear_frames(folder)
                 frames[state.step] = state.maps, draw_frame(folder, target, state.step, state.picture)
                 if stop.code:
                     break
@@ -200,7 +202,9 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     )
     if fault:
         raise InputError(f"{fault}; {checkpoint} holds the best until then: try another --seed or a lower rate")
-    if stop.code:
+    if stop.code and state.step == state.steps:
+        print("the fit had come to its end: nothing is missing", file=sys.stderr)
+    elif stop.code:
         print(f"stopped at step {state.step}; go on with: {again(arguments, overrides)}", file=sys.stderr)
     return stop.code
 
@@ -226,7 +230,10 @@ def write_results(folder: Path, name: str, target: "Tensor", state: "State", fra
     # The leader may have been another system then: show the winner's own path.
     for step, maps, stroke in state.path:
         if step not in frames or not frames[step][0].equal(maps):
-            frames[step] = maps, draw_frame(folder, target, step, judge(maps, target, stroke, grey=grey).picture)
+            frames[step] = (
+                maps,
+                draw_frame(folder, target, step, judge(maps, target, stroke, grey=grey, rim=False).picture),
+            )
     best = judge(state.best_maps, target, state.best_stroke, grey=grey).picture
     ends = ifs_files.difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")
     ifs_files.save_picture(folder / f"{name}_difference.png", ends)

@@ -30,6 +30,13 @@ def covered(maps: torch.Tensor, window: raster.Window, size: int, recursion: int
     return raster.drawn(attractor, (0, size, 0, size), colours=colours)
 
 
+def alone(maps: torch.Tensor, window: raster.Window, size: int, recursion: int = 1000):
+    """The same picture as growth draws it, without what a cover would add to it."""
+    attractor = raster.Attractor(maps.double(), window, size, recursion)
+    attractor.rim = False
+    return raster.drawn(attractor, (0, size, 0, size))
+
+
 def near(maps: torch.Tensor, size: int, side: int) -> tuple[raster.Window, torch.Tensor]:
     """A window of size × size pixels of the picture of side × side pixels about a point, and that part of it, grown."""
     attractor = raster.Attractor(maps, (-2, 2, -2, 2), side)
@@ -45,7 +52,7 @@ def near(maps: torch.Tensor, size: int, side: int) -> tuple[raster.Window, torch
 @pytest.mark.parametrize("size", [100, 729])
 def test_a_cover_draws_what_growth_does(maps, size):
     off = (-1.0031, 0.9969, -1.0042, 0.9958)
-    grown = raster.hits(maps.double(), off, size)
+    grown = alone(maps, off, size)
     taken = covered(maps, off, size)
     assert int((grown & ~taken).sum()) <= 0.004 * int(grown.sum())
     assert not (taken & ~raster.dilate(grown, 1.5)).any()
@@ -53,14 +60,14 @@ def test_a_cover_draws_what_growth_does(maps, size):
 
 def test_colours_are_drawn_wherever_there_are_points():
     """Words are split until they have one colour, so that many of them end at the edges of pixels."""
-    grown = raster.hits(CORNER_GASKET.double(), WINDOW, 192)
+    grown = alone(CORNER_GASKET, WINDOW, 192)
     assert not (grown & (covered(CORNER_GASKET, WINDOW, 192, colours=1024) == 0)).any()
 
 
 @pytest.mark.parametrize("level", [1, 3, 5])
 def test_a_cover_has_no_more_levels_than_asked_for(level):
     """At level L the drawn points are the images of the fixed points under words of at most L letters."""
-    grown = raster.hits(KOCH.double(), (-1.0031, 0.9969, -1.0042, 0.9958), 300, level)
+    grown = alone(KOCH, (-1.0031, 0.9969, -1.0042, 0.9958), 300, level)
     taken = covered(KOCH, (-1.0031, 0.9969, -1.0042, 0.9958), 300, level)
     assert grown.sum() > 4**level / 2
     assert not (grown & ~taken).any()
@@ -76,7 +83,7 @@ def test_a_zoom_into_many_images_is_the_crop_of_a_larger_picture(n, scale, ratio
     window, crop = near(maps, 96, 1536)
     zoom = raster.hits(maps, window, 96)
     assert crop.sum() > 50
-    assert int((crop & ~zoom).sum()) <= 0.01 * int(crop.sum())
+    assert int((crop & ~zoom).sum()) <= 0.02 * int(crop.sum())
     assert not (zoom & ~raster.dilate(crop, 3))[3:-3, 3:-3].any()
 
 
@@ -129,6 +136,18 @@ def test_compiled_loops_and_plain_pytorch_cover_the_same_pixels(maps, colours, m
     assert int((compiled != covered(maps, window, 40, colours=colours)).sum()) <= 1
 
 
+@pytest.mark.parametrize("colours", [0, 300])
+def test_threads_that_share_tiles_change_no_bit(colours, monkeypatch):
+    maps, pictures = overlapping(8, 0.8, 0.5, 2, 4), []
+    for cores in 1, 2, 5:
+        monkeypatch.setattr(ifs_kernels, "CORES", cores)
+        pictures.append(covered(maps, WINDOW, 200, colours=colours))
+    assert pictures[0].any()
+    assert not pictures[0].all()
+    assert torch.equal(pictures[0], pictures[1])
+    assert torch.equal(pictures[0], pictures[2])
+
+
 def test_loops_and_pytorch_tell_images_apart_alike():
     assert (ifs_kernels.SLIVER, ifs_kernels.ALIKE) == (cover.SLIVER, cover.ALIKE)
 
@@ -136,19 +155,34 @@ def test_loops_and_pytorch_tell_images_apart_alike():
 def test_the_best_words_are_kept():
     """Of words 0 … 5 of one tile, 1 and 4 are the same, and 5 covers the tile."""
     maps = torch.arange(36, dtype=torch.float64).view(6, 2, 3)
-    maps[4] = maps[1]
+    maps[4] = maps[1] + cover.ALIKE / 4
     scores = torch.tensor([1.0, 3.0, 2.0, 5.0, 3.0, 9.0], dtype=torch.float64)
     digits = torch.tensor([[0.125, 0.875 - 0.125 * k] for k in range(6)], dtype=torch.float64)
+    frame = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64)
 
     def chosen(beam, colours, covers):
         dues = torch.zeros(1, dtype=torch.long)
-        return cover.best(torch.zeros(6).long(), scores, maps, digits, beam, colours, covers, dues).tolist(), int(dues)
+        return cover.best(
+            torch.zeros(6).long(), scores, maps, digits, beam, colours, covers, dues, frame
+        ).tolist(), int(dues)
 
     assert chosen(5, 0, 8) == ([5, 3, 1, 2, 0], 0)
     assert chosen(2, 0, 8) == ([5, 3], 1)
     assert chosen(5, 16, 8) == ([0, 1, 2, 3, 5], 0)
     assert chosen(4, 16, 5) == ([0, 1, 2, 3], 6)  # word 3 covers the tile: what is lower is left out
     assert chosen(2, 16, 8) == ([0, 5], 14)  # a word of addresses up to 0.875 is left out
+    maps[4] = maps[1] + cover.ALIKE
+    assert chosen(6, 0, 8) == ([5, 3, 1, 4, 2, 0], 0)
+
+
+def test_maps_that_are_nearly_the_same_differ_in_a_deep_zoom():
+    """Halves of an interval whose second map is there twice, 3e-7 apart: they end on either side of a gap."""
+    maps = torch.tensor([similarity(0.25, at=at) for at in ((-0.6, 0), (0.6, 0), (0.6 + 3e-7, 0))]).double()
+    ends = fixed_points(maps)[1:, 0]
+    middle, half = float(ends.mean()), 4 * float(ends[1] - ends[0])
+    taken = covered(maps, (middle - half, middle + half, -half, half), 255)
+    columns = [int((end - middle + half) / (2 * half) * 255) for end in ends]
+    assert all(taken[127, column] for column in columns)
 
 
 def test_slow_maps_are_followed_to_the_end():

@@ -32,9 +32,11 @@ def test_tensors_on_two_devices_do_not_mix():
         torch.ones(3, device=pretend.DEVICE).double()
 
 
+# Not as symmetric as the gasket: Adam makes whole steps of gradients that are zero but for rounding.
+NEAR = CORNER_GASKET + torch.linspace(0.03, 0.07, 18).view(3, 2, 3)
 SETUPS = {
     "random": QUICK,
-    "maps": dataclasses.replace(QUICK, maps=(CORNER_GASKET + 0.05).tolist()),
+    "maps": dataclasses.replace(QUICK, maps=NEAR.tolist()),
     "depth": dataclasses.replace(QUICK, depth=4),
     "pen": dataclasses.replace(QUICK, stroke=0.05),
     "grey": dataclasses.replace(QUICK, grey=True),

@@ -196,6 +196,13 @@ def test_a_pen_covers_half_of_what_is_near_enough(share, monkeypatch):
     torch.testing.assert_close(ifs_fit.pen_ious(taken, wanted, 4).double(), found)
 
 
+def test_a_pen_for_nothing_is_worth_nothing(monkeypatch):
+    bare, wanted = torch.zeros(16, 16, dtype=torch.bool), torch.zeros(8, 8, dtype=torch.bool)
+    assert not ifs_fit.pen_ious(bare, wanted, 4).any()
+    monkeypatch.setattr(ifs_fit, "kernels", lambda _: None)
+    assert not ifs_fit.pen_ious(bare, wanted, 4).any()
+
+
 @pytest.mark.parametrize(("maps", "pen", "found"), [(CORNER_GASKET, 0.03, 0.03), (CARPET, 0.0, 0.0)])
 def test_a_picture_gets_a_pen_where_it_is_worth_one(maps, pen, found):
     target = judge(maps.double(), torch.zeros(128, 128), pen).picture.round()

@@ -266,7 +266,7 @@ target[8:24, 10:20] = 1
 *_, _ = ifs_fit.fit(target, ifs_fit.Setup(maps=2, size=32, starts=8, steps=100))
 gasket = torch.tensor([[[0.5, 0, x], [0, 0.5, y]] for x, y in ((0, 0), (0.5, 0), (0, 0.5))])
 ifs_raster.occupancy(gasket, (0.4, 0.4001, 0.5, 0.5001), 64)
-later = "_climb _count_by_pen _grow _grow_gradient _spread _flood _tighten _convolve _descend _refine trace".split()
+later = "_climb _count_by_pen _grow _grow_gradient _spread _flood _tighten _convolve _descend _refine _trace".split()
 counts = [vars(ifs_kernels)[name].stats for name in later]
 print([name for name, count in zip(later, counts) if count.cache_misses or not count.cache_hits])
 """

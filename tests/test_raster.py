@@ -116,6 +116,18 @@ def test_grown_and_followed_pictures_agree(monkeypatch):
         assert inside(followed)[grown].all()
 
 
+@pytest.mark.parametrize("maps", [FERN, torch.tensor([similarity(0.5**0.5, d, (d / 90, -0.5)) for d in (45, -45)])])
+def test_pixels_that_growth_misses_are_drawn(maps):
+    """A pixel is hit if one of its sub-pixels is, as growth alone finds them."""
+    window = (-1.3, 1.3, -1.3, 1.3)
+    alone = raster.occupancy(maps.double(), window, 256, supersample=1, rim=False) > 0
+    finer = raster.occupancy(maps.double(), window, 256, supersample=4, rim=False) > 0
+    taken = raster.hits(maps.double(), window, 256)
+    assert int((finer & ~alone).sum()) > 0.05 * int(finer.sum())
+    assert int((finer & ~taken).sum()) <= 0.015 * int(finer.sum())
+    assert not (taken & ~raster.dilate(finer, 1.5)).any()
+
+
 def test_large_solid_attractors_of_slow_maps_are_grown(monkeypatch):
     turns = torch.tensor([similarity(0.97, degrees=d, at=(0.01 * d**0.3, 0)) for d in (40, 130, 250)])
     grown = raster.hits(turns.double(), WINDOW, 300)

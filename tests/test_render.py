@@ -179,6 +179,11 @@ def test_an_empty_window_is_said_to_be_empty(capsys):
     assert "nothing of the fractal lies in this window" in capsys.readouterr().err
 
 
+def test_small_numbers_may_be_written_as_the_program_writes_them():
+    plain, short = (drawn("koch", 30, 32, "--window", low, "1e0", low, 1) for low in ("-0.125", "-1.25e-1"))
+    assert np.array_equal(plain, short)
+
+
 def test_a_zoom_film_has_its_frames_and_ends_where_it_should():
     assert render("gasket", 40, 64, "--zoom-at", -0.9, -0.95, 50, "--frames", 6, "--out", "zoom.gif") == 0
     frames = film("zoom.gif")

@@ -464,7 +464,7 @@ def test_maps_auto_prints_the_curve_it_chose_from(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--maps", "many"], "argument --maps: invalid number_of_maps value: 'many'"),
+        (["--maps", "many"], "argument --maps: it must be a number or auto, not 'many'"),
         (["--maps", "auto", "--resume"], "--resume goes on with the maps that are there"),
         (["--maps", "auto", "--price", "0"], "--price must be a number from 0.0001 to 1"),
     ],
@@ -476,3 +476,38 @@ def test_numbers_of_maps_that_make_no_sense_are_refused(options, message, capsys
         code = stop.code
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_fit_is_kept_where_its_frames_cannot_be_removed(fitted, capsys):
+    shutil.copy(fitted / "koch.pt", "koch.pt")
+    frame = Path("results/koch/frame_000000.png")
+    frame.mkdir(parents=True)
+    before = Path("koch.pt").read_bytes()
+    for _ in range(2):
+        assert train_ifs.main(["koch", *TINY]) == 2
+        assert f"cannot remove {frame}" in capsys.readouterr().err
+        assert Path("koch.pt").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_fit(monkeypatch, capsys):
+    def fails(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fails)
+    assert train_ifs.main(["koch", *TINY]) == 2
+    assert "cannot write to the folder results/koch (Permission denied)" in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
+@posix
+def test_an_interrupt_when_all_is_done_says_so(monkeypatch, capsys):
+    write = train_ifs.write_results
+
+    def interrupted(*given):
+        os.kill(os.getpid(), signal.SIGINT)
+        return write(*given)
+
+    monkeypatch.setattr(train_ifs, "write_results", interrupted)
+    assert train_ifs.main(["koch", *TINY]) == 130
+    assert capsys.readouterr().err.endswith("the fit had come to its end: nothing is missing\n")
+    assert torch.load("koch.pt", weights_only=True)["step"] == 30
