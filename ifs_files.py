@@ -9,6 +9,7 @@ import csv
 import ctypes
 import difflib
 import errno
+import gc
 import importlib.util
 import io
 import itertools
@@ -81,8 +82,10 @@ def run(main: Callable[[], int]) -> NoReturn:
     """Call a script's `main` and exit with its code, whatever becomes of standard output and standard error.
 
     A closed pipe, a full disk behind `>`, a missing stream or an ASCII terminal cost words, never a fit. Torch must not
-    have been loaded before: its idle threads are told not to spin for long.
+    have been loaded before: its idle threads are told not to spin for long. What PyTorch and its kin consist of is not
+    searched for garbage, again and again while they are loaded and once more at the end, which takes a second in all.
     """
+    gc.set_threshold(100_000)
     # They would spin for milliseconds on cores that others want: a fit beside other programs took twice as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ["MPLBACKEND"] = "agg"  # nothing is shown in a window, and matplotlib raises where it names no backend
@@ -96,7 +99,9 @@ def run(main: Callable[[], int]) -> NoReturn:
             raw = io.BufferedWriter(_Deaf(number, "w", closefd=False))
             words = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
             setattr(sys, name, words)
-    sys.exit(main())
+    code = main()
+    gc.freeze()
+    sys.exit(code)
 
 
 def check_device(wanted: str | None) -> None:

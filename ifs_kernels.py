@@ -12,25 +12,25 @@ import functools
 import itertools
 import math
 import os
-import subprocess
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numba import config, njit
+
+from ifs_compiler import entry
 
 BLOCK = 1024  # points that are worked on at once: they stay in the nearest cache
 SHADES = 20  # steps that a point can lie further out in a cell than another
 SLIVER, ALIKE = 0.125, 2.0**-6  # as in `ifs_cover`
 CORES = config.NUMBA_NUM_THREADS  # threads that share tiles
 PARTS = 4  # of the tiles, for each thread: some take longer than others
+_options = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 # As it is written, on every machine: what is chosen may hang on the last bit.
-_exact = njit(cache=True, nogil=True, error_model="numpy")
+_exact, _exact_part = njit(**_options), njit(no_cpython_wrapper=True, **_options)  # parts are called by loops alone
 # Kernels are loops over numbers: to copy arrays or to add two of them takes numba seconds to compile.
 # Sums may be taken in any fixed order, so that they run in vectors; NaN and infinity keep their meaning.
-_compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+_options["fastmath"] = {"reassoc", "contract"}
+_compiled, _compiled_part = njit(**_options), njit(no_cpython_wrapper=True, **_options)
 
 
 def _by_system(kernel, threads: int, *arrays) -> None:
@@ -67,39 +67,45 @@ def _workers(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1)
 
 
-# --- Compiling, which a fresh copy does once, in some fifteen seconds of one core ---
+# --- Compiling, which other processes do for a fresh copy: see `ifs_compiler` ---
 
 
-def compile_ahead() -> None:
-    """In a fresh copy, let another process compile what a fit needs later than its first step, and leave it on disk.
-
-    The compiler takes one core. When this process comes to those kernels they are there, or it compiles them itself.
-    """
+def is_fresh() -> bool:
+    """Whether no copy of these loops has been called here before: looks at a small one, which every fit needs."""
     _pool(np.empty((0, 2, 2), np.float32), np.empty((0, 1, 1), np.float32))
-    if _pool.stats.cache_misses:
-        command = sys.executable, "-c", "import ifs_kernels; ifs_kernels.rehearse()"
-        where = {"cwd": Path(__file__).parent, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        threading.Thread(target=subprocess.run, args=[command], kwargs=where, daemon=True).start()
+    return bool(_pool.loop.stats.cache_misses)
 
 
-def rehearse() -> None:
-    """Call kernels of the later parts of a fit on next to nothing, the last ones first, and then those of covers."""
-    maps, point, spot = np.full((1, 2, 3), 0.5), np.zeros((2, 1)), np.zeros(1, np.int64)
-    climb(maps, *np.zeros((2, 1, 2)), np.eye(2), np.zeros(2), np.zeros((1, 1, 2, 3)), 1.0, 1.0, 1.0, 0.0)
-    pen_ious(np.zeros((2, 2), bool), np.ones((1, 1), bool), 1)
+def rehearse_first() -> None:
+    """Call, on next to nothing, half of what a first step needs, and then half of what a fit needs in the end."""
+    maps, point, spot, one = np.full((1, 2, 3), 0.5), np.zeros((2, 1)), np.zeros(1, np.int64), np.ones(1, np.float32)
+    support(*np.zeros((3, 1, 1)), np.zeros((1, 1), np.int64), np.zeros(1), 1.0, 1.0)
+    spread(maps, point, np.ones(1, bool), 1, np.zeros((1, 8), np.uint8))
+    flood(maps, point, np.ones(1, bool), 1, 1)
+    mark(maps, point, 0.0, 0.0, np.zeros((1, 1), bool))
+    descend(*np.zeros((4, 1, 1, 2, 3), np.float32), 1, 0.0, 1.0)
+    words, points = np.zeros((1, 1, 2, 3), np.float32), np.zeros((1, 2, 1), np.float32)
+    density, _ = splat(words, points, one[None], one[None], 8)
+    look_loss(density, np.ones((1, 3, 3), np.float32), density[0], one, one, density[0], 1)
+    word, chart = (spot[None].repeat(2, 1), spot + 1, maps, spot, np.ones((1, 2))), (np.ones(8), np.array([[0, 1, 1]]))
+    trace(*word, *chart, np.zeros(1, np.int32), point, spot, 1, 1.0, 0, 0, np.zeros((1, 1), bool))
     maps = maps.astype(np.float32)
     points = descendants(maps, spot, spot, 1)
     descendants_gradient(maps, points, spot, spot, points, 1)
-    maps = maps.astype(float)
-    spread(maps, point, np.ones(1, bool), 1, np.zeros((1, 8), np.uint8))
-    flood(maps, point, np.ones(1, bool), 1, 1)
-    support(*np.zeros((3, 1, 1)), np.zeros((1, 1), np.int64), np.zeros(1), 1.0, 1.0)
-    convolve(*np.zeros((2, 1, 1, 1), np.float32))
-    descend(*np.zeros((4, 1, 1, 2, 3), np.float32), 1, 0.0, 1.0)
-    tile, one, none = np.zeros((1, 2), np.int64), np.ones(1, np.int64), np.zeros(1, np.int64)
-    word, chart = (tile, one, maps, none, np.ones((1, 2))), (np.ones(8), np.array([[0, 1, 1]]))
-    refine(*word, maps, np.ones((1, 2)), *chart, np.ones(1), *np.ones((2, 1, 2)), 1, 1.0, 1.0, 1.0, 1, 0, 0, 0)
-    trace(*word, *chart, np.zeros(1, np.int32), point, none, 1, 1.0, 0, 0, np.zeros((1, 1), bool))
+
+
+def rehearse_second() -> None:
+    """The other halves of both."""
+    maps, letter = np.full((1, 1, 2, 3), 0.5), np.zeros((1, 1, 1), np.int64)
+    points = [half.astype(np.float32) for half in halves(maps, letter, letter, maps[0, 0], 0.0)]
+    gradients = splat_gradient(*points, np.zeros((1, 1, 1), np.float32), np.zeros(1, np.float32))
+    halves_gradient(maps, letter, letter, maps[0, 0], 0.0, *(by.astype(float) for by in gradients))
+    words_by_weight(np.ones((1, 1), np.float32), 1)
+    spot, chart = np.zeros(1, np.int64), (np.ones(8), np.array([[0, 1, 1]]))
+    word = spot[None].repeat(2, 1), spot + 1, maps[0], spot, np.ones((1, 2))
+    refine(*word, maps[0], np.ones((1, 2)), *chart, np.ones(1), *np.ones((2, 1, 2)), 1, 1.0, 1.0, 1.0, 1, 0, 0, 0)
+    pen_ious(np.zeros((2, 2), bool), np.ones((1, 1), bool), 1)
+    climb(maps[0], *np.zeros((2, 1, 2)), np.eye(2), np.zeros(2), np.zeros((1, 1, 2, 3)), 1.0, 1.0, 1.0, 0.0)
 
 
 # --- Words: the halves of all points, and what their weights and their centre have to do with the maps ---
@@ -146,6 +152,7 @@ def words_by_weight(weights, rounds: int):
     return words
 
 
+@entry
 @_exact
 def _split(weights, rounds, parents, letters, lengths, heavy, leaves):
     n = weights.shape[1]
@@ -163,6 +170,7 @@ def _split(weights, rounds, parents, letters, lengths, heavy, leaves):
                 heavy[b, k], leaves[b, k] = weight * weights[b, letter], child
 
 
+@entry
 @_exact
 def _spell_out(parents, letters, lengths, leaves, words):
     for b in range(len(words)):
@@ -173,7 +181,7 @@ def _spell_out(parents, letters, lengths, leaves, words):
                 node = parents[b, node]
 
 
-@_compiled
+@_compiled_part
 def _compose(f, g, composed):
     """f∘g"""
     for i in range(2):
@@ -182,7 +190,7 @@ def _compose(f, g, composed):
         composed[i, 2] += f[i, 2]
 
 
-@_compiled
+@_compiled_part
 def _measure(maps, floor, weights, mean):
     """Finds weights (n,) and their mean of the maps (2, 3); returns the centroid and the sum of the maps' areas.
 
@@ -203,14 +211,14 @@ def _measure(maps, floor, weights, mean):
     return x, y, total
 
 
-@_compiled
+@_compiled_part
 def _turn_and_flip(map_):
     """|α| and |β| of A = (z -> α z + β z̄)."""
     (a, b), (c, d) = (map_[0, 0], map_[0, 1]), (map_[1, 0], map_[1, 1])
     return np.hypot(a + d, c - b) / 2, np.hypot(a - d, c + b) / 2
 
 
-@_compiled
+@_compiled_part
 def _solved(map_, x, y):
     """The solution p of (1 - A) p = (x, y)."""
     a, b, c, d = map_[0, 0], map_[0, 1], map_[1, 0], map_[1, 1]
@@ -218,7 +226,7 @@ def _solved(map_, x, y):
     return ((1 - d) * x + b * y) / determinant, ((1 - a) * y + c * x) / determinant
 
 
-@_compiled
+@_compiled_part
 def _spell(maps, weights, word, prefixes, shares):
     """The maps (L+1, 2, 3) and shares (L+1,) of a word's beginnings, the empty one first; the number of its letters."""
     for i in range(len(word)):
@@ -229,6 +237,7 @@ def _spell(maps, weights, word, prefixes, shares):
     return len(word)
 
 
+@entry
 @_compiled
 def _halves(maps, first, second, to, floor, room, outer, inner, outer_shares, inner_shares):
     prefixes, shares, weights, mean = room
@@ -245,7 +254,7 @@ def _halves(maps, first, second, to, floor, room, outer, inner, outer_shares, in
             inner_shares[b, m] = shares[end]
 
 
-@_compiled
+@_compiled_part
 def _spell_gradient(maps, weights, word, end, prefixes, shares, by_map, by_share, by_maps, by_weights):
     """Adds what a word's map and share have to do with its letters; `by_map` (2, 3) is used up."""
     for i in range(end - 1, -1, -1):
@@ -261,6 +270,7 @@ def _spell_gradient(maps, weights, word, end, prefixes, shares, by_map, by_share
             by_map[row, 1] = x * g[1, 0] + y * g[1, 1] + e * g[1, 2]
 
 
+@entry
 @_compiled
 def _halves_gradient(maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient):
     prefixes, shares, weights, mean = room
@@ -304,7 +314,7 @@ def _halves_gradient(maps, first, second, to, floor, room, outer_g, inner_g, out
             _area_gradient(maps[b, k], floor, (by_weights[k] - mean_weight) / total, gradient[b, k])
 
 
-@_compiled
+@_compiled_part
 def _area_gradient(map_, floor, by_area, gradient):
     """Adds the gradient of the area that `_measure` gives to a map."""
     q, r = _turn_and_flip(map_)
@@ -345,7 +355,7 @@ def splat_gradient(outer, inner, outer_shares, inner_shares, density_gradient, e
     return gradients
 
 
-@_compiled
+@_compiled_part
 def _place(outer, x, y, size, u, v, pixel, right, low):
     """Where the points (x, y) fall under one outer word.
 
@@ -366,6 +376,7 @@ def _place(outer, x, y, size, u, v, pixel, right, low):
         right[m], low[m] = across - real(column), down - real(row)
 
 
+@entry
 @_compiled
 def _splat(outer, inner, outer_shares, inner_shares, density, excess):
     size, room = density.shape[1], min(inner.shape[2], BLOCK)
@@ -401,6 +412,7 @@ def _splat(outer, inner, outer_shares, inner_shares, density, excess):
                 density[b, row, column] = inside[column]
 
 
+@entry
 @_compiled
 def _splat_gradient(outer, inner, outer_shares, inner_shares, density_g, excess_g, outer_g, inner_g, outer_s, inner_s):
     size, room = density_g.shape[1], min(inner.shape[2], BLOCK)
@@ -475,6 +487,7 @@ def convolve(pictures, discs, rows=None):
     return found
 
 
+@entry
 @_compiled
 def _convolve(pictures, quarters, rows, found):
     size, reach = pictures.shape[1], quarters.shape[1] - 1
@@ -497,7 +510,7 @@ def _convolve(pictures, quarters, rows, found):
                 _add_shifted(line, reach, np.int64(1), quarters[b, away], found[b, row])
 
 
-@_compiled
+@_compiled_part
 def _add_shifted(line, middle, step, taps, sums):
     """Adds Σ taps[k] (line[middle - k step + c] + line[middle + k step + c]) to sums[c]; three taps at a time."""
     zero, last = taps.dtype.type(0), len(taps) - 1
@@ -582,6 +595,7 @@ def words_loss(maps, first, second, to, floor: float, excess_pull: float, alphas
     return losses, gradient
 
 
+@entry
 @_compiled
 def _add_stray(density, away, losses, gradient):
     for b in range(len(density)):
@@ -605,6 +619,7 @@ def blur(pictures, taps, scales, rows=None):
     return blurred
 
 
+@entry
 @_compiled
 def _blur(pictures, taps, scales, rows, room, blurred):
     size, reach = pictures.shape[1], len(taps) - 1
@@ -634,6 +649,7 @@ def _held(pictures):
     return (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
 
 
+@entry
 @_compiled
 def _pool(fine, coarse):
     """Means over 2 × 2 pixels, which leave out the last row and column of an odd picture."""
@@ -645,6 +661,7 @@ def _pool(fine, coarse):
                 coarse[b, row, c] = quarter * (up[2 * c] + up[2 * c + 1] + down[2 * c] + down[2 * c + 1])
 
 
+@entry
 @_compiled
 def _weigh(error, coarser, losses):
     """Add mean squared errors to the losses; errors become the gradient for them, given that for the pooled errors."""
@@ -691,6 +708,7 @@ def descend(maps, gradient, first, second, k: int, rate: float, bound: float):
     return moved
 
 
+@entry
 @_compiled
 def _descend(maps, gradient, first, second, moved, first_share, second_share, rate, bound):
     for p in range(len(maps)):
@@ -724,6 +742,7 @@ def climb(maps, left, pixels, away, middle, noise, cap: float, share: float, wid
     return found, costs
 
 
+@entry
 @_exact
 def _climb(maps, left, pixels, away, middle, noise, cap, share, widest, finest, tried, costs):
     for p in range(len(maps)):
@@ -751,7 +770,7 @@ def _climb(maps, left, pixels, away, middle, noise, cap, share, widest, finest, 
                 step *= 0.93
 
 
-@_exact
+@_exact_part
 def _collage_cost(map_, left, pixels, away, middle, cap, share):
     a, b, e = map_[0, 0], map_[0, 1], map_[0, 2]
     c, d, f = map_[1, 0], map_[1, 1], map_[1, 2]
@@ -770,7 +789,7 @@ def _collage_cost(map_, left, pixels, away, middle, cap, share):
     return area * stray / len(pixels) + share * missed / len(left)
 
 
-@_exact
+@_exact_part
 def _distance(x, y, away, middle):
     x, y, side = x + middle[0], y + middle[1], len(away)
     across, up = min(max(x, -1.0), 1.0), min(max(y, -1.0), 1.0)
@@ -790,6 +809,7 @@ def pen_ious(taken, wanted, reach: int):
     return (hits.cumsum() / np.maximum(hits.sum() + misses.cumsum(), 1))[:-1]
 
 
+@entry
 @_exact
 def _count_by_pen(taken, wanted, reach, along, near, hits, misses):
     """Counts pixels by the squared distance from taken ones, in sub-pixels, within which half of each lies."""
@@ -854,6 +874,7 @@ def flood(maps, points, free, columns: int, levels: int):
     return new[:, : ends[-1]].copy(), ends.tolist()
 
 
+@entry
 @_exact
 def _flood(maps, free, columns, room, new, origins, ends):
     """Notes where each level ends, and says how many there are."""
@@ -872,6 +893,7 @@ def _flood(maps, free, columns, room, new, origins, ends):
     return len(ends)
 
 
+@entry
 @_exact
 def _spread(maps, points, free, columns, outermost, room, first, new, origins, found):
     """Goes on from the first map to the next one for which there may be no room, and says where it stands."""
@@ -888,7 +910,7 @@ def _spread(maps, points, free, columns, outermost, room, first, new, origins, f
     return len(maps), found
 
 
-@_exact
+@_exact_part
 def _find_cells(map_, across, up, columns, rows, x, y, cells):
     a, b, e = map_[0, 0], map_[0, 1], map_[0, 2]
     c, d, f = map_[1, 0], map_[1, 1], map_[1, 2]
@@ -901,7 +923,7 @@ def _find_cells(map_, across, up, columns, rows, x, y, cells):
         cells[p] = np.int64(row) * columns + column
 
 
-@_exact
+@_exact_part
 def _claim(x, y, cells, count, free, origin, new, origins, found):
     """Take the cells that are still free, and note who did; how many are noted by now."""
     for p in range(count):
@@ -912,7 +934,7 @@ def _claim(x, y, cells, count, free, origin, new, origins, found):
     return found
 
 
-@_exact
+@_exact_part
 def _exceed(columns, outermost, x, y, cells, count, free, origin, new, origins, found):
     """Take what is free, or lies further out on the rim; as `_claim`."""
     for p in range(count):
@@ -923,7 +945,7 @@ def _exceed(columns, outermost, x, y, cells, count, free, origin, new, origins, 
     return found
 
 
-@_exact
+@_exact_part
 def _on_rim(free, cell, columns):
     if cell <= columns or cell + columns + 1 >= len(free):
         return True
@@ -933,7 +955,7 @@ def _on_rim(free, cell, columns):
     return False
 
 
-@_exact
+@_exact_part
 def _is_further(x, y, outermost, cell, columns):
     u, v, further = min(max(x - cell % columns, 0.0), 1.0), min(max(y - cell // columns, 0.0), 1.0), False
     for k, way in enumerate((u, v, (u + v) / 2, (u - v + 1) / 2)):
@@ -952,6 +974,7 @@ def support(offset, low, high, left, least, radius: float, enough: float):
     return found
 
 
+@entry
 @_exact
 def _tighten(offset, low, high, left, least, enough, found, tighter):
     count = len(found)
@@ -1007,6 +1030,7 @@ def grown_loss(maps, letters, parents, roots, to, weight: float, alphas, discs, 
     return losses, gradient
 
 
+@entry
 @_compiled
 def _grow(maps, letters, parents, roots, points):
     for p in range(roots):
@@ -1019,6 +1043,7 @@ def _grow(maps, letters, parents, roots, points):
         points[1, p] = maps[k, 1, 0] * x + maps[k, 1, 1] * y + maps[k, 1, 2]
 
 
+@entry
 @_compiled
 def _grow_gradient(maps, points, letters, parents, roots, gradient, by_maps):
     for p in range(len(letters) - 1, -1, -1):
@@ -1052,6 +1077,7 @@ def merge(maps, shares, points, weights, rows: int, columns: int):
     return _merge(maps, shares, points, weights, sums, columns)
 
 
+@entry
 @_compiled
 def _merge(maps, shares, points, weights, sums, columns):
     last_column, last_row = columns - 1.0, len(sums) // columns - 1.0
@@ -1080,6 +1106,7 @@ def _merge(maps, shares, points, weights, sums, columns):
     return merged, masses
 
 
+@entry
 @_compiled
 def deposit(maps, shares, points, weights, picture):
     """Add the masses of the images of particles (2, P) and (P,) under maps (K, 2, 3) to the pixels of a picture (H, W).
@@ -1099,6 +1126,7 @@ def deposit(maps, shares, points, weights, picture):
             picture[row, column] += shares[k] * weights[p]
 
 
+@entry
 @_exact
 def mark(maps, points, left: float, top: float, picture):
     """Set the pixels of a picture (H, W) in which the images of points (2, P) under maps (K, 2, 3) lie.
@@ -1121,14 +1149,14 @@ def mark(maps, points, left: float, top: float, picture):
 # --- Covers of a picture: words for each of its tiles, and the pixels that they draw ---
 
 
-@_exact
+@_exact_part
 def _stretch(w):
     """Half the sum and half the difference of the singular values of a map (2, 3)."""
     a, b, c, d = w[0, 0], w[0, 1], w[1, 0], w[1, 1]
     return math.sqrt((a + d) ** 2 + (c - b) ** 2) / 2, math.sqrt((a - d) ** 2 + (c + b) ** 2) / 2
 
 
-@_exact
+@_exact_part
 def _depth(w, x, y, half, frame, shapes, depths, nearest, extents):
     """`ifs_cover.depth` of one spot in the image under one map."""
     a, b, c, d = w[0, 0], w[0, 1], w[1, 0], w[1, 1]
@@ -1180,7 +1208,7 @@ def _depth(w, x, y, half, frame, shapes, depths, nearest, extents):
     return -math.sqrt(x * x + y * y)
 
 
-@_exact
+@_exact_part
 def _sort(keys, count, order, room):
     """Fill `order` with the indices of `count` keys, the least first, and ties as they come; by merging in `room`."""
     for k in range(count):
@@ -1202,7 +1230,7 @@ def _sort(keys, count, order, room):
         width *= 2
 
 
-@_exact
+@_exact_part
 def _best(keys, heights, words, count, beam, colours, covers, frame, chosen, order, room, ranks):
     """`ifs_cover.best` of one tile, of which keys and heights are minus scores and minus addresses.
 
@@ -1275,6 +1303,7 @@ def refine(corners, counts, words, lengths, digits, maps, letters, *how):
     return *map(np.concatenate, found), sum(looked_at)
 
 
+@entry
 @_exact
 def _refine(
     corners,
@@ -1369,7 +1398,7 @@ def _refine(
     return end, all_looked_at
 
 
-@_exact
+@_exact_part
 def _copy(words, lengths, digits, k, to_words, to_lengths, to_digits, at):
     """Copy one word."""
     for i in range(2):
@@ -1390,6 +1419,7 @@ def trace(corners, counts, words, lengths, digits, *how):
     return np.concatenate(*parts)
 
 
+@entry
 @_exact
 def _trace(
     corners,
@@ -1475,7 +1505,7 @@ def _trace(
     return least
 
 
-@_exact
+@_exact_part
 def _between(edge, slope, other, first, last):
     """`ifs_cover.between` for one coordinate, of which the edges are one apart: narrows what lies between two ends."""
     low, high = edge - max(other, 0.0), edge + 1 - min(other, 0.0)

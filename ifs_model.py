@@ -8,7 +8,6 @@ Letters in shapes: B any batch dimensions, n maps, K words, L letters of a word,
 World: x right, y up; a window is (xmin, xmax, ymin, ymax). Pixels: u right, v down, pixel centres at integers.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ifs_compiler import load_kernels
 from ifs_setup import WINDOW as WINDOW  # for all who look for these here
 from ifs_setup import affine as affine
 from ifs_setup import similarity as similarity
@@ -279,23 +279,9 @@ def splat_words(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: in
     return torch.from_numpy(density), torch.from_numpy(excess)
 
 
-@functools.cache
-def _load_kernels() -> ModuleType | None:
-    try:
-        import numba
-
-        import ifs_kernels
-    except (ImportError, OSError, RuntimeError, ValueError):  # missing, nowhere to write, or NUMBA_NUM_THREADS is 0
-        return None  # everything works without it, but takes longer
-    if numba.config.DISABLE_JIT:
-        return None  # uncompiled, its loops would take hours
-    ifs_kernels.compile_ahead()
-    return ifs_kernels
-
-
 def kernels(like: Tensor) -> ModuleType | None:
     """The loops compiled for the CPU, if the tensor lies there and numba is installed."""
-    return _load_kernels() if like.device.type == "cpu" else None
+    return load_kernels() if like.device.type == "cpu" else None
 
 
 class Ancestry(NamedTuple):

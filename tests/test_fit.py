@@ -76,7 +76,7 @@ def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
         return run
 
     compiled = run()
-    monkeypatch.setattr(ifs_model, "_load_kernels", lambda: None)
+    monkeypatch.setattr(ifs_model, "load_kernels", lambda: None)
     plain = run()
     assert singular_values(plain["maps"]).max() <= QUICK.bound + 1e-9
     for name in ("maps", "first", "second"):

@@ -535,7 +535,7 @@ def test_the_rim_is_grown_without_compiled_loops_and_with_addresses_too(monkeypa
     if (loops := kernels(maps)) is not None:
         assert loops.SHADES == raster.SHADES
     compiled = pictures()
-    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
     plain = pictures()
     monkeypatch.setattr(raster, "DRIFT", 1.0)
     rimless = raster.hits(maps, WINDOW, 100)
@@ -573,7 +573,7 @@ def test_bounds_of_slow_maps_hold_their_attractor(scale):
 def test_bounds_of_slow_turns_fit_their_attractor(scale, compiled, monkeypatch):
     """Both maps take the unit disc into itself, and one turns the point (1, 0), which the other leaves where it is."""
     if not compiled:
-        monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+        monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
     maps = torch.tensor([similarity(scale, 25), similarity(0.3, at=(0.7, 0))]).double()
     assert max(abs(edge) for edge in raster.bounds(maps)) < 1.2
 
@@ -581,7 +581,7 @@ def test_bounds_of_slow_turns_fit_their_attractor(scale, compiled, monkeypatch):
 def test_compiled_loops_and_plain_pytorch_grow_the_same_cells(monkeypatch):
     maps = FERN.double()
     compiled = [points.shape[1] for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
-    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
     plain = [points.shape[1] for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
     assert compiled == plain
     assert sum(plain) > 1000
@@ -644,7 +644,7 @@ def test_compiled_loops_and_plain_pytorch_draw_the_same_pixels(monkeypatch):
     off = (-1.0031, 0.9969, -1.0042, 0.9958)  # its lattice is not that of the maps, where rounding decides on a pixel
     systems = [(FERN, 1000, off), (KOCH, 7, off), (FERN, 1000, (-0.2031, -0.1031, -0.0427, 0.0573))]
     compiled = [raster.hits(maps, window, 150, recursion) for maps, recursion, window in systems]
-    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
     for taken, (maps, recursion, window) in zip(compiled, systems, strict=True):
         assert taken.sum() > 500
         assert int((taken ^ raster.hits(maps, window, 150, recursion)).sum()) <= 2
@@ -654,7 +654,7 @@ def test_compiled_loops_and_plain_pytorch_put_the_same_mass_into_each_pixel(monk
     off = (-1.0031, 0.9969, -1.0042, 0.9958)  # its lattice is not that of the maps, where rounding decides on a pixel
     systems = [(FERN, 1000, off), (KOCH, 7, off), (CARPET, 1000, (-1.0031, -0.5031, 0.0973, 0.5973))]
     compiled = [raster.density(maps, window, 150, recursion) for maps, recursion, window in systems]
-    monkeypatch.setattr("ifs_model._load_kernels", lambda: None)
+    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
     for mass, (maps, recursion, window) in zip(compiled, systems, strict=True):
         assert mass.sum() > 0.05
         assert torch.allclose(mass, raster.density(maps, window, 150, recursion), rtol=1e-9, atol=1e-15)
