@@ -459,8 +459,8 @@ def picture_loss(density: Tensor, sigma: float, alpha: Tensor | float, target: T
 class Look(NamedTuple):
     """How densities (B, S, S) are drawn, and what they are compared with."""
 
-    target: Tensor  # (S, S)
-    away: Tensor  # (S, S) what a stray point adds to the loss, for its whole mass
+    target: Tensor  # (S, S), or in plain PyTorch one for each (B, S, S)
+    away: Tensor  # the same; what a stray point adds to the loss, for its whole mass
     sigma: float  # of the blur, in pixels
     alphas: Tensor  # (B,)
     levels: int  # of the pyramid above the picture itself
@@ -478,7 +478,7 @@ def look_loss(density: Tensor, look: Look) -> Tensor:
 def words_loss(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, look: Look, pull: float) -> Tensor:
     """Losses (B,) of the systems (B, n, 2, 3) that `splat_words` draws, and `pull` times their excess."""
     if (loops := kernels(maps)) is None:
-        density, excess = splat_words(maps, words, to, len(look.target))
+        density, excess = splat_words(maps, words, to, look.target.shape[-1])
         return look_loss(density, look) + pull * excess
     first, second = (half.expand(len(maps), *half.shape[-2:]) for half in words)
     spelling = _arrays(maps.double(), first, second, to.double())
@@ -489,7 +489,7 @@ def words_loss(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, look: Loo
 def grown_loss(maps: Tensor, ancestries: Sequence[Ancestry], to: Tensor, weight: float, look: Look) -> Tensor:
     """Losses (B,) of the systems (B, n, 2, 3) that `splat_descendants` draws, each with its own ancestry."""
     if (loops := kernels(maps)) is None:
-        size, pairs = len(look.target), zip(maps, ancestries, strict=True)
+        size, pairs = look.target.shape[-1], zip(maps, ancestries, strict=True)
         return look_loss(torch.stack([splat_descendants(*pair, to, weight, size) for pair in pairs]), look)
     letters, parents = (_arrays(*parts) for parts in zip(*(ancestry[:2] for ancestry in ancestries), strict=True))
     roots, (systems, to) = [ancestry.sizes[0] for ancestry in ancestries], _arrays(maps, to)

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from ifs_cover import BATCH, BEAMS, CHART_SIDE, Chart, Cover, runs
 from ifs_model import (
-    NO_DOUBLE,
     Ancestry,
     apply,
     area_weights,
@@ -459,9 +458,11 @@ def _grown(cells: Cells, steps: Tensor, parts: list[Tensor], digits: Tensor | No
 
 
 def ancestry(maps: Tensor, window: Window, side: int) -> Ancestry:
-    """Of which points the points are images that `grow` finds in a picture of side × side pixels of the window."""
-    device, maps = maps.device, maps.cpu() if maps.device.type in NO_DOUBLE else maps
-    maps = in_pixels(maps, window, side)
+    """Of which points the points are images that `grow` finds in a picture of side × side pixels of the window.
+
+    They are grown on the CPU, whatever device they are for: level by level, they are too few for a GPU.
+    """
+    device, maps = maps.device, in_pixels(maps.cpu(), window, side)
     cells = Cells(_reach(maps, side), 1.0, maps.device)
     maps = compose(compose(cells.there, maps), cells.back)
     points = fixed_points(maps).T

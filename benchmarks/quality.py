@@ -1,12 +1,14 @@
 """Fit every PNG of a folder without a setup, and say how good the fits are.
 
-    python benchmarks/quality.py FOLDER [--maps N] [--size S] [--seed X] [--jobs J] [--shard I/K] [--out OUT]
+    python benchmarks/quality.py FOLDER [--maps N] [--size S] [--seed X] [--jobs J] [--device DEV]
+                                 [--shard I/K] [--out OUT]
 
 OUT (default: quality_N) gets fits.csv, one row a picture, written as soon as it is fitted, table.txt and sheet.png:
 target, fit and difference side by side. Pictures that are in fits.csv already are not fitted again.
 
 J pictures (default: as many as there are cores to use) are fitted side by side, in processes of one thread each; with
---jobs 1, one after the other, by as many threads as PyTorch takes. With --shard I/K, I from 0 to K − 1, only every K-th
+--jobs 1, one after the other, by as many threads as PyTorch takes. On a GPU, where steps are as many launches for many
+systems as for one, TOGETHER pictures are fitted as one batch. With --shard I/K, I from 0 to K − 1, only every K-th
 picture is fitted, and its row goes into fits_I_K.csv: one such command on each of K machines that share OUT does the
 whole folder. The table and the sheet are made of all rows that are there: those of the shard that ends last are whole.
 
@@ -35,20 +37,40 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import ifs_files
 import ifs_metrics
-from ifs_fit import Setup, fit, judge
+from ifs_fit import Setup, State, fit, fit_all, judge
 
 MEASURES = ("iou", "dice", "chamfer", "hd95", "mse", "seconds")
 LOWER_IS_BETTER = ("chamfer", "hd95", "mse", "seconds")
+TOGETHER = 16  # pictures that are one batch on a GPU
+
+
+def task(path: Path, setup: Setup) -> tuple[torch.Tensor, Setup]:
+    """What one picture asks of `fit`."""
+    source = ifs_files.read_picture(path)
+    setup = replace(setup, grey=ifs_files.is_grey(source))
+    return torch.from_numpy(ifs_files.pixels(ifs_files.scaled(source, path, setup.size))), setup
 
 
 def fit_picture(path: Path, setup: Setup) -> tuple[dict, Image.Image]:
     """The row of one picture, and its strip of the sheet."""
-    source = ifs_files.read_picture(path)
-    setup = replace(setup, grey=ifs_files.is_grey(source))
-    target = torch.from_numpy(ifs_files.pixels(ifs_files.scaled(source, path, setup.size)))
+    target, setup = task(path, setup)
     began = time.perf_counter()
-    *_, state = fit(target, setup, ifs_files.pick_device(None), every=20)
-    seconds = time.perf_counter() - began
+    *_, state = fit(target, setup, "cpu", every=20)
+    return shown(path, target, setup, state, time.perf_counter() - began)
+
+
+def fit_batch(paths: list[Path], setup: Setup, device: str) -> Iterator[tuple[dict, Image.Image]]:
+    """The same of several pictures that are fitted as one batch, each of which takes its share of the seconds."""
+    tasks = [task(path, setup) for path in paths]
+    began = time.perf_counter()
+    states = dict(fit_all(tasks, device, every=20))
+    seconds = (time.perf_counter() - began) / len(paths)
+    for k, path in enumerate(paths):
+        yield shown(path, *tasks[k], states[k], seconds)
+
+
+def shown(path: Path, target: torch.Tensor, setup: Setup, state: State, seconds: float) -> tuple[dict, Image.Image]:
+    """The row of a picture, and its strip of the sheet."""
     picture = judge(state.best_maps, target, state.best_stroke, grey=setup.grey).picture
     row = {
         "name": path.stem,
@@ -70,8 +92,12 @@ def fit_picture(path: Path, setup: Setup) -> tuple[dict, Image.Image]:
     return row, strip.resize((3 * side // 2, strip.height // 2), Image.Resampling.BOX)
 
 
-def fit_pictures(paths: list[Path], setup: Setup, jobs: int) -> Iterator[tuple[dict, Image.Image]]:
-    """`fit_picture` of all paths, in the order in which they are done."""
+def fit_pictures(paths: list[Path], setup: Setup, jobs: int, device: str) -> Iterator[tuple[dict, Image.Image]]:
+    """Rows and strips of all paths, in the order in which they are done."""
+    if device != "cpu":
+        for first in range(0, len(paths), TOGETHER):
+            yield from fit_batch(paths[first : first + TOGETHER], setup, device)
+        return
     if jobs == 1:
         yield from (fit_picture(path, setup) for path in paths)
         return
@@ -135,7 +161,9 @@ def main(argv: list[str] | None = None) -> None:
     parse.add_argument("--jobs", type=int, default=cores)
     parse.add_argument("--shard", type=shard, default=(0, 1), metavar="I/K")
     parse.add_argument("--out", type=Path)
+    parse.add_argument("--device")
     arguments = parse.parse_args(argv)
+    device = ifs_files.pick_device(arguments.device)
     if arguments.jobs < 1:
         parse.error("--jobs must be at least 1")
     setup = Setup(maps=arguments.maps, size=arguments.size, seed=arguments.seed)
@@ -149,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     if todo:  # the first fit of a fresh clone compiles its loops, which is not any picture's time
         *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50))
     rows, began = rows_of(done), time.perf_counter()
-    for row, strip in (bar := tqdm(fit_pictures(todo, setup, arguments.jobs), total=len(todo), unit="picture")):
+    for row, strip in (bar := tqdm(fit_pictures(todo, setup, arguments.jobs, device), total=len(todo), unit="picture")):
         row["wall"] = time.perf_counter() - began  # since the picture before: these add up, side by side or not
         began += row["wall"]
         rows.append(row)

@@ -12,11 +12,11 @@ from systems import CORNER_GASKET
 import ifs_files
 import ifs_raster
 import render_ifs
-from ifs_fit import REFRESH, Objective, Setup, begin, descend, fit, judge, stages
+from ifs_fit import REFRESH, JointObjective, Objective, Setup, begin, descend, fit, fit_all, judge, stages
 from ifs_model import WINDOW
 
 GASKET = ifs_raster.occupancy(CORNER_GASKET, WINDOW, 32, supersample=1)
-QUICK = Setup(maps=3, size=32, points=1000, starts=4, rounds=1, steps=20, stroke=0.0)
+QUICK = Setup(maps=3, size=32, points=1000, starts=4, rounds=1, steps=12, stroke=0.0)
 
 
 def test_tensors_on_two_devices_do_not_mix():
@@ -44,10 +44,7 @@ SETUPS = {
 
 
 @pytest.mark.parametrize(("name", "doubles"), [*((name, True) for name in SETUPS), ("random", False), ("grey", False)])
-def test_a_fit_runs_on_any_device_and_comes_to_the_same(name, doubles, monkeypatch):
-    if not doubles:
-        monkeypatch.setattr("ifs_fit.NO_DOUBLE", (pretend.DEVICE,))
-        monkeypatch.setattr("ifs_raster.NO_DOUBLE", (pretend.DEVICE,))
+def test_a_fit_runs_on_any_device_and_comes_to_the_same(name, doubles):
     with pretend.device(doubles) as kernels:
         *_, there = fit(GASKET, SETUPS[name], pretend.DEVICE, every=1000)
     *_, here = fit(GASKET, SETUPS[name], every=1000)
@@ -75,15 +72,60 @@ def test_a_step_elsewhere_is_that_of_the_cpu_and_waits_for_nothing(name):
             assert torch.allclose(here, there, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("name", "which"), [*((name, 0) for name in SETUPS), ("random", -1), ("pen", -1)])
+def test_pictures_side_by_side_take_the_steps_that_each_would_take_alone(name, which):
+    setup = SETUPS[name]
+    stage = stages(setup)[which]
+    with pretend.device() as kernels:
+        targets = [target.to(pretend.DEVICE) for target in (GASKET, GASKET.flip(0))]
+        alone, together = (
+            [(Objective(target, stage, setup), begin(target, setup, pretend.DEVICE)) for target in targets]
+            for _ in "ab"
+        )
+        joint = JointObjective(together)
+        for step in (0, 1, REFRESH - 1):
+            for _, run in alone + together:
+                run["stage_step"] = step
+            before = kernels.launches["aten::scatter_add_"]
+            losses = joint.descend()
+            between = kernels.launches["aten::scatter_add_"]
+            for member, loss in zip(alone, losses, strict=True):
+                assert torch.allclose(descend(*member).cpu(), loss.cpu(), rtol=1e-3, atol=1e-4)
+            if not stage.grown:
+                assert kernels.launches["aten::scatter_add_"] - between == 2 * (between - before) > 0
+        for (_, ours), (_, theirs) in zip(alone, together, strict=True):
+            assert ours["adam_step"] == theirs["adam_step"] == 3
+            assert torch.allclose(ours["maps"].cpu(), theirs["maps"].cpu(), rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_are_fitted_side_by_side_elsewhere():
+    """Those of one setup share all steps; one that takes more of them shares what is alike."""
+    few = dataclasses.replace(QUICK, starts=1)
+    pictures = [(GASKET, few), (GASKET.flip(0), few), (GASKET, dataclasses.replace(few, steps=15))]
+    with pretend.device() as kernels:
+        states = dict(fit_all(pictures, pretend.DEVICE, every=1000))
+    assert [states[k].step for k in range(3)] == [12, 12, 15]
+    assert 15 <= kernels.launches["aten::lerp_.Scalar"] / 2 < 12 + 15  # two in each step
+
+
+def test_pictures_are_fitted_side_by_side_here_as_each_would_be_alone():
+    pictures = [(GASKET, QUICK), (GASKET.flip(0), dataclasses.replace(QUICK, seed=1))]
+    found = {}
+    for k, state in fit_all(pictures, "cpu", every=1000):
+        found.setdefault(k, []).append(state)
+    for k, picture in enumerate(pictures):
+        alone = list(fit(*picture, every=1000))
+        assert [state.step for state in alone] == [state.step for state in found[k]]
+        assert all(ours.maps.equal(theirs.maps) for ours, theirs in zip(alone, found[k], strict=True))
+
+
 @pytest.mark.parametrize("doubles", [True, False])
-def test_a_verdict_elsewhere_is_that_of_the_cpu(doubles, monkeypatch):
-    if not doubles:
-        monkeypatch.setattr("ifs_fit.NO_DOUBLE", (pretend.DEVICE,))
+def test_a_verdict_elsewhere_is_that_of_the_cpu(doubles):
     target = ifs_raster.occupancy(CORNER_GASKET, WINDOW, 32, stroke=0.1)
     here = judge(CORNER_GASKET, target, search_stroke=True)
     with pretend.device(doubles):
         there = judge(CORNER_GASKET.to(pretend.DEVICE), target.to(pretend.DEVICE), search_stroke=True)
-        assert there.picture.cpu().equal(here.picture)
+        assert there.picture.equal(here.picture)
     assert there.stroke == here.stroke > 0.05
     assert there.iou == here.iou > 0.95
 
