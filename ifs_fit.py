@@ -282,6 +282,7 @@ class Objective:
         )
         self.mass = float(self.target.sum())
         self.discs: Tensor | None = None  # of the pens
+        self.pen_variance = 0.0  # of a disc, along each axis
         self.even, self.tip = self.target[None], slice(None)  # points spread evenly over the target, for each tip
         self.frame = torch.tensor(frame(WINDOW, stage.size), dtype=target.dtype, device=target.device)
         self.words: tuple[Tensor, Tensor] | None = None
@@ -323,7 +324,7 @@ class Objective:
         radius = stroke * (self.stage.size / 2)
         reach = int(radius.max() + 0.5)  # a disc's edge is one pixel wide
         self.discs = pen_discs(radius, reach)
-        self.pen_variance = float(radius.mean()) ** 2 / 4  # of a disc, along each axis
+        self.pen_variance = float(radius.mean()) ** 2 / 4
         radii, self.tip = radius.unique(return_inverse=True)
         tips = (radii - 0.25).clamp(min=0, max=float(self.inside.max()) - 0.5)
         ridges = (self.inside > tips[:, None, None]).to(self.target)  # where the pens' tips went
@@ -376,7 +377,7 @@ class JointObjective(Objective):
         first = self.members[0]
         self.alphas = torch.cat([member.alphas for member in self.members])
         self.discs = None if first.discs is None else torch.cat([member.discs for member in self.members])
-        self.pen_variance = getattr(first, "pen_variance", 0.0)
+        self.pen_variance = first.pen_variance
         self.ancestries = [ancestry for member in self.members for ancestry in member.ancestries]
         self.words = first.words
         if first.words is not None and self.setup.depth is None:
@@ -606,7 +607,9 @@ def fit_all(
             if kernels(reached.run["maps"]) is not None:
                 losses[k] = descend(reached.objective, reached.run)
             else:
-                kind = reached.objective.stage, tick - reached.run["stage_step"], reached.pens
+                setup = reached.objective.setup
+                alike = reached.objective.stage, setup.n, setup.depth, setup.pull, setup.bound, reached.pens
+                kind = *alike, tick - reached.run["stage_step"]
                 due.setdefault(kind, {})[k] = reached
         if not searches:
             return

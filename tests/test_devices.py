@@ -99,13 +99,14 @@ def test_pictures_side_by_side_take_the_steps_that_each_would_take_alone(name, w
 
 
 def test_pictures_are_fitted_side_by_side_elsewhere():
-    """Those of one setup share all steps; one that takes more of them shares what is alike."""
+    """Those of one setup share all steps; one that takes more of them shares what is alike, one of two maps none."""
     few = dataclasses.replace(QUICK, starts=1)
-    pictures = [(GASKET, few), (GASKET.flip(0), few), (GASKET, dataclasses.replace(few, steps=15))]
+    others = dataclasses.replace(few, steps=15), dataclasses.replace(few, maps=2)
+    pictures = [(GASKET, few), (GASKET.flip(0), few), *((GASKET, other) for other in others)]
     with pretend.device() as kernels:
         states = dict(fit_all(pictures, pretend.DEVICE, every=1000))
-    assert [states[k].step for k in range(3)] == [12, 12, 15]
-    assert 15 <= kernels.launches["aten::lerp_.Scalar"] / 2 < 12 + 15  # two in each step
+    assert [states[k].step for k in range(4)] == [12, 12, 15, 12]
+    assert 15 + 12 <= kernels.launches["aten::lerp_.Scalar"] / 2 < 12 + 15 + 12  # two in each step
 
 
 def test_pictures_are_fitted_side_by_side_here_as_each_would_be_alone():
