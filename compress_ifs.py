@@ -72,6 +72,10 @@ def compress(arguments: argparse.Namespace) -> None:
 
     import ifs_codec
 
+    if "exposure" in checkpoint:
+        print(
+            f"{name} was fitted to a grey picture; its file keeps black and white, as --kind occupancy", file=sys.stderr
+        )
     checkpoint = as_tensors(checkpoint)
     before = ifs_codec.judge(checkpoint["maps"], target, checkpoint["stroke"])[0]
     with tqdm(desc=name, unit="attractor", disable=arguments.quiet, delay=1) as bar:

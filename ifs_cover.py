@@ -133,7 +133,8 @@ class Cover:
     """What draws a picture: maps (n, 2, 3), their digits (n, 2), and their chart, all in the picture's pixels.
 
     fine: how many pixels the cells of the chart may measure where they are drawn; recursion: the longest words;
-    looked_at: how many words were looked at in the last picture.
+    allowed: how many words a picture may look at before tiles that are not ready are left as they are; looked_at: how
+    many were looked at in the last one.
     """
 
     maps: Tensor
@@ -141,6 +142,7 @@ class Cover:
     chart: Chart
     fine: float
     recursion: int
+    allowed: int = ALLOWED
     looked_at: int = 0
 
     def draw(
@@ -188,7 +190,7 @@ class Cover:
         last, unready, left_over = beam == BEAMS[-1], torch.zeros_like(wanted), [(whole, size, WIDEST)]
         while left_over:
             tiles, size, most = left_over.pop()
-            if beam > BEAMS[0] and self.looked_at > ALLOWED:
+            if beam > BEAMS[0] and self.looked_at > self.allowed:
                 break
             if size <= TILE:
                 few = BEAMS[0] if last and size > 1 and not colours else beam

@@ -208,6 +208,11 @@ def find_picture(name: str) -> Path:
     check_name(name)
     path = find(f"{name}.png")
     if path is None:
+        for suffix in (".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".PNG", ".JPG"):
+            if Path(f"{name}{suffix}").exists():
+                raise InputError(
+                    f"there is no {name}.png here, but {name}{suffix}; rename it, whatever format it is in"
+                )
         known = {path.stem for folder in (Path(), HERE) for path in folder.glob("*.png")}
         raise InputError(f"there is no {name}.png here; {_there_are(known, name, 'pictures')}")
     return path

@@ -13,6 +13,7 @@ is the first digit in base n. A tile is (left, right, top, bottom) in pixels, ri
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -53,8 +54,10 @@ SAMPLES, MERGED = 1 << 18, 16  # words that stand for a slow measure, and the la
 # cell: on a curve or a dust, what the others would have drawn is missed unless cells end up much smaller than a pixel.
 # It is a sixth of the Koch curve's pixels at 0.7, 3 % at 0.35, 0.5 % at 0.2. A figure that fills its box has many other
 # words that draw them, and 0.7 misses one pixel in 10,000.
-# What growth leaves out is little enough to be looked for with more words. (Lévy curve: 4.6 % at 0.35, 1.1 % at 0.1.)
-THIN, FULL, SOLID, EDGE = 0.2, 0.35, 0.7, 0.1
+# What growth leaves out is little enough to be looked for with more words (Lévy curve: 4.6 % at 0.35, 1.1 % at 0.1),
+# with the most where the picture is small.
+THIN, FULL, SOLID, EDGE, FINEST = 0.2, 0.35, 0.7, 0.1, 0.02
+EDGE_WORDS = 1 << 24  # that may be looked at for what growth leaves out
 NUDGE = 2.0**-20  # pixels that points are moved by: those on an edge are not to fall to either side, as rounding has it
 ZOOMED = 4  # times as wide as the picture that an attractor is, at least, where the picture is a zoom
 ONE_BY_ONE = 1 << 18  # words that are drawn one by one, whatever their size
@@ -73,6 +76,7 @@ SHADES = 20  # steps that a point can lie further out in a cell than another, as
 SHORTEST = 4  # cells that the slowest map moves a point at the other end of the attractor, or the grid is made finer
 REFINED_CELLS, REFINED_WORK = 1 << 22, 1 << 29  # of a grid that is made finer, at most; and cells times maps
 FAR = 1 << 40
+FAR_SIDE = 2048  # pixels of pictures that show what is far from a window
 CHUNK = 1 << 16  # points mapped at once on a CPU: what its caches hold
 GLANCED = 1 << 13  # words looked at side by side
 
@@ -771,9 +775,9 @@ def fill(polygons: Tensor, tile: Tile, addresses: Tensor | None = None) -> Itera
     if polygons.shape[1] == 1:
         return
     ends = polygons.roll(-1, 1)
-    lengths = (ends - polygons).norm(dim=-1)
+    widths = polygons.amax(1) - polygons.amin(1)
     cross = polygons[..., 0] * ends[..., 1] - polygons[..., 1] * ends[..., 0]
-    thin = cross.sum(1).abs() / 2 < lengths.amax(1)
+    thin = cross.sum(1).abs() / 2 < widths.amax(1)
     for k in range(polygons.shape[1] if polygons.shape[1] > 2 else 1):
         for points, owner in _along(polygons[thin, k], ends[thin, k], tile):
             yield addressed(points, every[thin][owner])
@@ -857,8 +861,8 @@ def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: 
     picture = rimless(picture, tile)
     if attractor.rim and attractor.corners is None and not colours:
         picture = picture.contiguous()
-        cover = replace(attractor.cover(), fine=EDGE)
-        cover.draw(picture, tile[0], tile[2], 0, progress, BEAMS[:2])
+        cover = replace(attractor.cover(), fine=FINEST if attractor.small else EDGE, allowed=EDGE_WORDS)
+        cover.draw(picture, tile[0], tile[2], 0, progress)
     return picture
 
 
@@ -982,8 +986,8 @@ def distance(
 ) -> Tensor:
     """Distance (S, S), float64, in world units from each pixel to the nearest that holds a point of the attractor.
 
-    Points of the attractor up to `margin` outside the window count too; by default, as far away as the window is
-    wide. Infinite everywhere if the attractor does not come so near. Pixels stand for their centres.
+    Pixels stand for their centres. What is further away than the window is wide is known to a few thousandths. With a
+    `margin`, only points of the attractor up to so far outside the window count, and where none are, all is infinite.
     """
     return torch.cat(list(distance_strips(maps, window, size, recursion, margin, progress=progress)))
 
@@ -1004,8 +1008,16 @@ def distance_strips(
     pixel of each column can be the nearest one, and so on for each side; a pixel that is nearer to an edge of the
     strip than to anything in it looks these up in a k-d tree.
     """
+    if margin is None:
+        far = _Far(maps, window, size, recursion, corners, memory)
+        strips = distance_strips(maps, window, size, recursion, window[1] - window[0], corners, memory, progress)
+        row = 0
+        for strip in strips:
+            yield far.mended(strip, row)
+            row += len(strip)
+        return
     pixel = (window[1] - window[0]) / size
-    reach = math.ceil((window[1] - window[0] if margin is None else margin) / pixel)
+    reach = math.ceil(margin / pixel)
     attractor = Attractor(maps, window, size, recursion, corners, memory)
     left, top = (min(0, max(-reach, math.floor(edge))) for edge in (attractor.box[0], attractor.box[2]))
     right, bottom = (max(size, min(size + reach, math.ceil(edge) + 1)) for edge in (attractor.box[1], attractor.box[3]))
@@ -1047,6 +1059,59 @@ def distance_strips(
         if around.shape[1]:
             _look_around(near, first, around)
         yield (near * pixel).to(maps.device)
+
+
+class _Far:
+    """What lies further away from a window than that is wide, seen in pictures that are twice as wide again and again.
+
+    What a picture shows is the nearest of all for a point from which its edges are not nearer.
+    """
+
+    def __init__(self, maps: Tensor, window: Window, size: int, recursion: int, corners: Tensor | None, memory: int):
+        self.window, self.size = window, size
+        self.drawn_of = functools.partial(Attractor, maps, recursion=recursion, corners=corners, memory=memory)
+        self.views: list[tuple[Window, cKDTree | None, bool]] = []  # each with what is taken, and whether that is all
+
+    def view(self, number: int) -> tuple[Window, cKDTree | None, bool]:
+        if number == len(self.views):
+            (left, right, low, high), widen = self.window, 2 ** (number + 2) / 2 - 0.5
+            more = widen * (right - left)
+            wide = left - more, right + more, low - more, high + more
+            attractor = self.drawn_of(wide, FAR_SIDE)
+            taken = drawn(attractor, (0, FAR_SIDE, 0, FAR_SIDE))
+            row, column = (taken & dilate(~taken, 1)).nonzero().cpu().double().unbind(1)
+            pixel = (wide[1] - wide[0]) / FAR_SIDE
+            places = torch.stack([wide[0] + (column + 0.5) * pixel, wide[3] - (row + 0.5) * pixel], dim=1)
+            box = attractor.box
+            whole = min(box[0], box[2]) >= -0.5 and max(box[1], box[3]) <= FAR_SIDE - 0.5
+            self.views.append((wide, cKDTree(places.numpy()) if len(places) else None, whole))
+        return self.views[number]
+
+    def mended(self, strip: Tensor, top: int) -> Tensor:
+        """Distances (H, S) of the rows from `top` on, of which those beyond the width of the window are mended."""
+        pixel = (self.window[1] - self.window[0]) / self.size
+        row, column = (strip.cpu() > self.window[1] - self.window[0]).nonzero().unbind(1)
+        if not len(row):
+            return strip
+        x, y = self.window[0] + (column + 0.5) * pixel, self.window[3] - (row + top + 0.5) * pixel
+        found = torch.full_like(x, torch.inf, dtype=torch.float64)
+        for number in itertools.count():
+            some = found.isinf().nonzero().squeeze(1)
+            if not len(some):
+                break
+            (left, right, low, high), tree, whole = self.view(number)
+            if tree is None:
+                if whole:
+                    break
+                continue
+            here = torch.stack([x[some], y[some]], dim=1).double()
+            away = torch.from_numpy(tree.query(here.numpy(), workers=-1)[0])
+            u, v = here.unbind(1)
+            edge = torch.stack([u - left, right - u, v - low, high - v]).amin(0)
+            found[some] = away.where((away <= edge) | whole, torch.inf)
+        strip = strip.clone()
+        strip[row.to(strip.device), column.to(strip.device)] = found.to(strip)
+        return strip
 
 
 def _first(taken: Tensor, axis: int) -> Tensor:

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         help="draw all words of D letters while fitting (default: words of equal weight)",
     )
     add("--points", type=int, metavar="P", help="points drawn at full size while fitting (default 40000)")
-    add("--steps", type=int, metavar="K", help="steps of the optimiser (default 650 and more, for a grey picture 390)")
+    add("--steps", type=int, metavar="K", help="steps of the optimiser (default 680 and more, for a grey picture 390)")
     add("--starts", type=int, metavar="B", help="systems to start from (default 256, for a grey picture 32)")
     add("--size", type=int, metavar="S", help="fit at S × S pixels (default 256)")
     add(

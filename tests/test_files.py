@@ -642,3 +642,11 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(path, reas
         ifs_files.check_place(Path(path))
     ifs_files.check_place(Path("there/deep/er/a.png"))
     assert not Path("there/deep").exists()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tiff"])
+def test_a_picture_of_another_suffix_is_named(suffix, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(f"horse{suffix}").touch()
+    with pytest.raises(InputError, match=f"no horse.png here, but horse{suffix}; rename it"):
+        ifs_files.find_picture("horse")
