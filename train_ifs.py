@@ -138,10 +138,10 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     pixels = ifs_files.pixels(ifs_files.scaled(picture, source, setup.size))
 
     with ifs_files.claim(name, folder):
-        ifs_compiler.load_kernels()  # what a fresh copy has to compile first is compiled while torch is loaded
         import ifs_checkpoint
 
         origin = ifs_checkpoint.load_origin(checkpoint, name, setup, pixels) if arguments.resume else None
+        ifs_compiler.load_kernels()  # what a fresh copy has to compile first is compiled while torch is loaded
 
         import torch
         from tqdm import tqdm
