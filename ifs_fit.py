@@ -460,12 +460,13 @@ def judge(
         return Verdict(ifs_metrics.iou(picture, target), 0.0, picture, -ifs_metrics.mse(picture, target))
     maps, size = maps.double(), len(target)
     if search_stroke:
-        near = ifs_raster.distance(maps, WINDOW, size * 3, margin=0.125)[1::3, 1::3]
+        near = ifs_raster.distance(maps, WINDOW, size * 3, margin=0.125, rim=False)[1::3, 1::3]
         radius = best_radius(near, ifs_metrics.on(target), finest=2 / size)
         nearby = [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)] if radius > 0 else []
         bare, *drawn = (judge(maps, target, radius, rim=False) for radius in (0.0, *nearby))
         best = max(drawn, key=lambda found: found.iou, default=bare)
-        return judge(maps, target, best.stroke if best.iou > bare.iou + 0.002 else 0.0)
+        stroke = best.stroke if best.iou > bare.iou + 0.002 else 0.0
+        return judge(maps, target, stroke, rim=rim)
     picture = ifs_raster.occupancy(
         maps, WINDOW, size, stroke=stroke, supersample=2 * supersample if stroke > 0 else supersample, rim=rim
     )
@@ -714,10 +715,10 @@ def _losses(objective: Objective, run: dict) -> Tensor:
 
 def _take_pens(run: dict, target: Tensor) -> None:
     """Draw each system with the pen that suits its converged attractor, all if that is worth it for the best."""
-    found = [judge(maps, target, search_stroke=True) for maps in run["maps"]]
+    found = [judge(maps, target, search_stroke=True, rim=False) for maps in run["maps"]]
     best = max(range(len(found)), key=lambda k: found[k].iou)
     if run["stroke"] is None:
-        if found[best].stroke == 0 or found[best].iou < judge(run["maps"][best], target).iou + WORTH:
+        if found[best].stroke == 0 or found[best].iou < judge(run["maps"][best], target, rim=False).iou + WORTH:
             return
         run["stroke"] = run["maps"].new_full((len(found),), found[best].stroke)
     radii = run["stroke"].new_tensor([verdict.stroke for verdict in found])
@@ -751,12 +752,14 @@ def _report(
     run["path_stroke"].append(stroke.clone())
     order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
     judged = {
-        k: judge(run["maps"][k], target, float(stroke[k]), end and setup.stroke != 0, grey=setup.grey, rim=end)
+        k: judge(run["maps"][k], target, float(stroke[k]), end and setup.stroke != 0, grey=setup.grey, rim=False)
         for k in order[: systems if final else 1]
     }
     leader = max(judged, key=lambda k: judged[k].score)
-    iou, radius, picture, score = judged[leader]
     maps = run["maps"][leader].detach()
+    iou, radius, picture, score = judged[leader]
+    if end:
+        iou, radius, picture, score = judge(maps, target, radius, grey=setup.grey)
     run["path_stroke"][-1][leader] = radius
     if score > run["best_score"]:
         run.update(best_score=score, best_iou=iou, best_maps=maps, best_stroke=radius)

@@ -983,13 +983,15 @@ def distance(
     recursion: int = 1000,
     margin: float | None = None,
     progress: Progress = bool,
+    rim: bool = True,
 ) -> Tensor:
     """Distance (S, S), float64, in world units from each pixel to the nearest that holds a point of the attractor.
 
     Pixels stand for their centres. What is further away than the window is wide is known to a few thousandths. With a
     `margin`, only points of the attractor up to so far outside the window count, and where none are, all is infinite.
+    `rim` is that of `occupancy`.
     """
-    return torch.cat(list(distance_strips(maps, window, size, recursion, margin, progress=progress)))
+    return torch.cat(list(distance_strips(maps, window, size, recursion, margin, progress=progress, rim=rim)))
 
 
 def distance_strips(
@@ -1001,6 +1003,7 @@ def distance_strips(
     corners: Tensor | None = None,
     memory: int = MEMORY,
     progress: Progress = bool,
+    rim: bool = True,
 ) -> Iterator[Tensor]:
     """Yield the distances of `distance` in strips (H, S) from the top.
 
@@ -1019,6 +1022,7 @@ def distance_strips(
     pixel = (window[1] - window[0]) / size
     reach = math.ceil(margin / pixel)
     attractor = Attractor(maps, window, size, recursion, corners, memory)
+    attractor.rim = rim
     left, top = (min(0, max(-reach, math.floor(edge))) for edge in (attractor.box[0], attractor.box[2]))
     right, bottom = (max(size, min(size + reach, math.ceil(edge) + 1)) for edge in (attractor.box[1], attractor.box[3]))
     rows = strip_rows(bottom - top, 48 * (right - left), memory)
