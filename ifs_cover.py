@@ -168,8 +168,8 @@ class Cover:
         digits, one = self.maps.new_tensor([[1.0, 0.0]]), torch.ones(1, **like)
         whole = Tiles(torch.zeros(1, 2, **like), one - 1, one, into, one - 1, digits)
         whole = self.refined(whole, size, WIDEST, colours)
-        empty = (picture == 0)[None].float()
-        open_tiles = torch.nn.functional.max_pool2d(empty, TILE, ceil_mode=True)[0] > 0
+        rows = torch.stack([(band == 0).any(0) for band in picture.split(TILE)])  # little at once: it may be large
+        open_tiles = torch.stack([column.any(1) for column in rows.split(TILE, dim=1)], dim=1)
         for beam in beams:
             open_tiles = self._descend(whole, size, beam, open_tiles, picture, colours, progress)
 

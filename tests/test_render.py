@@ -231,6 +231,21 @@ def test_a_checkpoint_without_a_sound_way_is_refused(path, capsys):
     assert not Path("results").exists()
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from Linux")
+def test_a_large_picture_stays_under_its_memory():
+    program = """
+import sys, render_ifs
+code = render_ifs.main("gasket 30 12288 --supersample 1 --memory 1 --out large.png --quiet".split())
+status = open("/proc/self/status").read()
+print(code, int(status.split("VmHWM:")[1].split()[0]) * 1024)
+"""
+    where = {"env": os.environ | {"PYTHONPATH": str(Path(render_ifs.__file__).parent)}}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, **where)
+    code, peak = done.stdout.splitlines()[-1].split()
+    assert code == "0"
+    assert int(peak) < 2**30
+
+
 def test_little_memory_gives_the_same_picture(monkeypatch):
     monkeypatch.setattr(ifs_raster, "SOLID_CELLS", 0)
     plain = drawn("fern", 40, 300)
