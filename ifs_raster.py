@@ -1077,9 +1077,10 @@ class _Far:
         self.views: list[tuple[Window, cKDTree | None, bool]] = []  # each with what is taken, and whether that is all
 
     def view(self, number: int) -> tuple[Window, cKDTree | None, bool]:
+        """The picture that is 4, 8, 16 … times as wide as the window: see `views`."""
         if number == len(self.views):
-            (left, right, low, high), widen = self.window, 2 ** (number + 2) / 2 - 0.5
-            more = widen * (right - left)
+            left, right, low, high = self.window
+            more = (2.0 ** (number + 1) - 0.5) * (right - left)
             wide = left - more, right + more, low - more, high + more
             attractor = self.drawn_of(wide, FAR_SIDE)
             taken = drawn(attractor, (0, FAR_SIDE, 0, FAR_SIDE))
@@ -1097,8 +1098,9 @@ class _Far:
         row, column = (strip.cpu() > self.window[1] - self.window[0]).nonzero().unbind(1)
         if not len(row):
             return strip
-        x, y = self.window[0] + (column + 0.5) * pixel, self.window[3] - (row + top + 0.5) * pixel
-        found = torch.full_like(x, torch.inf, dtype=torch.float64)
+        x = self.window[0] + (column.double() + 0.5) * pixel
+        y = self.window[3] - (row.double() + top + 0.5) * pixel
+        found = torch.full_like(x, torch.inf)
         for number in itertools.count():
             some = found.isinf().nonzero().squeeze(1)
             if not len(some):
@@ -1108,7 +1110,7 @@ class _Far:
                 if whole:
                     break
                 continue
-            here = torch.stack([x[some], y[some]], dim=1).double()
+            here = torch.stack([x[some], y[some]], dim=1)
             away = torch.from_numpy(tree.query(here.numpy(), workers=-1)[0])
             u, v = here.unbind(1)
             edge = torch.stack([u - left, right - u, v - low, high - v]).amin(0)

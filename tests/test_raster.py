@@ -8,7 +8,7 @@ from systems import CARPET, CORNER_GASKET, DUST, FERN, KOCH
 
 import ifs_raster as raster
 import render_ifs
-from ifs_model import WINDOW, affine, apply, contract, kernels, similarity, words_of_depth
+from ifs_model import WINDOW, affine, apply, contract, fixed_points, kernels, similarity, words_of_depth
 
 
 def pascal(size: int) -> torch.Tensor:
@@ -140,6 +140,14 @@ def test_distances_reach_as_far_as_the_attractor():
         places = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=2).flatten(0, 1)
         true = torch.cdist(places, specks).amin(1).view(40, 40)
         assert ((found - true).abs() <= 0.003 * true).all()
+
+
+def test_distances_in_a_deep_zoom_are_told_in_double_precision():
+    point = torch.tensor([similarity(0.5, at=(0.15, 0.0))]).double()  # (0.3, 0)
+    x = float(fixed_points(point)[0, 0])
+    found = raster.distance(point, (x + 3e-10, x + 4e-10, 0, 1e-10), 8)
+    assert found[-1, 0] == pytest.approx(3.1e-10, rel=0.03)
+    assert found[-1, -1] == pytest.approx(3.9e-10, rel=0.03)
 
 
 def test_a_needle_of_many_corners_is_drawn():
