@@ -78,8 +78,12 @@ def test_pictures_side_by_side_take_the_steps_that_each_would_take_alone(name, w
     stage = stages(setup)[which]
     with pretend.device() as kernels:
         targets = [target.to(pretend.DEVICE) for target in (GASKET, GASKET.flip(0))]
+        setups = [dataclasses.replace(setup, seed=seed) for seed in (0, 10)]
         alone, together = (
-            [(Objective(target, stage, setup), begin(target, setup, pretend.DEVICE)) for target in targets]
+            [
+                (Objective(target, stage, own), begin(target, own, pretend.DEVICE))
+                for target, own in zip(targets, setups, strict=True)
+            ]
             for _ in "ab"
         )
         joint = JointObjective(together)
@@ -93,6 +97,8 @@ def test_pictures_side_by_side_take_the_steps_that_each_would_take_alone(name, w
                 assert torch.allclose(descend(*member).cpu(), loss.cpu(), rtol=1e-3, atol=1e-4)
             if not stage.grown:
                 assert kernels.launches["aten::scatter_add_"] - between == 2 * (between - before) > 0
+        if name == "random" and not stage.grown:
+            assert len({objective.words[0].shape[-1] for objective, _ in alone}) == 2, "words must differ in length"
         for (_, ours), (_, theirs) in zip(alone, together, strict=True):
             assert ours["adam_step"] == theirs["adam_step"] == 3
             assert torch.allclose(ours["maps"].cpu(), theirs["maps"].cpu(), rtol=1e-3, atol=1e-4)

@@ -130,8 +130,11 @@ def test_pixels_that_growth_misses_are_drawn(maps):
 
 
 def test_distances_reach_as_far_as_the_attractor():
-    """Pixels are told the nearer one of two specks, however far away both are."""
-    specks = torch.tensor([[-1.05, 0.0], [1.9, 1.9]], dtype=torch.float64)
+    """Pixels are told the nearer one of two specks, however far away both are.
+
+    From the first window, the further one is seen in the first of the wider pictures, the nearer one only later.
+    """
+    specks = torch.tensor([[-1.6, 0.0], [2.4, 2.4]], dtype=torch.float64)
     maps = torch.tensor([similarity(1e-4, at=tuple(at)) for at in specks.tolist()]).double()
     for left, low, side in ((0, 0, 1), (0.9, 0.9, 1e-4), (-300, 40, 2)):
         found = raster.distance(maps, (left, left + side, low, low + side), 40)
