@@ -744,7 +744,10 @@ def _report(
     final: bool = False,
     end: bool = False,
 ) -> State:
-    """Judge the leader, in the final stage more than one, at its end with any stroke; remember the best."""
+    """Judge the leader, in the final stage more than one, at its end with any stroke; remember the best.
+
+    Only what the fit ends with is drawn with its rim, which may take as long as all judgements before.
+    """
     systems = len(run["maps"])
     stroke = torch.zeros(systems) if run["stroke"] is None else run["stroke"].detach().cpu()
     run["path_steps"].append(run["step"])
@@ -758,8 +761,8 @@ def _report(
     leader = max(judged, key=lambda k: judged[k].score)
     maps = run["maps"][leader].detach()
     iou, radius, picture, score = judged[leader]
-    if end:
-        iou, radius, picture, score = judge(maps, target, radius, grey=setup.grey)
+    if end and not setup.grey:
+        iou, radius, picture, score = judge(maps, target, radius)
     run["path_stroke"][-1][leader] = radius
     if score > run["best_score"]:
         run.update(best_score=score, best_iou=iou, best_maps=maps, best_stroke=radius)
