@@ -7,6 +7,7 @@ has begun yet, and waits for what they are at.
 
 import contextlib
 import functools
+import os
 import subprocess
 import sys
 import threading
@@ -56,6 +57,8 @@ def rehearse(name: str) -> None:
     """Call a function of `ifs_kernels`, whose loops tell standard output when they begin."""
     global _is_other
     _is_other = True
+    if hasattr(os, "nice"):
+        os.nice(10)  # what the first process does meanwhile comes first
     import ifs_kernels
 
     getattr(ifs_kernels, name)()

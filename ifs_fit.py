@@ -40,6 +40,7 @@ from ifs_model import (
     rotations,
     singular_values,
     splat_words,
+    without_kernels,
     words_by_weight,
     words_loss,
     words_of_depth,
@@ -646,9 +647,11 @@ def _search(
             _take_pens(run, target)
         if run["stage_step"] == 0 and stage.grown:
             _keep(run, torch.arange(len(run["maps"])).repeat(2))  # one half with another alpha
-        objective = Objective(target, stage, setup)
         if not run["trace"]:
-            yield _report(run, target, stage, setup, steps, _losses(objective, run))
+            with without_kernels():  # shown at once, while a fresh copy's loops are still compiled
+                start = _report(run, target, stage, setup, steps, _losses(Objective(target, stage, setup), run))
+            yield start
+        objective = Objective(target, stage, setup)
         pens = None if run["stroke"] is None else tuple(run["stroke"].tolist())
         for k in range(run["stage_step"], stage.steps):
             loss = yield _Step(objective, run, pens)

@@ -79,14 +79,14 @@ def is_fresh() -> bool:
 def rehearse_first() -> None:
     """Call, on next to nothing, half of what a first step needs, and then half of what a fit needs in the end."""
     maps, point, spot, one = np.full((1, 2, 3), 0.5), np.zeros((2, 1)), np.zeros(1, np.int64), np.ones(1, np.float32)
-    support(*np.zeros((3, 1, 1)), np.zeros((1, 1), np.int64), np.zeros(1), 1.0, 1.0)
-    spread(maps, point, np.ones(1, bool), 1, np.zeros((1, 8), np.uint8))
-    flood(maps, point, np.ones(1, bool), 1, 1)
-    mark(maps, point, 0.0, 0.0, np.zeros((1, 1), bool))
     descend(*np.zeros((4, 1, 1, 2, 3), np.float32), 1, 0.0, 1.0)
     words, points = np.zeros((1, 1, 2, 3), np.float32), np.zeros((1, 2, 1), np.float32)
     density, _ = splat(words, points, one[None], one[None], 8)
     look_loss(density, np.ones((1, 3, 3), np.float32), density[0], one, one, density[0], 1)
+    support(*np.zeros((3, 1, 1)), np.zeros((1, 1), np.int64), np.zeros(1), 1.0, 1.0)
+    spread(maps, point, np.ones(1, bool), 1, np.zeros((1, 8), np.uint8))
+    flood(maps, point, np.ones(1, bool), 1, 1)
+    mark(maps, point, 0.0, 0.0, np.zeros((1, 1), bool))
     word, chart = (spot[None].repeat(2, 1), spot + 1, maps, spot, np.ones((1, 2))), (np.ones(8), np.array([[0, 1, 1]]))
     trace(*word, *chart, np.zeros(1, np.int32), point, spot, 1, 1.0, 0, 0, np.zeros((1, 1), bool))
     maps = maps.astype(np.float32)

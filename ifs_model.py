@@ -8,9 +8,11 @@ Letters in shapes: B any batch dimensions, n maps, K words, L letters of a word,
 World: x right, y up; a window is (xmin, xmax, ymin, ymax). Pixels: u right, v down, pixel centres at integers.
 """
 
+import contextlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from types import ModuleType
 from typing import NamedTuple
 
@@ -25,6 +27,7 @@ from ifs_setup import similarity as similarity
 MAX_SINGULAR = 0.97
 NO_DOUBLE = ("mps",)  # kinds of devices that have no float64: what needs it is done on the CPU for them
 FLATTEST = 0.02  # ratio of its singular values that a flatter map counts as if it had
+_is_plain = ContextVar("_is_plain", default=False)
 
 
 # --- Maps: (B, n, 2, 3), f(x) = A x + t with A = maps[..., :2] and t = maps[..., 2] ---
@@ -281,7 +284,17 @@ def splat_words(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: in
 
 def kernels(like: Tensor) -> ModuleType | None:
     """The loops compiled for the CPU, if the tensor lies there and numba is installed."""
-    return load_kernels() if like.device.type == "cpu" else None
+    return load_kernels() if like.device.type == "cpu" and not _is_plain.get() else None
+
+
+@contextlib.contextmanager
+def without_kernels() -> Iterator[None]:
+    """Plain PyTorch, for what is wanted once, before there is time to compile or even to load a loop."""
+    before = _is_plain.set(True)
+    try:
+        yield
+    finally:
+        _is_plain.reset(before)
 
 
 class Ancestry(NamedTuple):

@@ -176,6 +176,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
                 bar.total = state.steps
                 bar.set_postfix(loss=f"{state.loss:.4f}", IoU=f"{state.best_iou:.4f}", refresh=False)
                 bar.update(state.step - bar.n)
+                if not frames:
+                    bar.refresh()  # however soon after the empty one
                 if state.step < state.steps:  # that of the last step is written last: it says that all is there
                     ifs_checkpoint.save_checkpoint(checkpoint, name, setup, state, target)
                 frames[state.step] = state.maps, draw_frame(folder, target, state.step, state.picture)

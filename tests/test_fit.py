@@ -249,6 +249,17 @@ def test_a_fit_gets_better_and_keeps_the_best_by_the_converged_attractor(states)
     assert best.best_maps.dtype == torch.float64
 
 
+def test_the_first_report_waits_for_no_loop(states, monkeypatch):
+    def compiling():
+        raise AssertionError("a loop was asked for")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ifs_model, "load_kernels", compiling)
+        first = next(fit(blob(), QUICK))
+    assert ifs_model.kernels(first.maps) is not None, "only the first report does without"
+    assert torch.equal(first.picture, states[0].picture)
+
+
 def test_the_best_state_is_kept_when_later_ones_are_worse(monkeypatch):
     honest, judged = ifs_fit.judge, []
 

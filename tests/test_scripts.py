@@ -125,6 +125,7 @@ def test_the_progress_bar_shows_loss_iou_and_time_left():
     assert done.returncode == 0
     for word in ("loss=", "IoU=", "30/30", "<00:"):
         assert word in done.stderr
+    assert re.search(r" 0/30 .*IoU=", done.stderr), "the first report is shown however soon it comes"
 
 
 @pytest.mark.parametrize("kind", ["occupancy", "density", "distance"])
