@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ifs_fit import State
     from ifs_setup import Setup
 
+PRICE = 0.003  # IoU that one map more must be worth to --maps auto
 FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed")  # of a Setup, that are options
 
 
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="number of maps, from a random start, or auto (default: those of NAME_setup.py, or 12)",
     )
-    add("--price", type=float, metavar="P", default=0.003, help="IoU that a map must be worth to --maps auto (0.003)")
+    add("--price", type=float, metavar="P", help=f"IoU that a map must be worth to --maps auto (default {PRICE})")
     add(
         "--depth",
         type=int,
@@ -121,12 +122,15 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     source = ifs_files.find_picture(name)
     overrides = {field: value for field in FIELDS if (value := getattr(arguments, field)) is not None}
     automatic = overrides.get("maps") == "auto"
+    price = PRICE if arguments.price is None else arguments.price
+    if arguments.price is not None and not automatic:
+        raise InputError("--price is for --maps auto: give both or neither")
     if automatic:
         del overrides["maps"]
         if arguments.resume:
             raise InputError("--resume goes on with the maps that are there: give their number instead of --maps auto")
-        if not 0.0001 <= arguments.price <= 1:
-            raise InputError(f"--price must be a number from 0.0001 to 1, not {arguments.price}")
+        if not 0.0001 <= price <= 1:
+            raise InputError(f"--price must be a number from 0.0001 to 1, not {price}")
     ifs_files.check_options(overrides)
     ifs_files.check_device(arguments.device)
     setup, setup_file = ifs_files.load_setup(name, overrides)
@@ -152,7 +156,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         device = ifs_files.pick_device(arguments.device)
         target = torch.from_numpy(pixels)
         if automatic:
-            overrides["maps"] = choose_maps(target, setup, device, arguments.price)
+            overrides["maps"] = choose_maps(target, setup, device, price)
             setup = replace(ifs_files.load_setup(name, overrides)[0], grey=setup.grey)
         resume = ifs_checkpoint.resume_of(checkpoint, origin, setup) if origin else None
         if setup_file is None:

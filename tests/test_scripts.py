@@ -468,6 +468,7 @@ def test_maps_auto_prints_the_curve_it_chose_from(capsys):
         (["--maps", "many"], "argument --maps: it must be a number or auto, not 'many'"),
         (["--maps", "auto", "--resume"], "--resume goes on with the maps that are there"),
         (["--maps", "auto", "--price", "0"], "--price must be a number from 0.0001 to 1"),
+        (["--maps", "5", "--price", "0.01"], "--price is for --maps auto"),
     ],
 )
 def test_numbers_of_maps_that_make_no_sense_are_refused(options, message, capsys):
