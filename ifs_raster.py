@@ -899,16 +899,19 @@ def coverage_strips(
     """
     part = (window[1] - window[0]) / (size * supersample)
     pad, side = math.ceil(stroke / part), size * supersample
-    attractor = Attractor(maps, window, side, recursion, corners, memory)
-    attractor.rim = rim
-    cost = (2 if palette is None else 4) + (6 if pad else 0) + (16 if pad and palette is not None else 0)
+    plain, coloured = (Attractor(maps, window, side, recursion, corners, memory) for _ in range(2))
+    plain.rim = rim
+    cost = (2 if palette is None else 20) + (6 if pad else 0)
     padding = 2 * pad * cost * (side + 2 * pad)
     rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
-    attractor.direct &= rows == size and palette is None  # grown points hide those of other maps that came later
+    plain.direct &= rows == size
+    coloured.direct = False  # grown points hide those of other maps that came later
     for first in range(0, size, rows):
         last = min(first + rows, size)
         tile = (-pad, side + pad, first * supersample - pad, last * supersample + pad)
-        taken = drawn(attractor, tile, progress, 0 if palette is None else len(palette))
+        taken = drawn(plain, tile, progress)
+        if palette is not None:  # edges, which colours miss here and there, have the nearest one
+            taken = _coloured(drawn(coloured, tile, progress, len(palette)) * taken, taken)
         if pad:
             taken = _with_pen(taken, stroke / part)[pad:-pad, pad:-pad]
         for piece in taken.split(max(1, (1 << 22) // side) * supersample):
@@ -927,13 +930,19 @@ def _pooled(layer: Tensor, supersample: int) -> Tensor:
 
 def _with_pen(taken: Tensor, radius: float) -> Tensor:
     """What is drawn (H, W), booleans or colours, with a pen of a radius in pixels; its colour is the nearest one."""
-    if taken.dtype == torch.bool:
-        return dilate(taken, radius)
-    if not taken.any():
-        return taken
-    near = distance_transform_edt((taken == 0).cpu().numpy(), return_distances=False, return_indices=True)
-    row, column = torch.from_numpy(near).to(taken.device)
-    return taken[row.long(), column.long()] * dilate(taken > 0, radius)
+    return dilate(taken, radius) if taken.dtype == torch.bool else _coloured(taken, dilate(taken > 0, radius))
+
+
+def _coloured(colours: Tensor, wanted: Tensor) -> Tensor:
+    """Colours (H, W), 0 for none, where pixels without one that are wanted (H, W) have taken that of the nearest."""
+    missing = wanted & (colours == 0)
+    if not missing.any() or missing.all():
+        return colours
+    near = distance_transform_edt((colours == 0).cpu().numpy(), return_distances=False, return_indices=True)
+    row, column = torch.from_numpy(near).to(colours.device)[:, missing].long()
+    colours = colours.clone()
+    colours[missing] = colours[row, column]
+    return colours
 
 
 def occupancy(

@@ -398,6 +398,15 @@ def test_each_map_has_its_own_colour():
             assert torch.allclose((block[:3] / block[3])[:, lit].float(), colour[:, None], atol=1e-5)
 
 
+@pytest.mark.parametrize(("window", "stroke"), [(WINDOW, 0.0), (WINDOW, 0.03), ((0.0, 0.03, 0.0, 0.03), 0.0)])
+def test_colours_are_where_the_plain_picture_is(window, stroke):
+    """The search for the highest colour of a pixel does not look for edges as the plain one does."""
+    (coloured,) = raster.coverage_strips(FERN, window, 64, stroke=stroke, palette=torch.ones(1000, 3))
+    plain = raster.occupancy(FERN, window, 64, stroke=stroke)
+    assert plain.any()
+    assert all(torch.equal(layer, plain) for layer in coloured)
+
+
 def test_the_first_letter_of_an_endless_address_is_never_rounded_away():
     """About the fixed point of the last of four maps, addresses are dozens of last letters: 0.333… in base 4."""
     maps = torch.tensor([similarity(0.5, at=(x, y)) for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
