@@ -68,6 +68,7 @@ def compress(arguments: argparse.Namespace) -> None:
         raise InputError(f"{checkpoint_path} was not fitted to a picture in the window -1 1 -1 1")
     target = ifs_files.load_target(picture, checkpoint["size"])
 
+    import torch
     from tqdm import tqdm
 
     import ifs_codec
@@ -77,7 +78,7 @@ def compress(arguments: argparse.Namespace) -> None:
             f"{name} was fitted to a grey picture; its file keeps black and white, as --kind occupancy", file=sys.stderr
         )
     checkpoint = as_tensors(checkpoint)
-    before = ifs_codec.judge(checkpoint["maps"], target, checkpoint["stroke"])[0]
+    system = checkpoint["maps"], target, checkpoint["stroke"]
     with tqdm(desc=name, unit="attractor", disable=arguments.quiet, delay=1) as bar:
         options = (arguments.effort, bar.update)
         if arguments.bytes is not None:
@@ -86,13 +87,17 @@ def compress(arguments: argparse.Namespace) -> None:
             found = ifs_codec.fit_bits(checkpoint, target, arguments.bits, *options)
         else:
             loss = LOSS if arguments.loss is None else arguments.loss
-            found = ifs_codec.fit_within(checkpoint, target, before - loss, *options)
+            goal = ifs_codec.judge(*system, rim=False).iou - loss
+            found = ifs_codec.fit_within(checkpoint, target, goal, *options)
     data = found.data
     with ifs_files.whole_file(out) as file:
         file.write(data)
+    coded = ifs_formats.decode(data, ".ifs")
+    kept = torch.tensor(coded["maps"], dtype=torch.float64), target, coded["stroke"]
+    before, after = (ifs_codec.judge(*one).iou for one in (system, kept))  # with their edges, which no search looks at
     whole = picture.stat().st_size
     print(
-        f"{name}: {len(data)} bytes, IoU {before:.4f} -> {found.iou:.4f}, {found.code.n} maps of "
+        f"{name}: {len(data)} bytes, IoU {before:.4f} -> {after:.4f}, {found.code.n} maps of "
         f"{found.bits_per_map:.1f} bits, {whole / len(data):.1f} times smaller than {picture.name} ({whole} bytes), "
         f"{time.perf_counter() - began:.1f} s -> {out}"
     )

@@ -196,7 +196,7 @@ def score(code: Code, numbers: Tensor, target: Tensor, supersample: int = 3) -> 
     """The IoU of the converged attractor with the target, its maps in the order in which a file gives them back."""
     ranked = sorted(numbers.tolist(), key=lambda map_: rank_map(map_, code.steps, code.similar))
     maps = torch.tensor(code.maps(ranked), dtype=torch.float64)
-    return judge(maps, target, code.radius, supersample=supersample)[0]
+    return judge(maps, target, code.radius, supersample=supersample, rim=False)[0]
 
 
 def refit(
@@ -350,7 +350,7 @@ def linearised(here: Coded, target: Tensor) -> tuple[Tensor, Tensor]:
         step = torch.zeros(code.n, here.numbers.shape[1], dtype=torch.float64)
         step[divmod(k, columns)] = half
         slopes[k] = soft(here.numbers + step) - soft(here.numbers - step)
-    error = judge(maps_of(code, here.numbers), target, code.radius, supersample=2).picture - target
+    error = judge(maps_of(code, here.numbers), target, code.radius, supersample=2, rim=False).picture - target
     smooth = blur_matrix(side, SOFT, target)
     error = smooth @ torch.nn.functional.adaptive_avg_pool2d(error[None, None], side)[0, 0] @ smooth
     return (slopes @ slopes.T).double(), (slopes @ error.flatten()).double()

@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import struct
 import sys
 import tempfile
@@ -99,6 +100,7 @@ def run(main: Callable[[], int]) -> NoReturn:
             raw = io.BufferedWriter(_Deaf(number, "w", closefd=False))
             words = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
             setattr(sys, name, words)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # not before files are cleaned up
     code = main()
     gc.freeze()
     sys.exit(code)
@@ -541,7 +543,7 @@ def claim(name: str, folder: Path) -> Iterator[None]:
         with _lock(name, folder) as mine:
             if mine:
                 kinds = ("frame_*.png", "trace.csv", f"{name}.gif", f"{name}_difference.png", f"{name}_plot.png")
-                ours = [Path(f"{name}.pt"), Path(f"{name}_previous.pt"), *(folder / kind for kind in kinds)]
+                ours = [Path(f"{name}.pt"), Path(f"{name}_previous*.pt"), *(folder / kind for kind in kinds)]
                 for left in (left for path in ours for left in path.parent.glob(f".{path.name}.*.part")):
                     with suppress(OSError):
                         left.unlink()
@@ -578,16 +580,22 @@ def _lock(name: str, folder: Path) -> Iterator[bool]:
 
 
 def keep_previous(path: Path) -> Path | None:
-    """Copy the checkpoint of an earlier run to NAME_previous.pt, which is returned, before a new run overwrites it."""
+    """Copy the checkpoint of an earlier run before a new run overwrites it; the copy, or None where there is nothing.
+
+    That is NAME_previous.pt, or NAME_previous_2.pt, NAME_previous_3.pt … if others have that name, so that of many fits
+    none is lost; one that is there already is not copied again.
+    """
     if not path.is_file():
         return None
-    copy = path.with_stem(f"{path.stem}_previous")
+    copies = (path.with_stem(f"{path.stem}_previous{end}") for end in ("", *(f"_{k}" for k in range(2, 10**6))))
     try:
         content = path.read_bytes()
+        copy = next(copy for copy in copies if not copy.exists() or copy.read_bytes() == content)
     except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror}), and will not overwrite it; move it away") from error
-    with whole_file(copy) as file:
-        file.write(content)
+        raise InputError(f"cannot read {path} ({error}), and will not overwrite it; move it away") from error
+    if not copy.exists():
+        with whole_file(copy) as file:
+            file.write(content)
     return copy
 
 

@@ -871,6 +871,12 @@ def hits(maps: Tensor, window: Window, side: int, recursion: int = 1000, progres
     return drawn(Attractor(maps, window, side, recursion), (0, side, 0, side), progress)
 
 
+def lacking(maps: Tensor, window: Window, recursion: int) -> float:
+    """The part of the attractor's pixels, of 128 × 128 in a window, in which level `recursion` has no point."""
+    whole, level = (occupancy(maps, window, 128, r, supersample=1, rim=False) for r in (1000, recursion))
+    return float((whole > level).sum() / whole.sum().clamp(min=1))
+
+
 def strip_rows(size: int, row_bytes: int, memory: int) -> int:
     """How many rows of a picture fit into memory at once. Raises MemoryError if it is not even one."""
     rows = (memory - OVERHEAD) // row_bytes

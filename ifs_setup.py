@@ -97,7 +97,9 @@ class Setup:
             raise ValueError("Setup.maps must hold finite numbers from -100 to 100")
         stretches = [stretch(map_) for map_ in maps]
         if (most := max(stretches)) >= 1:
-            raise ValueError(f"Setup.maps[{stretches.index(most)}] must shrink the world; it stretches by {most:.3f}")
+            raise ValueError(
+                f"Setup.maps[{stretches.index(most)}] must shrink the world, say by 0.99; it stretches by {most:.3f}"
+            )
         object.__setattr__(self, "maps", tuple(tuple(tuple(row) for row in map_) for map_ in maps))
 
     @property

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2**31 - 1  # pixels a side: what the PNG format can hold
 MOST_FRAMES = 1000
+WHOLE = 20  # a RECURSION from which on one means the attractor, not a level of its construction
 FIGURES = ("segment", "square", "hull", "point")
 Window = tuple[float, float, float, float]
 
@@ -167,6 +168,8 @@ def render(arguments: argparse.Namespace) -> None:
         arguments.zoom_at = aimed(maps, view, *arguments.zoom_at)
         if arguments.frames is None:
             view = zoomed(view, *arguments.zoom_at, 1.0)
+    if arguments.figure is None and not film and recursion >= WHOLE:
+        warn_if_short(maps, view, system.window)
     try:
         with one_thread(), ifs_files.point_bar(name, arguments.quiet) as progress:
 
@@ -186,6 +189,21 @@ def render(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
     print(f"{name}: {arguments.kind}, {size} × {size}, {time.perf_counter() - began:.1f} s -> {out}")
+
+
+def warn_if_short(maps: "Tensor", view: "View", whole: tuple) -> None:
+    """Say so where the level that is drawn falls visibly short of the attractor, as that of slow maps may."""
+    from ifs_model import singular_values
+    from ifs_raster import lacking
+
+    if (part := lacking(maps, whole, view.recursion)) > 0.002:
+        slowest = float(singular_values(maps).max())
+        enough = math.ceil(math.log(view.size) / -math.log(slowest))
+        print(
+            f"level {view.recursion} lacks {part:.1%} of the attractor, because a map shrinks by {slowest:.3f} only; "
+            f"RECURSION {max(enough, view.recursion + 1)} draws all of it",
+            file=sys.stderr,
+        )
 
 
 @contextmanager

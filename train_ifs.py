@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from ifs_setup import Setup
 
 PRICE = 0.003  # IoU that one map more must be worth to --maps auto
-FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed")  # of a Setup, that are options
+POOR = 0.8  # IoU below which a fit of black and white calls for another
+FIELDS = (
+    "maps",
+    "depth",
+    "points",
+    "steps",
+    "starts",
+    "size",
+    "stroke",
+    "seed",
+    "grey",
+)  # of a Setup, that are options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
         help="radius of the pen in world units; 0: none (default: from the picture)",
     )
     add("--seed", type=int, metavar="X", help="seed of the random numbers (default 0)")
+    add(
+        "--grey",
+        action=argparse.BooleanOptionalAction,
+        help="fit greys as coverage, or black and white alone (default: greys if they are more than soft edges)",
+    )
     add("--invert", action="store_true", help="the fractal is dark on a bright or transparent background")
     add("--device", metavar="DEV", help="cuda, mps or cpu (default: cuda where it is there, else cpu)")
     add("--resume", action="store_true", help="go on from NAME.pt")
@@ -139,6 +155,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     picture = ifs_files.read_picture(source, arguments.invert)
     if setup.grey is None:
         setup = replace(setup, grey=ifs_files.is_grey(picture))
+        if setup.grey:
+            print(f"{source} is fitted with its greys; --no-grey fits black and white", file=sys.stderr)
     pixels = ifs_files.pixels(ifs_files.scaled(picture, source, setup.size))
 
     with ifs_files.claim(name, folder):
@@ -208,6 +226,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         f"{name}: {fidelity}, HD95 {hd95:.2f} px, {setup.n} maps, {numbers} numbers, "
         f"{time.perf_counter() - began:.1f} s -> {checkpoint}, {folder}/"
     )
+    if state.best_iou < POOR and not (setup.grey or stop.code):
+        print(f"a poor fit: --maps {3 * setup.n} or another --seed may find a better one", file=sys.stderr)
     if fault:
         raise InputError(f"{fault}; {checkpoint} holds the best until then: try another --seed or a lower rate")
     if stop.code and state.step == state.steps:
@@ -255,7 +275,10 @@ def again(arguments: argparse.Namespace, overrides: dict) -> str:
     """The command that goes on with a fit that was stopped."""
     words = ["python", "train_ifs.py", arguments.name]
     for option, value in {**overrides, "device": arguments.device}.items():
-        words += [] if value is None else [f"--{option}", str(value)]
+        if option == "grey":
+            words += ["--grey" if value else "--no-grey"]
+        else:
+            words += [] if value is None else [f"--{option}", str(value)]
     switches = [f"--{option}" for option in ("invert", "quiet") if getattr(arguments, option)]
     return shlex.join([*words, *switches, "--resume"])
 

@@ -229,13 +229,13 @@ def blob():
 
 def test_the_refit_recovers_much_of_what_rounding_loses(blob):
     code = replace(ifs_codec.codes(system(BLOB))[0], length=20)
-    before = ifs_codec.judge(BLOB, blob)[0]
+    before = ifs_codec.judge(BLOB, blob, rim=False).iou
     plain = ifs_codec.rounded(code, BLOB, blob)
     refit = ifs_codec.refit(code, BLOB, blob, 60)
     assert before - plain.iou > 0.02
     assert refit.iou - plain.iou >= 0.3 * (before - plain.iou)
     found = decoded(refit.data)
-    assert ifs_codec.judge(found["maps"], blob)[0] == refit.iou
+    assert ifs_codec.judge(found["maps"], blob, rim=False).iou == refit.iou
 
 
 def test_the_linearised_picture_foretells_what_steps_do(blob):
@@ -306,7 +306,7 @@ def test_of_many_lattices_the_best_point_beats_rounding_in_the_best_box(fitted_k
     assert point.code.length == 24
     assert point.iou >= ifs_codec.best_box(code, maps, target).iou + 0.005
     found = decoded(point.data)
-    assert ifs_codec.judge(found["maps"], target, found["stroke"])[0] == point.iou
+    assert ifs_codec.judge(found["maps"], target, found["stroke"], rim=False).iou == point.iou
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def blob(size: int = 64) -> torch.Tensor:
         ("maps", [["123", "456"]], "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
         ("maps", itertools.repeat(similarity(0.5)), "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
         ("maps", [similarity(0.5), [[0.5, 0, 0], [0, 0.5]]], "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
-        ("maps", [affine(2.0, 0, 0, 0.5)], "Setup.maps[0] must shrink the world; it stretches by 2.000"),
+        ("maps", [affine(2.0, 0, 0, 0.5)], "Setup.maps[0] must shrink the world, say by 0.99; it stretches by 2.000"),
         ("maps", [affine(0.5, 0, 0, 0.5, float("inf"))], "Setup.maps must hold finite numbers"),
         ("depth", 40, "Setup.depth 40 would draw 12^40 points"),
     ],

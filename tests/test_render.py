@@ -415,3 +415,10 @@ def test_the_greys_of_a_fit_are_drawn_at_any_resolution(capsys):
     assert np.array_equal(drawn("grey", 30, 64, "--kind", "occupancy"), drawn("fern", 30, 64))
     assert render("fern", 30, 64, "--kind", "grey") == 2
     assert "is not the fit of a grey picture" in capsys.readouterr().err
+
+
+def test_a_level_short_of_a_slow_attractor_is_told_of(capsys):
+    save("slow", torch.tensor([similarity(0.97, degrees=57), similarity(0.1, at=(0.8, 0))]))
+    for recursion, told in (5, False), (30, True), (300, False):
+        assert render("slow", recursion, 64) == 0
+        assert ("RECURSION 137 draws all of it" in capsys.readouterr().err) == told

@@ -375,6 +375,26 @@ def test_an_earlier_checkpoint_is_kept_when_a_fit_starts_afresh(fitted, capsys):
     assert Path("koch_previous.pt").read_bytes() == before
     assert "the checkpoint of an earlier fit is kept as koch_previous.pt" in capsys.readouterr().err
     assert torch.load("koch.pt", weights_only=True)["setup"]["seed"] == 5
+    second = Path("koch.pt").read_bytes()
+    for _ in range(2):  # the same fit twice is kept once
+        assert train_ifs.main(["koch", *TINY]) == 0
+    assert {path.name for path in Path().glob("*_previous*")} == {"koch_previous.pt", "koch_previous_2.pt"}
+    assert Path("koch_previous.pt").read_bytes() == before
+    assert Path("koch_previous_2.pt").read_bytes() == second
+
+
+def test_greys_are_told_of_and_can_be_refused(capsys):
+    Image.linear_gradient("L").save("slope.png")
+    for options, grey, told in ((), True, True), (("--no-grey",), False, False), (("--grey",), True, False):
+        assert train_ifs.main(["slope", *TINY, *options]) == 0
+        assert torch.load("slope.pt", weights_only=True)["setup"]["grey"] is grey
+        assert ("--no-grey fits black and white" in capsys.readouterr().err) == told
+
+
+def test_a_poor_fit_says_so(capsys):
+    """Two maps cannot be the koch curve."""
+    assert train_ifs.main(["koch", *TINY, "--maps", "2"]) == 0
+    assert "a poor fit: --maps 6 or another --seed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("where", ["maps", "best_maps", "loss"])
@@ -456,9 +476,10 @@ def test_maps_auto_prints_the_curve_it_chose_from(capsys):
     assert train_ifs.main(["koch", *TINY, "--maps", "auto", "--price", "0.2"]) == 0
     said = capsys.readouterr().err.splitlines()
     assert said[0].split() == ["maps", "IoU", "IoU", "-", "0.2", "a", "map"]
-    curve = {int(n): float(worth) for n, _, worth in (line.split() for line in said[1:-1])}
+    told = next(k for k, line in enumerate(said) if line.startswith("->"))
+    curve = {int(n): float(worth) for n, _, worth in (line.split() for line in said[1:told])}
     chosen = max(curve, key=curve.get)
-    assert said[-1] == f"-> {chosen} maps"
+    assert said[told] == f"-> {chosen} maps"
     assert len(torch.load("koch.pt", weights_only=True)["maps"]) == chosen
 
 
@@ -513,3 +534,17 @@ def test_an_interrupt_when_all_is_done_says_so(monkeypatch, capsys):
     assert train_ifs.main(["koch", *TINY]) == 130
     assert capsys.readouterr().err.endswith("the fit had come to its end: nothing is missing\n")
     assert torch.load("koch.pt", weights_only=True)["step"] == 30
+
+
+@posix
+def test_a_render_that_is_terminated_leaves_nothing(fitted):
+    command = [sys.executable, ROOT / "render_ifs.py", "koch", "30", "100000"]
+    with subprocess.Popen(command, cwd=fitted, stderr=subprocess.PIPE) as render:
+        while not list((fitted / "results" / "koch").glob(".*.part")):
+            assert render.poll() is None
+            time.sleep(0.05)
+        render.terminate()
+        render.communicate()
+    assert render.returncode == 128 + signal.SIGTERM
+    assert not list((fitted / "results" / "koch").glob("*100000*"))
+    assert not list((fitted / "results" / "koch").glob(".*.part"))
