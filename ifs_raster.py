@@ -70,6 +70,7 @@ DEVIATIONS = 16  # standard deviations of the measure of slow maps, beyond which
 FLOODED = 1 << 20  # cells of a grid that is grown at one go, in memory that holds them all, at most
 SLOW = 0.9  # a contraction whose words take too many letters to become small
 PURE, MIXED = 16, 8  # leaps of each length: powers of slow maps, and products of different ones
+FLAT = 1e-6  # a contraction along one axis that cannot be undone
 DRIFT = 0.88  # a contraction with which what growth drops in a cell adds up to a rim of pixels: see Cells.watch_rim
 RIM_BYTES, RIM_WORK = 16, 1 << 28  # a cell, where the rim is watched; and images that are then looked at, at most
 SHADES = 20  # steps that a point can lie further out in a cell than another, as in `ifs_kernels`
@@ -556,6 +557,9 @@ class Attractor:
         room = (memory - OVERHEAD - side**2) / cell_bytes
         self.direct = corners is None and not self.zoomed and area <= min(SOLID_CELLS, room)
         self.large = area > GROWN_CELLS
+        # No word of `recursion` letters is wider than a pixel, and all maps can be undone.
+        narrow = recursion * -math.log(max(slowest, 1e-9)) >= math.log(max(self.span, 1))
+        self.settled = narrow and float(singular_values(self.maps).min()) > FLAT
         self.grain, self.rim = self._grain(slowest), True
         self.small = area <= FLOODED * self.grain**2  # few enough points to be drawn at one go
         self.clouds: dict[tuple[int, int], Tensor] = {}
@@ -866,6 +870,37 @@ def drawn(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: 
     return picture
 
 
+def looked_back(attractor: Attractor, tile: Tile, colours: int) -> Tensor:
+    """The colours of `drawn`, of an attractor that is grown as a whole: (H, W), 0 also at some of its edges.
+
+    A point x lies in the image of map i if the point that i takes to x lies on the attractor. The address of x is then
+    letter i and the address of that point; each round tells one letter more, of the highest address there is.
+    """
+    maps, n = attractor.maps, len(attractor.maps)
+    grown = grow(maps, attractor.box, attractor.grain, attractor.recursion, rim=attractor.rim)
+    points = torch.cat([part for _, part in grown], dim=1)
+    left, right, top, bottom = attractor.box
+    whole = round(left + 0.5), math.ceil(right + 0.5), round(top + 0.5), math.ceil(bottom + 0.5)
+    here = places(points, whole)
+    shades = torch.full(((whole[1] - whole[0] + 2) * (whole[3] - whole[2] + 2),), -1.0, device=maps.device)
+    shades[here] = 0.5
+    linear = torch.linalg.inv(maps[:, :, :2])
+    back = torch.cat([linear, -linear @ maps[:, :, 2:]], dim=2)
+    for _ in range(1 if colours == n else math.ceil(math.log(4 * colours) / math.log(n))):
+        found = []
+        for part in points.split(at_once(maps.device), dim=1):
+            best = shades.new_full(part.shape[1:], -1.0)
+            for i in range(n):
+                shade = shades[places(images(back[i : i + 1], part), whole)]
+                best = torch.where(shade < 0, best, (i + shade) / n)
+            found.append(best)
+        found = torch.cat(found)
+        shades.index_fill_(0, here, 0.0).scatter_reduce_(0, here, found, "amax")
+    index, picture = places(points, tile), shades.new_zeros((tile[1] - tile[0] + 2) * (tile[3] - tile[2] + 2))
+    picture.scatter_reduce_(0, index, (found * colours).floor().add_(1).clamp_(0, colours), "amax")
+    return rimless(picture.short(), tile)
+
+
 def hits(maps: Tensor, window: Window, side: int, recursion: int = 1000, progress: Progress = bool) -> Tensor:
     """Which of side × side pixels hold a point of the attractor after `recursion` levels: (side, side), boolean."""
     return drawn(Attractor(maps, window, side, recursion), (0, side, 0, side), progress)
@@ -912,12 +947,15 @@ def coverage_strips(
     rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
     plain.direct &= rows == size
     coloured.direct = False  # grown points hide those of other maps that came later
+    whole = palette is not None and plain.direct and plain.grown and plain.settled and 1 < len(maps)
     for first in range(0, size, rows):
         last = min(first + rows, size)
         tile = (-pad, side + pad, first * supersample - pad, last * supersample + pad)
         taken = drawn(plain, tile, progress)
         if palette is not None:  # edges, which colours miss here and there, have the nearest one
-            taken = _coloured(drawn(coloured, tile, progress, len(palette)) * taken, taken)
+            count = len(palette)
+            shaded = looked_back(plain, tile, count) if whole else drawn(coloured, tile, progress, count)
+            taken = _coloured(shaded * taken, taken)
         if pad:
             taken = _with_pen(taken, stroke / part)[pad:-pad, pad:-pad]
         for piece in taken.split(max(1, (1 << 22) // side) * supersample):

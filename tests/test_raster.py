@@ -407,6 +407,19 @@ def test_colours_are_where_the_plain_picture_is(window, stroke):
     assert all(torch.equal(layer, plain) for layer in coloured)
 
 
+@pytest.mark.parametrize("colours", [0, 1024])
+@pytest.mark.parametrize("maps", [CARPET, KOCH])
+def test_looking_back_finds_the_colours_that_looking_down_finds(maps, colours):
+    count, tile = colours or len(maps), (10, 90, 0, 100)
+    back = raster.looked_back(raster.Attractor(maps, WINDOW, 100), tile, count)
+    attractor = raster.Attractor(maps, WINDOW, 100)
+    attractor.direct = False  # so that words are looked for, from the highest colour down
+    down = raster.drawn(attractor, tile, colours=count)
+    both = (back > 0) & (down > 0)
+    assert both.sum() >= 0.95 * (down > 0).sum()
+    assert ((back - down).abs() > count / 100)[both].float().mean() < 0.02
+
+
 def test_the_first_letter_of_an_endless_address_is_never_rounded_away():
     """About the fixed point of the last of four maps, addresses are dozens of last letters: 0.333… in base 4."""
     maps = torch.tensor([similarity(0.5, at=(x, y)) for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
