@@ -61,12 +61,17 @@ def compress(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path(f"{name}.ifs")
     ifs_files.check_place(out)
 
-    from ifs_checkpoint import as_tensors, load_checkpoint
+    from ifs_checkpoint import as_tensors, fingerprint, load_checkpoint
 
     checkpoint = load_checkpoint(checkpoint_path)
     if tuple(checkpoint["window"]) != WINDOW:
         raise InputError(f"{checkpoint_path} was not fitted to a picture in the window -1 1 -1 1")
-    target = ifs_files.load_target(picture, checkpoint["size"])
+    for invert in False, True:
+        target = ifs_files.load_target(picture, checkpoint["size"], invert)
+        if fingerprint(target.numpy()) == checkpoint.get("target", fingerprint(target.numpy())):
+            break
+    else:
+        raise InputError(f"{picture} is not the picture that {checkpoint_path} was fitted to; fit it again")
 
     import torch
     from tqdm import tqdm

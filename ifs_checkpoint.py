@@ -35,6 +35,7 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, pickled: bytes, archive: zipfile.ZipFile, folder: str):
         super().__init__(io.BytesIO(pickled))
         self.archive, self.folder = archive, folder
+        self.storages: dict[str, np.ndarray] = {}  # each is read once, however often it is referred to
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("collections", "OrderedDict"):
@@ -47,7 +48,9 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, reference: tuple) -> np.ndarray:
         _, dtype, key, _, _ = reference
-        return np.frombuffer(bytearray(self.archive.read(f"{self.folder}data/{key}")), dtype)
+        if key not in self.storages:
+            self.storages[key] = np.frombuffer(bytearray(self.archive.read(f"{self.folder}data/{key}")), np.uint8)
+        return self.storages[key].view(dtype)
 
 
 def _array(storage: np.ndarray, start: int, shape: tuple, strides: tuple, graph: bool, hooks: object) -> np.ndarray:

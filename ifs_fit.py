@@ -802,6 +802,10 @@ def _resumed(resume: dict, stage_count: int, device: torch.device | str) -> dict
         maps = run["best_maps"][None]
         stroke = None if run["stroke"] is None else torch.full((1,), run["best_stroke"])
         run.update(stage=stage_count - 1, stage_step=0, maps=maps, stroke=stroke, **_still(maps))
+        if run["path_maps"]:  # the way of the system that ended nearest to these maps is theirs
+            leader = (run["path_maps"][-1] - run["best_maps"].cpu()).abs().sum((1, 2, 3)).argmin()[None]
+            for name in ("path_maps", "path_stroke"):
+                run[name] = [systems[leader] for systems in run[name]]
     for name in ("maps", "stroke", "best_maps", "first", "second"):
         run[name] = None if run[name] is None else run[name].to(device)
     return run
@@ -852,6 +856,10 @@ def check_resume(resume: object, setup: Setup) -> None:
             raise ValueError(f"{name} is no tensor of shape {shape}")
         if value.dtype not in (torch.float32, torch.float64) or value.requires_grad or not value.isfinite().all():
             raise ValueError(f"{name} does not hold finite numbers")
+        if "stroke" in name and not (value.min() >= 0 and value.max() <= 1):
+            raise ValueError(f"{name} is no radius from 0 to 1")
+        if "maps" in name and value.abs().max() > 1e3:
+            raise ValueError(f"{name} leads far away")
     for name in ("maps", "best_maps", *(f"path_maps[{k}]" for k in range(len(path_maps)))):
         if singular_values(wanted[name][0]).max() > MAX_SINGULAR:
             raise ValueError(f"{name} holds maps that do not shrink the world")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import ifs_raster
 
-KEPT = 1 << 26  # pixels up to which what was measured is kept for the second look that normalising needs
+KEPT = 1 / 4  # of the memory, in which what was measured is kept for the second look that normalising needs
 SOFT = 0.5  # sigma, in pixels of the picture that was fitted, with which greys are drawn, at any resolution
 SHADES = 1024  # colours of a continuous palette
 
@@ -144,15 +144,25 @@ def exposure(maps: Tensor, window: tuple[float, float, float, float], target: Te
     return float(trials[torch.stack([(-torch.expm1(-t * depth) - wanted).square().mean() for t in trials]).argmin()])
 
 
-def rows(measured: Callable[[], Iterator[Tensor]], size: int, look: Look) -> Iterator[np.ndarray]:
+def kept(size: int, look: Look, memory: int) -> int:
+    """Bytes of what is measured of a picture, where they are kept, else 0, and it is measured twice."""
+    needed = (8 if look.color == "none" else 32) * size**2
+    return needed if look.kind in ("density", "distance") and needed <= KEPT * memory else 0
+
+
+def rows(
+    measured: Callable[[], Iterator[Tensor]], size: int, look: Look, memory: int = ifs_raster.MEMORY
+) -> Iterator[np.ndarray]:
     """Yield the rows of a picture, (H, S, C) uint8 or uint16, from what `measured` yields each time it is called.
+
+    What it yields is kept for a second look if it is `kept` of so much memory, in bytes.
 
     Mass m is shown as log(1 + m / mean) over all that is lit, as a part of its peak, to the power 1 / gamma; distance
     as a part of the largest one.
     """
-    if look.kind in ("density", "distance") and size * size <= KEPT:
-        kept = list(measured())
-        again: Callable[[], Iterator[Tensor]] = lambda: iter(kept)  # noqa: E731
+    if kept(size, look, memory):
+        strips = list(measured())
+        again: Callable[[], Iterator[Tensor]] = lambda: iter(strips)  # noqa: E731
     else:
         again = measured
     tone = _tone(again, look)

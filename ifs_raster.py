@@ -947,7 +947,7 @@ def coverage_strips(
     rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
     plain.direct &= rows == size
     coloured.direct = False  # grown points hide those of other maps that came later
-    whole = palette is not None and plain.direct and plain.grown and plain.settled and 1 < len(maps)
+    whole = palette is not None and plain.direct and plain.grown and plain.settled and len(maps) > 1
     for first in range(0, size, rows):
         last = min(first + rows, size)
         tile = (-pad, side + pad, first * supersample - pad, last * supersample + pad)
@@ -1066,7 +1066,8 @@ def distance_strips(
     """
     if margin is None:
         far = _Far(maps, window, size, recursion, corners, memory)
-        strips = distance_strips(maps, window, size, recursion, window[1] - window[0], corners, memory, progress)
+        width = window[1] - window[0]
+        strips = distance_strips(maps, window, size, recursion, width, corners, memory, progress, rim)
         row = 0
         for strip in strips:
             yield far.mended(strip, row)
@@ -1228,7 +1229,7 @@ def density_strips(
     longest = max((words.length for words in whole if len(words.maps)), default=0)
     clouds = needed(particles(attractor, cell, palette is not None), recursion - longest)
     largest = max(len(weights) for _, weights in clouds.values())
-    rows = strip_rows(size, (16 if palette is None else 64) * size, memory)
+    rows = strip_rows(size, (24 if palette is None else 128) * size, memory)
     for first in range(0, size, rows):
         tile = (0, size, first, min(first + rows, size))
         flat = (tile[3] - tile[2] + 2) * (size + 2)

@@ -65,7 +65,7 @@ class Setup:
     size: int = 256  # side of the picture that is fitted, in pixels
     steps: int | None = None  # steps of the optimiser, all stages together; None: as many as the rounds need
     starts: int | None = None  # systems that start, as one batch; None: 256, for a grey picture 32
-    rounds: int | None = None  # how often the best are bred; None: 5 to 15, by the number of maps, if grey 2
+    rounds: int | None = None  # how often the best are bred; None: 5 or more, by the number of maps, if grey 2
     jitter: float = 0.05  # spread of the starts around initial maps that are given
     stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
     grey: bool | None = None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no

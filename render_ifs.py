@@ -174,14 +174,15 @@ def render(arguments: argparse.Namespace) -> None:
         with one_thread(), ifs_files.point_bar(name, arguments.quiet) as progress:
 
             def measured(maps: "Tensor", view: "View"):
-                from ifs_picture import measure
+                from ifs_picture import kept, measure
 
-                return measure(maps, view, look, memory, progress, system.window)
+                free = memory - kept(view.size, look, memory)
+                return measure(maps, view, look, free, progress, system.window)
 
             if film:
                 make_film(arguments, way, maps, view, look, measured, out)
             else:
-                make_picture(maps, view, look, measured, out)
+                make_picture(maps, view, look, measured, out, memory)
     except MemoryError as error:
         raise InputError(
             f"{arguments.memory:g} GiB are too little ({error}); give --memory GIB or a lower RESOLUTION"
@@ -219,13 +220,13 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def make_picture(maps: "Tensor", view: "View", look: "Look", measured: Callable, out: Path) -> None:
+def make_picture(maps: "Tensor", view: "View", look: "Look", measured: Callable, out: Path, memory: int) -> None:
     """Write one picture, or its bare numbers."""
     from ifs_picture import rows
 
     if out.suffix == ".npy":
         ifs_files.save_array(out, measured(maps, view), view.size)
-    elif not ifs_files.save_rows(out, rows(lambda: measured(maps, view), view.size, look), view.size):
+    elif not ifs_files.save_rows(out, rows(lambda: measured(maps, view), view.size, look, memory), view.size):
         print("nothing of the fractal lies in this window", file=sys.stderr)
 
 
@@ -284,6 +285,8 @@ def check_options(arguments: argparse.Namespace, size: int, film: bool) -> int:
         supersample = 4 if size <= 1024 else 2 if size <= 4096 else 1
     elif not 1 <= supersample <= 16:
         raise InputError("--supersample must be from 1 to 16")
+    if arguments.kind in ("density", "grey") and arguments.stroke is not None:
+        raise InputError("--stroke is for --kind occupancy and distance")
     if arguments.kind in ("density", "grey") and arguments.figure:
         raise InputError("--figure is for --kind occupancy and distance; a density starts from one point of mass")
     if arguments.kind == "grey" and arguments.color != "none":

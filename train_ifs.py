@@ -56,14 +56,14 @@ def parser() -> argparse.ArgumentParser:
         help="draw all words of D letters while fitting (default: words of equal weight)",
     )
     add("--points", type=int, metavar="P", help="points drawn at full size while fitting (default 40000)")
-    add("--steps", type=int, metavar="K", help="steps of the optimiser (default 680 and more, for a grey picture 390)")
+    add("--steps", type=int, metavar="K", help="steps of the optimiser (default 780 and more, for a grey picture 390)")
     add("--starts", type=int, metavar="B", help="systems to start from (default 256, for a grey picture 32)")
     add("--size", type=int, metavar="S", help="fit at S × S pixels (default 256)")
     add(
         "--stroke",
         type=float,
         metavar="R",
-        help="radius of the pen in world units; 0: none (default: from the picture)",
+        help="radius of the pen in world units to begin with; 0: none (default: from the picture)",
     )
     add("--seed", type=int, metavar="X", help="seed of the random numbers (default 0)")
     add(

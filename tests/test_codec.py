@@ -360,11 +360,27 @@ def test_a_checkpoint_becomes_a_file_that_draws_the_same_without_it(folder, caps
 
 def test_the_same_maps_give_the_same_bytes_in_any_order(folder):
     files = []
-    for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
+    for order in ([0, 1, 2, 3], [2, 0, 3, 1], [3, 2, 1, 0], [1, 3, 0, 2]):
         torch.save({**torch.load("blob.pt", weights_only=True), "maps": BLOB[order]}, "blob.pt")
         assert compress_ifs.main(["blob", "--bits", "5", "--effort", "8", "--quiet"]) == 0
         files.append(Path("blob.ifs").read_bytes())
     assert files[0] == files[1]
+
+
+def test_a_fit_is_refitted_to_its_own_picture(folder, capsys):
+    """Which may be the file's, inverted; a file that has changed is refused."""
+    checkpoint, target = torch.load("blob.pt", weights_only=True), ifs_files.load_target(Path("blob.png"), 64).numpy()
+    torch.save({**checkpoint, "target": ifs_checkpoint.fingerprint(target)}, "blob.pt")
+    levels = np.uint8(np.round(255 * target))
+    for written in levels, 255 - levels:
+        Image.fromarray(written).save("blob.png")
+        assert compress_ifs.main(["blob", "--bytes", "24", "--effort", "1", "--quiet"]) == 0
+        assert "IoU 1.0000 -> 0.9" in capsys.readouterr().out
+    Image.fromarray(levels[::-1]).save("blob.png")
+    Path("blob.ifs").write_bytes(b"before")
+    assert compress_ifs.main(["blob", "--bytes", "24", "--quiet"]) == 2
+    assert "blob.png is not the picture that blob.pt was fitted to" in capsys.readouterr().err
+    assert Path("blob.ifs").read_bytes() == b"before"
 
 
 def test_a_loss_that_is_allowed_saves_bytes(folder, capsys):

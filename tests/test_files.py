@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, ImageOps
 
 import ifs_checkpoint
 import ifs_files
+import ifs_fit
 import ifs_setup
 from ifs_files import InputError
 from ifs_fit import Setup, fit
@@ -533,6 +534,28 @@ def test_checkpoints_that_strangers_craft_are_refused_before_they_take_memory(st
         assert len(str(caught.value)) < 400, name
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert taken * (1 if sys.platform == "darwin" else 1024) < 3e8
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "message"),
+    [
+        ("best_maps", lambda maps: maps + 1e30, "leads far away"),
+        ("maps", lambda maps: maps + 1e30, "leads far away"),
+        ("path_stroke", lambda strokes: [stroke - 0.5 for stroke in strokes], "is no radius"),
+        ("best_stroke", lambda _: -5.0, "best_stroke is no number"),
+    ],
+)
+def test_a_run_that_is_out_of_all_range_is_not_resumed(state, field, change, message):
+    broken = {**state.resume, field: change(state.resume[field])}
+    with pytest.raises(ValueError, match=message):
+        ifs_fit.check_resume(broken, SMALL)
+
+
+def test_a_storage_that_many_tensors_share_is_read_once():
+    whole = torch.zeros(1000)
+    torch.save({"shared": [whole[:1], whole[:1]]}, "shared.pt")
+    one, other = ifs_checkpoint._unpacked(Path("shared.pt"))["shared"]
+    assert np.shares_memory(one, other)
 
 
 def test_an_archive_whose_records_share_their_bytes_is_refused():

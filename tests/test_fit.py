@@ -325,6 +325,10 @@ def test_a_complete_fit_that_is_resumed_polishes_and_never_gets_worse(states):
     more = list(fit(blob(), QUICK, every=10, resume=states[-1].resume))
     assert more[-1].step == more[-1].steps > 60
     assert more[-1].best_iou >= states[-1].best_iou
+    assert torch.equal(states[-1].best_maps, states[-1].maps)
+    for (step, maps, _), (before, same, _) in zip(more[-1].path, states[-1].path, strict=False):
+        assert step == before
+        assert torch.equal(maps, same), "the way of the best goes on, not that of another"
 
 
 def test_the_pen_is_found_on_the_way():

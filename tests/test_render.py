@@ -232,10 +232,11 @@ def test_a_checkpoint_without_a_sound_way_is_refused(path, capsys):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from Linux")
-def test_a_large_picture_stays_under_its_memory():
-    program = """
+@pytest.mark.parametrize("options", ["12288 --supersample 1 --memory 1", "5000 --kind density --color map --memory 1"])
+def test_a_large_picture_stays_under_its_memory(options):
+    program = f"""
 import sys, render_ifs
-code = render_ifs.main("gasket 30 12288 --supersample 1 --memory 1 --out large.png --quiet".split())
+code = render_ifs.main("gasket 30 {options} --out large.png --quiet".split())
 status = open("/proc/self/status").read()
 print(code, int(status.split("VmHWM:")[1].split()[0]) * 1024)
 """
@@ -279,6 +280,7 @@ BAD = [
     (["koch", "3", "64", "--zoom-at", "0", "0", "5", "--window", "-1", "1", "-1", "1"], "give either --window or"),
     (["koch", "3", "64", "--window", "0", "1", "0", "2"], "must be a square"),
     (["koch", "3", "64", "--window", "0", "nan", "0", "1"], "must be a square"),
+    (["koch", "3", "64", "--stroke", "0.1", "--kind", "density"], "--stroke is for --kind occupancy and distance"),
     (["koch", "3", "64", "--stroke", "-1"], "does not fit the window"),
     (["koch", "2000", "64", "--sweep", "levels"], "2001 frames of 64 pixels are too much"),
     (["koch", "20", "20000", "--sweep", "levels"], "21 frames of 20000 pixels are too much"),
