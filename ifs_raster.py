@@ -1229,7 +1229,7 @@ def density_strips(
     longest = max((words.length for words in whole if len(words.maps)), default=0)
     clouds = needed(particles(attractor, cell, palette is not None), recursion - longest)
     largest = max(len(weights) for _, weights in clouds.values())
-    rows = strip_rows(size, (24 if palette is None else 128) * size, memory)
+    rows = strip_rows(size, (24 if palette is None else 192) * size, memory)
     for first in range(0, size, rows):
         tile = (0, size, first, min(first + rows, size))
         flat = (tile[3] - tile[2] + 2) * (size + 2)
