@@ -268,6 +268,12 @@ def saved(picture: Image.Image, kind: str = "PNG", **options) -> Path:
 MODES = "PNG 1, PNG L, PNG LA, PNG P, PNG RGB, PNG RGBA, PNG I;16, TIFF PA, TIFF CMYK, TIFF YCbCr, TIFF I, TIFF I;16B"
 
 
+@pytest.mark.parametrize(("level", "grey"), [(230, True), (245, False)])
+def test_greys_are_more_than_soft_edges_from_a_quarter_of_the_light_on(level, grey):
+    """Of one grey g, 4 (1 − g) of the light is between black and white: 0.39 and 0.16."""
+    assert ifs_files.is_grey(Image.new("L", (8, 8), level)) == grey
+
+
 @pytest.mark.parametrize(
     "kind_and_mode", f"{MODES}, TIFF F, GIF P, BMP RGB, PPM L, JPEG CMYK, JPEG L, WEBP RGBA".split(", ")
 )

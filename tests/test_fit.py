@@ -84,6 +84,26 @@ def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
         assert torch.allclose(compiled[name], plain[name])
 
 
+@pytest.mark.parametrize("at", [0.7, 3.0])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_stray_points_are_pulled_inside_the_window_and_outside(at, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(ifs_model, "load_kernels", lambda: None)
+    corner = torch.tensor([similarity(0.1, at=(x, at)) for x in (at, at - 0.1)])[None]  # far from the blob, up right
+    slopes = []
+    for pull in (0.0, 0.1):
+        setup = dataclasses.replace(QUICK, maps=2, pull=pull)
+        objective, maps = ifs_fit.Objective(blob(), stages(setup)[0], setup), corner.clone().requires_grad_()
+        objective.refresh(maps.detach(), None, 1.0)
+        slopes.append(torch.autograd.grad(objective(maps, None, 1.0).sum(), maps)[0][0, :, :, 2].sum(0))
+    assert (slopes[1] > slopes[0] + 1e-3).all(), "the pull leads down and left"
+
+
+def test_no_pen_is_drawn_with_where_it_gains_nothing():
+    target = occupancy(CARPET, WINDOW, 81, supersample=3)
+    assert judge(CARPET, target, search_stroke=True).stroke == 0
+
+
 def test_stages_go_from_coarse_to_fine_and_spend_all_steps():
     plan = stages(Setup(steps=1000))
     assert [stage.size for stage in plan] == sorted(stage.size for stage in plan)

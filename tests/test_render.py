@@ -15,6 +15,7 @@ from refusals import refusal
 from systems import CARPET, CORNER_GASKET, FERN
 
 import ifs_files
+import ifs_picture
 import ifs_raster
 import render_ifs
 from ifs_model import WINDOW, affine, similarity
@@ -424,3 +425,12 @@ def test_a_level_short_of_a_slow_attractor_is_told_of(capsys):
     for recursion, told in (5, False), (30, True), (300, False):
         assert render("slow", recursion, 64) == 0
         assert ("RECURSION 137 draws all of it" in capsys.readouterr().err) == told
+
+
+def test_densities_are_shown_by_their_logarithms():
+    """log(1 + m / mean) over log(1 + peak / mean), and black where there is nothing."""
+    mass = torch.tensor([[0.0, 1.0], [2.0, 9.0]], dtype=torch.float64)
+    look = ifs_picture.Look("density", "none", None, 1.0, 16, False)
+    (shown,) = ifs_picture.rows(lambda: iter([mass]), 2, look)
+    wanted = np.log1p(mass.numpy() / 4) / np.log1p(9 / 4)
+    assert np.abs(shown[..., 0] / 65535 - wanted).max() < 1e-4
