@@ -168,7 +168,7 @@ def rows(
     tone = _tone(again, look)
     lut = None if look.cmap is None or look.color != "none" else palette(look.cmap, SHADES)
     top = 2**look.bits - 1
-    pieces = (piece for strip in again() for piece in strip.split(max(1, (1 << 22) // size), dim=-2))
+    pieces = (piece for strip in again() for piece in strip.split(max(1, (1 << 20) // size), dim=-2))
     for strip in pieces:
         strip = strip.cpu()
         amount = strip if look.color == "none" else strip[3]

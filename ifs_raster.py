@@ -41,7 +41,7 @@ Window = tuple[float, float, float, float]
 Tile = tuple[int, int, int, int]
 Progress = Callable[[int], object]  # is told how many points or pixels were looked at just now
 MEMORY = 2 << 30  # bytes that a picture may take
-OVERHEAD = 600 << 20  # bytes of these that Python, its packages and the clouds take
+OVERHEAD = 700 << 20  # bytes of these that Python, its packages and the clouds take
 GROWN_CELLS = 4200**2  # of the largest grid that is grown directly: about what a picture of 1024² pixels needs
 SOLID_CELLS = 1 << 27  # the same, of a solid attractor: of curves and dusts, one point a cell misses a few pixels
 GROWN_BYTES = 18  # a cell, in a grid that is grown directly: the grid, and the newest points in the worst case
@@ -942,7 +942,7 @@ def coverage_strips(
     pad, side = math.ceil(stroke / part), size * supersample
     plain, coloured = (Attractor(maps, window, side, recursion, corners, memory) for _ in range(2))
     plain.rim = rim
-    cost = (2 if palette is None else 20) + (6 if pad else 0)
+    cost = (2 if palette is None else 32) + (6 if pad else 0)
     padding = 2 * pad * cost * (side + 2 * pad)
     rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
     plain.direct &= rows == size
@@ -958,7 +958,7 @@ def coverage_strips(
             taken = _coloured(shaded * taken, taken)
         if pad:
             taken = _with_pen(taken, stroke / part)[pad:-pad, pad:-pad]
-        for piece in taken.split(max(1, (1 << 22) // side) * supersample):
+        for piece in taken.split(max(1, (1 << 20) // side) * supersample):
             if palette is None:
                 yield _pooled(piece, supersample)
             else:

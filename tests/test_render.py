@@ -233,7 +233,10 @@ def test_a_checkpoint_without_a_sound_way_is_refused(path, capsys):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from Linux")
-@pytest.mark.parametrize("options", ["12288 --supersample 1 --memory 1", "5000 --kind density --color map --memory 1"])
+@pytest.mark.parametrize(
+    "options",
+    ["12288 --supersample 1 --memory 1", "5000 --kind density --color map --memory 1", "4000 --color map --memory 1"],
+)
 def test_a_large_picture_stays_under_its_memory(options):
     program = f"""
 import sys, render_ifs
