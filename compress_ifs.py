@@ -68,12 +68,11 @@ def compress(arguments: argparse.Namespace) -> None:
         raise InputError(f"{checkpoint_path} was not fitted to a picture in the window -1 1 -1 1")
     for invert in False, True:
         target = ifs_files.load_target(picture, checkpoint["size"], invert)
-        if fingerprint(target.numpy()) == checkpoint.get("target", fingerprint(target.numpy())):
+        if checkpoint.get("target") in (None, fingerprint(target.numpy())):
             break
     else:
         raise InputError(f"{picture} is not the picture that {checkpoint_path} was fitted to; fit it again")
 
-    import torch
     from tqdm import tqdm
 
     import ifs_codec
@@ -83,7 +82,7 @@ def compress(arguments: argparse.Namespace) -> None:
             f"{name} was fitted to a grey picture; its file keeps black and white, as --kind occupancy", file=sys.stderr
         )
     checkpoint = as_tensors(checkpoint)
-    system = checkpoint["maps"], target, checkpoint["stroke"]
+    fitted = checkpoint["maps"], target, checkpoint["stroke"]
     with tqdm(desc=name, unit="attractor", disable=arguments.quiet, delay=1) as bar:
         options = (arguments.effort, bar.update)
         if arguments.bytes is not None:
@@ -92,14 +91,13 @@ def compress(arguments: argparse.Namespace) -> None:
             found = ifs_codec.fit_bits(checkpoint, target, arguments.bits, *options)
         else:
             loss = LOSS if arguments.loss is None else arguments.loss
-            goal = ifs_codec.judge(*system, rim=False).iou - loss
+            goal = ifs_codec.judge(*fitted, rim=False).iou - loss
             found = ifs_codec.fit_within(checkpoint, target, goal, *options)
     data = found.data
     with ifs_files.whole_file(out) as file:
         file.write(data)
-    coded = ifs_formats.decode(data, ".ifs")
-    kept = torch.tensor(coded["maps"], dtype=torch.float64), target, coded["stroke"]
-    before, after = (ifs_codec.judge(*one).iou for one in (system, kept))  # with their edges, which no search looks at
+    # With their edges, which no search looks at.
+    before, after = ifs_codec.judge(*fitted).iou, ifs_codec.score(found.code, found.numbers, target, rim=True)
     whole = picture.stat().st_size
     print(
         f"{name}: {len(data)} bytes, IoU {before:.4f} -> {after:.4f}, {found.code.n} maps of "

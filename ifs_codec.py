@@ -192,11 +192,14 @@ def contracts(code: Code, numbers: Tensor) -> bool:
     return bool(singular_values(maps_of(code, numbers)).max() <= LARGEST)
 
 
-def score(code: Code, numbers: Tensor, target: Tensor, supersample: int = 3) -> float:
-    """The IoU of the converged attractor with the target, its maps in the order in which a file gives them back."""
+def score(code: Code, numbers: Tensor, target: Tensor, supersample: int = 3, rim: bool = False) -> float:
+    """The IoU of the converged attractor with the target, its maps in the order in which a file gives them back.
+
+    With `rim`, edges are drawn, too, which takes longer: see `ifs_raster.occupancy`.
+    """
     ranked = sorted(numbers.tolist(), key=lambda map_: rank_map(map_, code.steps, code.similar))
     maps = torch.tensor(code.maps(ranked), dtype=torch.float64)
-    return judge(maps, target, code.radius, supersample=supersample, rim=False)[0]
+    return judge(maps, target, code.radius, supersample=supersample, rim=rim)[0]
 
 
 def refit(

@@ -100,7 +100,8 @@ def run(main: Callable[[], int]) -> NoReturn:
             raw = io.BufferedWriter(_Deaf(number, "w", closefd=False))
             words = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
             setattr(sys, name, words)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # not before files are cleaned up
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # not before files are cleaned up
     code = main()
     gc.freeze()
     sys.exit(code)
@@ -587,7 +588,8 @@ def keep_previous(path: Path) -> Path | None:
     """
     if not path.is_file():
         return None
-    copies = (path.with_stem(f"{path.stem}_previous{end}") for end in ("", *(f"_{k}" for k in range(2, 10**6))))
+    ends = itertools.chain([""], (f"_{k}" for k in itertools.count(2)))
+    copies = (path.with_stem(f"{path.stem}_previous{end}") for end in ends)
     try:
         content = path.read_bytes()
         copy = next(copy for copy in copies if not copy.exists() or copy.read_bytes() == content)

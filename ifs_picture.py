@@ -203,9 +203,11 @@ def _tone(measured: Callable[[], Iterator[Tensor]], look: Look) -> Callable[[Ten
     return lambda near: (near / (peak or 1.0)).nan_to_num(posinf=1.0).clamp(max=1) ** (1 / look.gamma)
 
 
-def image(measured: Callable[[], Iterator[Tensor]], size: int, look: Look) -> Image.Image:
+def image(
+    measured: Callable[[], Iterator[Tensor]], size: int, look: Look, memory: int = ifs_raster.MEMORY
+) -> Image.Image:
     """The whole picture, for a film or a sheet; what is transparent shows black."""
-    picture = np.concatenate(list(rows(measured, size, look)))
+    picture = np.concatenate(list(rows(measured, size, look, memory)))
     alpha = picture[..., -1:].astype(np.float32) / 255 if look.transparent else 1
     colours = picture[..., :-1] if look.transparent else picture
     return Image.fromarray((colours * alpha).astype(np.uint8).repeat(3 // colours.shape[-1], axis=-1))

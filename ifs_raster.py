@@ -557,9 +557,6 @@ class Attractor:
         room = (memory - OVERHEAD - side**2) / cell_bytes
         self.direct = corners is None and not self.zoomed and area <= min(SOLID_CELLS, room)
         self.large = area > GROWN_CELLS
-        # No word of `recursion` letters is wider than a pixel, and all maps can be undone.
-        narrow = recursion * -math.log(max(slowest, 1e-9)) >= math.log(max(self.span, 1))
-        self.settled = narrow and float(singular_values(self.maps).min()) > FLAT
         self.grain, self.rim = self._grain(slowest), True
         self.small = area <= FLOODED * self.grain**2  # few enough points to be drawn at one go
         self.clouds: dict[tuple[int, int], Tensor] = {}
@@ -683,6 +680,12 @@ class Attractor:
             fine = FULL if chart.filled > 1 / 8 else THIN
             self.covers[addresses] = Cover(self.maps, self.digits, chart, fine, self.recursion)
         return self.covers[addresses]
+
+    @property
+    def settled(self) -> bool:
+        """Whether no word of `recursion` letters is wider than a pixel, and all maps can be undone."""
+        narrow = self.recursion * -math.log(max(self.slowest, 1e-9)) >= math.log(max(self.span, 1))
+        return narrow and float(singular_values(self.maps).min()) > FLAT
 
     @functools.cached_property
     def grown(self) -> bool:
@@ -877,8 +880,7 @@ def looked_back(attractor: Attractor, tile: Tile, colours: int) -> Tensor:
     letter i and the address of that point; each round tells one letter more, of the highest address there is.
     """
     maps, n = attractor.maps, len(attractor.maps)
-    grown = grow(maps, attractor.box, attractor.grain, attractor.recursion, rim=attractor.rim)
-    points = torch.cat([part for _, part in grown], dim=1)
+    points = torch.cat([part for _, part, _ in attractor.points(tile)], dim=1)
     left, right, top, bottom = attractor.box
     whole = round(left + 0.5), math.ceil(right + 0.5), round(top + 0.5), math.ceil(bottom + 0.5)
     here = places(points, whole)
@@ -940,14 +942,16 @@ def coverage_strips(
     """
     part = (window[1] - window[0]) / (size * supersample)
     pad, side = math.ceil(stroke / part), size * supersample
-    plain, coloured = (Attractor(maps, window, side, recursion, corners, memory) for _ in range(2))
+    plain = Attractor(maps, window, side, recursion, corners, memory)
     plain.rim = rim
     cost = (2 if palette is None else 32) + (6 if pad else 0)
     padding = 2 * pad * cost * (side + 2 * pad)
     rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
     plain.direct &= rows == size
-    coloured.direct = False  # grown points hide those of other maps that came later
-    whole = palette is not None and plain.direct and plain.grown and plain.settled and len(maps) > 1
+    if palette is not None:
+        whole = plain.grown and plain.settled and len(maps) > 1
+        coloured = Attractor(maps, window, side, recursion, corners, memory)
+        coloured.direct = False  # grown points hide those of other maps that came later
     for first in range(0, size, rows):
         last = min(first + rows, size)
         tile = (-pad, side + pad, first * supersample - pad, last * supersample + pad)
@@ -980,13 +984,11 @@ def _with_pen(taken: Tensor, radius: float) -> Tensor:
 def _coloured(colours: Tensor, wanted: Tensor) -> Tensor:
     """Colours (H, W), 0 for none, where pixels without one that are wanted (H, W) have taken that of the nearest."""
     missing = wanted & (colours == 0)
-    if not missing.any() or missing.all():
+    if not missing.any() or not colours.any():
         return colours
     near = distance_transform_edt((colours == 0).cpu().numpy(), return_distances=False, return_indices=True)
     row, column = torch.from_numpy(near).to(colours.device)[:, missing].long()
-    colours = colours.clone()
-    colours[missing] = colours[row, column]
-    return colours
+    return colours.index_put((missing,), colours[row, column])
 
 
 def occupancy(

@@ -180,7 +180,7 @@ def render(arguments: argparse.Namespace) -> None:
                 return measure(maps, view, look, free, progress, system.window)
 
             if film:
-                make_film(arguments, way, maps, view, look, measured, out)
+                make_film(arguments, way, maps, view, look, measured, out, memory)
             else:
                 make_picture(maps, view, look, measured, out, memory)
     except MemoryError as error:
@@ -197,12 +197,12 @@ def warn_if_short(maps: "Tensor", view: "View", whole: tuple) -> None:
     from ifs_model import singular_values
     from ifs_raster import lacking
 
-    if (part := lacking(maps, whole, view.recursion)) > 0.002:
-        slowest = float(singular_values(maps).max())
-        enough = math.ceil(math.log(view.size) / -math.log(slowest))
+    slowest = float(singular_values(maps).max())
+    enough = math.ceil(math.log(view.size) / -math.log(max(slowest, 1e-9)))
+    if enough > view.recursion and (part := lacking(maps, whole, view.recursion)) > 0.002:
         print(
             f"level {view.recursion} lacks {part:.1%} of the attractor, because a map shrinks by {slowest:.3f} only; "
-            f"RECURSION {max(enough, view.recursion + 1)} draws all of it",
+            f"RECURSION {enough} draws all of it",
             file=sys.stderr,
         )
 
@@ -238,6 +238,7 @@ def make_film(
     look: "Look",
     measured: Callable,
     out: Path,
+    memory: int,
 ) -> None:
     """Write a film or a contact sheet: of a zoom, of the levels, or of a fit."""
     from ifs_picture import image
@@ -255,7 +256,7 @@ def make_film(
             share = k / max(1, arguments.frames - 1)
             at = zoomed(view, *arguments.zoom_at, share)
             scenes.append((f"× {arguments.zoom_at[2] ** share:.3g}", maps, at))
-    frames = [image(lambda: measured(maps, view), view.size, look) for _, maps, view in scenes]  # noqa: B023
+    frames = [image(lambda: measured(maps, view), view.size, look, memory) for _, maps, view in scenes]  # noqa: B023
     if out.suffix == ".png":
         ifs_files.save_picture(out, ifs_files.contact_sheet(frames, [caption for caption, _, _ in scenes]))
     else:

@@ -25,17 +25,8 @@ if TYPE_CHECKING:
 
 PRICE = 0.003  # IoU that one map more must be worth to --maps auto
 POOR = 0.8  # IoU below which a fit of black and white calls for another
-FIELDS = (
-    "maps",
-    "depth",
-    "points",
-    "steps",
-    "starts",
-    "size",
-    "stroke",
-    "seed",
-    "grey",
-)  # of a Setup, that are options
+# Fields of a Setup that are options:
+FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed", "grey")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -275,11 +266,10 @@ def again(arguments: argparse.Namespace, overrides: dict) -> str:
     """The command that goes on with a fit that was stopped."""
     words = ["python", "train_ifs.py", arguments.name]
     for option, value in {**overrides, "device": arguments.device}.items():
-        if option == "grey":
-            words += ["--grey" if value else "--no-grey"]
-        else:
-            words += [] if value is None else [f"--{option}", str(value)]
-    switches = [f"--{option}" for option in ("invert", "quiet") if getattr(arguments, option)]
+        if option != "grey" and value is not None:
+            words += [f"--{option}", str(value)]
+    switches = [f"--{option}" for option in ("grey", "invert", "quiet") if getattr(arguments, option)]
+    switches += ["--no-grey"] if arguments.grey is False else []
     return shlex.join([*words, *switches, "--resume"])
 
 

@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from quality import alone
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -279,7 +280,7 @@ def work_on(path: Path, method: str, length: int, fits: list[Path], effort: int)
 def done_by(jobs: int, work: list[tuple], do: Callable) -> Iterator:
     """What `do` makes of each tuple of arguments, in the order in which it is done, by so many processes."""
     with (
-        ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool,
+        ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), alone) as pool,
         tqdm(total=len(work), unit=do.__name__) as bar,
     ):
         try:

@@ -101,7 +101,7 @@ def fit_pictures(paths: list[Path], setup: Setup, jobs: int, device: str) -> Ite
     if jobs == 1:
         yield from (fit_picture(path, setup) for path in paths)
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _alone) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), alone) as pool:
         try:
             for fitted in as_completed([pool.submit(fit_picture, path, setup) for path in paths]):
                 yield fitted.result()
@@ -109,7 +109,7 @@ def fit_pictures(paths: list[Path], setup: Setup, jobs: int, device: str) -> Ite
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _alone() -> None:
+def alone() -> None:
     """Take one thread, as each of several processes should."""
     torch.set_num_threads(1)
     os.environ["NUMBA_NUM_THREADS"] = "1"  # read when the loops are loaded
