@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import ifs_compiler
@@ -79,7 +80,8 @@ def number_of_maps(text: str) -> int | str:
 class Stop:
     """The first Ctrl-C or SIGTERM ends a fit, and what it has is written; a second one ends the program at once.
 
-    `code` is the exit code that the signal asks for, 0 before it comes. While `writing`, it interrupts nothing.
+    `code` is the exit code that the signal asks for, 0 before it comes. While `writing`, it interrupts nothing, nor
+    while a loop is compiled or loaded, which might leave numba's lock taken for ever: the fit ends at its next state.
     """
 
     def __enter__(self) -> "Stop":
@@ -90,11 +92,13 @@ class Stop:
         self.hook, sys.unraisablehook = sys.unraisablehook, self.unraisable
         return self
 
-    def first(self, number: int, frame: object) -> None:
+    def first(self, number: int, frame: FrameType | None) -> None:
         self.code = 128 + number
         for handled in self.handlers:
             signal.signal(handled, signal.SIG_DFL)
-        if not self.writing:
+        while frame and not frame.f_globals.get("__name__", "").startswith("numba."):
+            frame = frame.f_back
+        if not (self.writing or frame):
             raise KeyboardInterrupt
 
     def unraisable(self, what: "sys.UnraisableHookArgs") -> None:

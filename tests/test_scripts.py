@@ -340,6 +340,16 @@ def test_an_interrupt_where_none_can_be_raised_is_no_traceback_and_not_forgotten
     assert sys.unraisablehook is hook
 
 
+def test_an_interrupt_while_a_loop_is_compiled_waits_for_the_next_state():
+    """numba would leave its lock taken, for which other threads would wait for ever."""
+    with train_ifs.Stop() as stop:
+        compiling = {"__name__": "numba.core.dispatcher", "stop": stop, "signal": signal, "sys": sys}
+        exec("stop.first(signal.SIGINT, sys._getframe())", compiling)
+        assert stop.code == 130
+        with pytest.raises(KeyboardInterrupt):
+            stop.first(signal.SIGINT, sys._getframe())
+
+
 @posix
 def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
     shutil.copytree(fitted / "results", "results")
