@@ -5,7 +5,7 @@ A system is a dict here: `maps`, n lists of 2 × 3 numbers, `window`, `stroke` a
 
 The compact code is one number. Each row (a, b, t) of a map is a point of a lattice in an octahedron; a map is a pair of
 rows; the maps are a multiset, because their order means nothing; and the multiset is counted out. How fine the lattice
-is follows from the number of bytes. README documents the format to the bit.
+is follows from the number of bytes. docs/FORMAT.md defines it to the bit.
 
 Letters: n maps, L steps of the lattice, N points of it.
 """

@@ -1,4 +1,4 @@
-"""Fit the four targets as a user would, and print README's table.
+"""Fit the four targets as a user would, and print the table of docs/RESULTS.md.
 
     python benchmarks/four_targets.py [NAME ...]
 

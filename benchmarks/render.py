@@ -1,4 +1,4 @@
-"""How fast the renderer draws, beside a chaos game, plain enumeration and what the machine allows: README's table.
+"""How fast the renderer draws, beside a chaos game, plain enumeration and what the machine allows.
 
     python benchmarks/render.py [--quick] [--device cuda]
 

@@ -249,13 +249,6 @@ def test_setups_are_short_and_start_visibly_wrong(name):
     assert first.iou < 0.5
 
 
-def test_readme_quotes_the_committed_output_and_the_real_setup():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for output in ("four_targets", "quality_8", "quality_16", "quality_32", "quality_mnist", "recover"):
-        assert (ROOT / "benchmarks" / f"{output}.txt").read_text(encoding="utf-8") in readme
-    assert (ROOT / "koch_setup.py").read_text(encoding="utf-8").split('"""\n\n', 1)[1] in readme
-
-
 # --- Pictures ---
 
 
