@@ -374,7 +374,6 @@ def test_mp4_needs_a_package_and_says_so(monkeypatch, capsys):
 @pytest.mark.filterwarnings("ignore:Exception ignored")  # imageio leaves the pipes of ffmpeg open
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_mp4_is_written_where_it_can_be_at_odd_sizes_too(capfd):
-    pytest.importorskip("imageio_ffmpeg")
     import imageio.v3 as imageio
 
     for size, *options in (
