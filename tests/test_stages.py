@@ -1,0 +1,318 @@
+"""The plan of a fit, and each of its parts: rates, blurs, pens, starts, states, and the number of maps."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from drawings import discs
+from systems import CARPET, KOCH
+
+import ifs_fit
+from ifs_fit import (
+    Objective,
+    Setup,
+    begin,
+    check_resume,
+    descend,
+    fit,
+    initial_systems,
+    price_maps,
+    stages,
+)
+from ifs_model import affine, similarity
+
+SMALL = Setup(maps=3, size=32, points=500, steps=20, starts=2)
+
+
+def disc(radius: float, size: int, place: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
+    """A disc, drawn by numpy."""
+    return torch.from_numpy(discs(radius, size, places=[place])).float()
+
+
+# --- The plan ---
+
+
+@pytest.mark.parametrize(
+    ("setup", "steps"),
+    [
+        (Setup(maps=1), 780),
+        (Setup(maps=8), 40 + 90 + 7 * 80 + 80 + 70 + 100),
+        (Setup(maps=12), 40 + 90 + 8 * 80 + 1.5 * (80 + 70 + 100)),
+        (Setup(maps=40), 40 + 90 + 15 * 80 + 4 * (80 + 70 + 100)),
+        (Setup(grey=True), 390),
+        (Setup(steps=1234), 1234),
+        (Setup(maps=3, rounds=2), 40 + 90 + 2 * 80 + 80 + 70 + 100),
+    ],
+)
+def test_a_fit_has_as_many_steps_as_its_maps_need(setup, steps):
+    assert sum(stage.steps for stage in stages(setup)) == steps
+
+
+def test_the_plan_is_the_one_that_is_documented():
+    """256 systems at a quarter of the size, a quarter of them, four that are bred, four at half, two at full size."""
+    plan = stages(Setup(maps=12, size=256))
+    assert [stage.size for stage in plan] == [64] * 10 + [128, 256, 256]
+    assert [stage.systems for stage in plan] == [256, 64] + [4] * 9 + [2, 2]
+    assert [stage.judged for stage in plan] == [0, 0] + [2] * 9 + [2, 2]
+    assert [stage.copies for stage in plan] == [1, 1] + [8] * 8 + [1, 1, 1]
+    assert [stage.grown for stage in plan] == [False] * 12 + [True]
+    assert [stage.levels for stage in plan] == [4] * 11 + [0, 0]
+    assert [stage.points for stage in plan] == [2500] * 10 + [10_000, 60_000, 60_000]
+    for stage in plan:
+        assert stage.rates[0] > stage.rates[1] >= 0, "each begins with longer steps than it ends with"
+        assert stage.blurs[0] > stage.blurs[1] > 0, "and more blurred"
+    assert plan[0].rates[0] == pytest.approx(0.03)
+    assert plan[0].blurs[0] == pytest.approx(2.0)
+    assert plan[-1].rates[1] == 0
+    solid = [stage.solidity for stage in plan]
+    assert solid[:11] == [1] * 11
+    assert solid[10] < solid[11] < solid[12], "pinholes count for more in the end"
+
+
+def test_the_setup_scales_rates_blurs_and_alphas():
+    plain, changed = (stages(setup) for setup in (Setup(), Setup(rate=0.06, blur=1.0, solidity=3.0, points=4000)))
+    for one, other in zip(plain, changed, strict=True):
+        assert np.allclose(other.rates, 2 * np.array(one.rates))
+        assert np.allclose(other.blurs, 0.5 * np.array(one.blurs))
+        assert other.solidity == 3 * one.solidity
+        assert other.points == max(400, one.points // 10)
+
+
+@pytest.mark.parametrize(("size", "coarse"), [(64, 32), (24, 24), (1024, 256)])
+def test_no_stage_is_smaller_than_32_pixels_or_larger_than_the_picture(size, coarse):
+    plan = stages(Setup(size=size, points=100_000))
+    assert (plan[0].size, plan[-1].size) == (coarse, size)
+
+
+def test_few_starts_stay_few():
+    plan = stages(Setup(starts=1))
+    assert {stage.systems for stage in plan} == {1}
+    assert {stage.copies for stage in plan} == {1}
+    assert [stage.systems for stage in stages(Setup(starts=40))][:3] == [40, 32, 4]
+
+
+def test_the_plan_of_a_grey_picture():
+    plan = stages(Setup(maps=10, grey=True, size=32))
+    assert [stage.size for stage in plan] == [32] * 4
+    assert [stage.systems for stage in plan] == [32, 4, 4, 4]
+    assert [stage.steps for stage in plan] == [120, 60, 60, 150]
+    assert not any(stage.grown for stage in plan)
+    assert plan[-1].points == 5 * 32**2
+    assert plan[0].points == round(2.5 * 32**2)
+
+
+# --- Starts that are given ---
+
+
+def test_given_maps_are_jittered_all_but_the_first():
+    maps = [affine(0.2, 0.1, -0.1, 0.3, 0.4, -0.6), similarity(0.3, 40, (-0.5, 0.2))]
+    systems = initial_systems(torch.ones(8, 8), Setup(maps=maps, starts=300, jitter=0.07, seed=3))
+    assert torch.equal(systems[0], torch.tensor(maps))
+    off = systems[1:] - systems[0]
+    assert float(off.std()) == pytest.approx(0.07, rel=0.05)
+    assert float(off.mean(0).abs().max()) < 0.02
+    other = initial_systems(torch.ones(8, 8), Setup(maps=maps, starts=300, jitter=0.07, seed=4))
+    assert not torch.equal(other[1:], systems[1:])
+
+
+# --- Steps ---
+
+
+class Slope:
+    """An objective that is a plane: its gradient is one everywhere."""
+
+    def __init__(self, stage: ifs_fit.Stage, setup: Setup):
+        self.stage, self.setup, self.sigmas, self.refreshed = stage, setup, [], []
+
+    def refresh(self, maps: torch.Tensor, stroke: torch.Tensor | None, sigma: float) -> None:
+        self.refreshed.append(sigma)
+
+    def __call__(self, maps: torch.Tensor, stroke: torch.Tensor | None, sigma: float):
+        self.sigmas.append(sigma)
+        return maps.sum((1, 2, 3))
+
+
+def moved(stage: ifs_fit.Stage, step: int) -> tuple[float, Slope]:
+    """How far a first step of Adam goes: the learning rate, whatever the gradient."""
+    slope, maps = Slope(stage, SMALL), torch.zeros(1, 3, 2, 3).double()
+    run = {"maps": maps, "stroke": None, "stage_step": step, **ifs_fit._still(maps)}
+    descend(slope, run)
+    assert torch.allclose(run["maps"], run["maps"].flatten()[0].expand(1, 3, 2, 3))
+    return -float(run["maps"][0, 0, 0, 0]), slope
+
+
+def test_rates_and_blurs_fall_from_the_first_to_the_last_of_a_stage():
+    stage = dataclasses.replace(stages(Setup())[1], steps=41, rates=(0.3, 0.1), blurs=(4.0, 1.0))
+    found = {step: moved(stage, step) for step in (0, 10, 20, 30, 40)}
+    rates = [found[step][0] for step in (0, 10, 20, 30, 40)]
+    middle = 0.1 * math.cos(math.pi / 4)  # half a cosine wave
+    assert rates == pytest.approx([0.3, 0.2 + middle, 0.2, 0.2 - middle, 0.1], rel=1e-5)
+    sigmas = [found[step][1].sigmas[0] for step in (0, 10, 20, 30, 40)]
+    assert sigmas == pytest.approx([4, 2 * 2**0.5, 2, 2**0.5, 1])
+
+
+def test_words_are_chosen_anew_every_ten_steps():
+    stage = dataclasses.replace(stages(Setup())[1], steps=41)
+    for step, chosen in ((0, 1), (1, 0), (9, 0), (10, 1), (15, 0), (40, 1)):
+        assert len(moved(stage, step)[1].refreshed) == chosen
+
+
+# --- The objective ---
+
+
+def test_a_pens_disc_and_what_is_added_blur_as_one_gaussian_would():
+    """A disc of radius r has the variance r² / 4 along each axis."""
+    setup = dataclasses.replace(SMALL, size=64)
+    objective = Objective(disc(0.6, 64), dataclasses.replace(stages(setup)[-1], size=64), setup)
+    assert objective.beyond_pen(1.3) == 1.3
+    objective.take_pen(torch.tensor([0.0625]))  # two pixels
+    for sigma in (1.2, 2.0, 5.0):
+        assert objective.beyond_pen(sigma) ** 2 + 2.0**2 / 4 == pytest.approx(sigma**2)
+    assert objective.beyond_pen(0.5) == pytest.approx(0.3), "no less than can be drawn"
+    assert objective.discs.shape == (1, 5, 5)
+    assert float(objective.discs.sum()) == pytest.approx(1)
+
+
+def test_points_of_a_grown_stage_add_up_to_one_a_pixel():
+    """An attractor that fills more than the window is drawn with a density of one, and has coverage 1 − exp(−α)."""
+    setup = Setup(maps=4, size=32)
+    maps = torch.tensor([similarity(0.62, at=(x, y)) for x in (-0.6, 0.6) for y in (-0.6, 0.6)])
+    stage = dataclasses.replace(stages(setup)[-1], solidity=0.7)
+    objective = Objective(torch.ones(32, 32), stage, setup)
+    objective.refresh(maps[None].expand(2, -1, -1, -1), None, 0.2)
+    losses = objective(maps[None].expand(2, -1, -1, -1), None, 0.2)
+    wanted = [math.exp(-2 * 0.7), math.exp(-2 * 1.5)]  # alphas of both halves
+    assert losses.tolist() == pytest.approx(wanted, rel=0.2)
+
+
+def test_stray_points_pay_for_their_distance_from_the_picture():
+    """Half of the mass lies at a speck in the picture, half at one 0.75 of the window's side away from it."""
+    setup = dataclasses.replace(SMALL, maps=2, pull=0.8, size=64)
+    stage = dataclasses.replace(stages(setup)[0], size=64, levels=0)
+    target = torch.zeros(64, 64)
+    target[30:34, 4:8] = 1
+    maps = torch.tensor([similarity(0.01, at=(-0.81, 0.0)), similarity(0.01, at=(0.81, 0.0))])[None]
+    losses = []
+    for pull in (0.0, 0.8):
+        objective = Objective(target, stage, dataclasses.replace(setup, pull=pull))
+        objective.refresh(maps, None, 1.0)
+        losses.append(float(objective(maps, None, 1.0)))
+    away = (57.5 - 7.5) / 64
+    assert losses[1] - losses[0] == pytest.approx(0.8 * away / 2, rel=0.05)
+
+
+def test_alpha_draws_points_that_are_spread_evenly_over_the_picture_like_it():
+    target = disc(0.55, 64, (0.2, -0.1))
+    setup = dataclasses.replace(SMALL, size=64, points=60_000)
+    stage = dataclasses.replace(stages(setup)[-2], size=64, solidity=1, points=60_000)
+    objective = Objective(target, stage, setup)
+    objective.refresh(CARPET[None], None, 0.8)
+    density = target / target.sum()
+    errors = {}
+    for factor in (0.25, 1.0, 4.0):
+        alpha = float(objective.alphas) * factor
+        soft = 1 - torch.exp(-alpha * ifs_fit.blur(density[None], 0.8)[0])
+        errors[factor] = float((soft - target).square().mean())
+    assert errors[1.0] < min(errors[0.25], errors[4.0])
+
+
+# --- Starts and states ---
+
+
+def test_a_start_knows_its_pen():
+    thin, solid = torch.zeros(64, 64), disc(0.6, 64)
+    thin[20:22, 5:60] = 1
+    for target, setup, stroke in (
+        (thin, Setup(maps=2, starts=3), 2 / 64),
+        (solid, Setup(maps=2, starts=3), None),
+        (solid, Setup(maps=2, starts=3, stroke=0.07), 0.07),
+        (thin, Setup(maps=2, starts=3, stroke=0.0), None),
+        (thin, Setup(maps=2, starts=3, grey=True), None),
+    ):
+        run = begin(target, setup, "cpu")
+        found = None if run["stroke"] is None else run["stroke"].tolist()
+        assert found == (None if stroke is None else [pytest.approx(stroke)] * 3)
+
+
+def test_states_come_every_so_many_steps_and_after_each_stage():
+    steps = [state.step for state in fit(disc(0.5, 32), SMALL, every=10)]
+    ends = np.cumsum([stage.steps for stage in stages(SMALL)]).tolist()
+    assert steps == [0, *sorted({*ends})]
+    longer = dataclasses.replace(SMALL, steps=90, rounds=1)
+    ends = np.cumsum([0, *(stage.steps for stage in stages(longer))]).tolist()
+    wanted = {0, *ends[1:]}
+    for first, stage in zip(ends, stages(longer), strict=False):
+        wanted |= set(range(first, first + stage.steps, 10))
+    assert [state.step for state in fit(disc(0.5, 32), longer, every=7)] == sorted(wanted)
+
+
+# --- The number of maps ---
+
+
+def test_numbers_of_maps_are_tried_by_short_fits_until_two_are_worth_less(monkeypatch):
+    reached = {2: 0.5, 3: 0.6, 4: 0.61, 5: 0.75, 6: 0.755, 8: 0.76, 10: 0.99}
+    tried = []
+
+    def short(target, setup, device, every):
+        tried.append((setup, tuple(target.shape)))
+        yield type("State", (), {"best_iou": reached[setup.n]})
+
+    monkeypatch.setattr(ifs_fit, "fit", short)
+    setup = Setup(maps=9, seed=5, pull=0.3, depth=2)
+    found = dict(price_maps(torch.ones(256, 256), setup, "cpu", price=0.01))
+    assert found == {n: reached[n] for n in (2, 3, 4, 5, 6, 8)}, "0.70 of 5 maps, then 0.695 and 0.68"
+    for (used, shape), n in zip(tried, found, strict=True):
+        assert (used.n, used.seed, used.pull) == (n, 5, 0.3)
+        assert (used.size, used.starts, used.steps, used.depth) == (128, 16, 250, None)
+        assert shape == (128, 128)
+    tried.clear()
+    list(price_maps(torch.ones(64, 64), dataclasses.replace(setup, size=64, starts=4), "cpu", 0.5))
+    assert {(used.size, used.starts) for used, _ in tried} == {(64, 4)}
+    assert len(tried) == 3, "at such a price two more are tried, and no third"
+
+
+# --- What a run may look like ---
+
+
+@pytest.fixture(scope="module")
+def resume():
+    *_, last = fit(disc(0.5, 32), SMALL, every=10)
+    return last.resume
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stage": -1}, "stage is no whole number"),
+        ({"stage": 10**6}, "stage is no whole number"),
+        ({"stage_step": 99}, "stage_step is no whole number"),
+        ({"stage_step": True}, "stage_step is no whole number"),
+        ({"step": 10**9 + 1}, "step is no whole number"),
+        ({"adam_step": 1.0}, "adam_step is no whole number"),
+        ({"best_iou": 1.01}, "best_iou is no number from 0 to 1"),
+        ({"best_iou": -0.01}, "best_iou is no number from 0 to 1"),
+        ({"best_score": -1.01}, "best_score is no number from -1 to 1"),
+        ({"best_stroke": 1.01}, "best_stroke is no number from 0 to 1"),
+        ({"trace": []}, "not lists of one length"),
+        ({"maps": torch.zeros(2, 4, 2, 3)}, "maps is no tensor of shape"),
+        ({"first": torch.zeros(1, 3, 2, 3)}, "first is no tensor of shape"),
+        ({"second": torch.zeros(4, 3, 2, 3).int()}, "second does not hold finite numbers"),
+        ({"first": torch.full((4, 3, 2, 3), torch.inf)}, "first does not hold finite numbers"),
+        ({"stroke": torch.tensor([0.5, 0.5, 0.5, 1.5])}, "stroke is no radius from 0 to 1"),
+        ({"best_maps": torch.eye(2, 3).expand(3, 2, 3)}, "best_maps holds maps that do not shrink"),
+        ({"maps": torch.full((4, 3, 2, 3), 1001.0)}, "maps leads far away"),
+        ({"more": 1}, "its fields are not those of a run"),
+    ],
+)
+def test_a_run_out_of_its_ranges_is_told_by_name(change, message, resume):
+    check_resume(resume, SMALL)
+    assert len(resume["maps"]) == 4
+    with pytest.raises(ValueError, match=message):
+        check_resume({**resume, **change}, SMALL)
+
+
+def test_a_koch_curve_whose_setup_is_given_starts_as_it_says():
+    first = next(fit(disc(0.5, 32), dataclasses.replace(SMALL, maps=KOCH.tolist(), jitter=0.0)))
+    assert torch.allclose(first.maps, KOCH.double())
