@@ -17,17 +17,18 @@ import ifs_raster
 from ifs_files import InputError
 from ifs_fit import GROWN, judge
 from ifs_formats import LARGEST, MAX_SPREAD, MOST_CODED, Code, multisets, pack, rank_map, stroke_code
+from diff_ifs.backend import convolve
 from ifs_model import (
-    WINDOW,
     blur_matrix,
     contract,
     coverage,
-    draw_with_pen,
     frame,
+    pen_discs,
     singular_values,
     splat_descendants,
     turn_and_flip,
 )
+from ifs_setup import WINDOW
 
 NEARLY = 0.05  # the relative difference of two singular values up to which a map nearly is a similarity
 BOXES, SLACK = 48, 1.6  # how many boxes a refit tries at most, and how much worse than the best one they may seem
@@ -345,7 +346,7 @@ def linearised(here: Coded, target: Tensor) -> tuple[Tensor, Tensor]:
     def soft(place: Tensor) -> Tensor:
         density = splat_descendants(maps_at(code, place).float(), ancestry, to, 1 / GROWN**2, side)
         if radius > 1:  # a curve's points, two a pixel, are spread over the pen's width
-            density = 4 * radius * draw_with_pen(density[None], radius, int(radius + 2))[0]
+            density = 4 * radius * convolve(density[None], pen_discs(radius, int(radius + 2)))[0]
         return coverage(blur @ density @ blur, SOLID).flatten()
 
     slopes, half = torch.empty(count, side**2), stride(code) / 2

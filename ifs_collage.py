@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from ifs_model import determinants, kernels, rotations, singular_values
+from diff_ifs.backend import kernels
+from ifs_model import determinants, rotations, singular_values
 
 SIDE = 64  # pixels a side in which collages are compared
 CANDIDATES = 8  # of which the best is taken

@@ -24,7 +24,8 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from ifs_model import apply, compose, kernels, singular_values
+from diff_ifs.backend import kernels
+from ifs_model import apply, compose, singular_values
 
 CHART_SIDE = 512  # cells along the longer side of the chart
 TILE = 16  # a side of the tiles that are drawn at first

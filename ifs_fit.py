@@ -7,10 +7,8 @@ Letters in shapes: B systems fitted side by side, n maps, S side of the picture.
 """
 
 import copy
-import itertools
 import math
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -22,30 +20,30 @@ from torch import Tensor
 import ifs_metrics
 import ifs_raster
 from ifs_collage import Collage, moments, roots
+from diff_ifs.backend import (
+    blur,
+    convolve,
+    grown_loss,
+    kernels,
+    splat_words,
+    words_by_weight,
+    words_loss,
+)
 from ifs_model import (
-    WINDOW,
     Ancestry,
     Look,
     area_weights,
-    blur,
     centroid,
     contract,
     coverage,
     determinants,
-    draw_with_pen,
     frame,
-    grown_loss,
-    kernels,
     pen_discs,
     rotations,
     singular_values,
-    splat_words,
-    without_kernels,
-    words_by_weight,
-    words_loss,
     words_of_depth,
 )
-from ifs_setup import MAX_SINGULAR, Setup
+from ifs_setup import MAX_SINGULAR, WINDOW, Setup
 
 REFRESH = 10  # steps between two choices of the words
 GREY_BLUR = 0.4  # sigma, in pixels, of the splat that draws a grey picture in the end
@@ -329,7 +327,8 @@ class Objective:
         radii, self.tip = radius.unique(return_inverse=True)
         tips = (radii - 0.25).clamp(min=0, max=float(self.inside.max()) - 0.5)
         ridges = (self.inside > tips[:, None, None]).to(self.target)  # where the pens' tips went
-        self.even = draw_with_pen(ridges * (self.mass / ridges.sum((1, 2), keepdim=True)), radii, reach)
+        ridges *= self.mass / ridges.sum((1, 2), keepdim=True)
+        self.even = convolve(ridges, pen_discs(radii, reach))
 
     def beyond_pen(self, sigma: float) -> float:
         """What a Gaussian must add to the pen's disc so that both together blur as one of `sigma` would."""
@@ -343,59 +342,6 @@ class Objective:
             return grown_loss(maps, self.ancestries, self.frame, 1 / GROWN**2, look)
         look = Look(self.target, self.toll, self.beyond_pen(sigma), self.alphas, self.stage.levels, self.discs)
         return words_loss(maps, self.words, self.frame, look, self.setup.pull / self.stage.size)
-
-
-class JointObjective(Objective):
-    """The objectives of several pictures at one stage, and one run of all their systems, one picture after the other.
-
-    In plain PyTorch a step of all costs hardly more launches than one of one. Pens must be the same, if there are any.
-    """
-
-    def __init__(self, members: list[tuple[Objective, dict]]):
-        objectives, self.runs = zip(*members, strict=True)
-        self.members, self.stage, self.setup = objectives, objectives[0].stage, objectives[0].setup
-        self.frame, self.ancestries = objectives[0].frame, []
-        self.counts = [len(run["maps"]) for run in self.runs]
-        self.target, self.toll = (
-            torch.cat([getattr(o, field).expand(b, -1, -1) for o, b in zip(objectives, self.counts, strict=True)])
-            for field in ("target", "toll")
-        )
-        self.run = dict(self.runs[0])
-        for name in ("maps", "first", "second", "stroke"):
-            if self.run[name] is not None:
-                self.run[name] = torch.cat([run[name].detach() for run in self.runs])
-                self._share(name)
-
-    def _share(self, name: str) -> None:
-        """Give each picture's run its part, which later steps move, too."""
-        for run, part in zip(self.runs, self.run[name].split(self.counts), strict=True):
-            run[name] = part
-
-    def refresh(self, maps: Tensor, stroke: Tensor | None, sigma: float) -> None:
-        strokes = [None] * len(self.counts) if stroke is None else stroke.split(self.counts)
-        for member, part, pens in zip(self.members, maps.split(self.counts), strokes, strict=True):
-            member.refresh(part, pens, sigma)
-        first = self.members[0]
-        self.alphas = torch.cat([member.alphas for member in self.members])
-        self.discs = None if first.discs is None else torch.cat([member.discs for member in self.members])
-        self.pen_variance = first.pen_variance
-        self.ancestries = [ancestry for member in self.members for ancestry in member.ancestries]
-        self.words = first.words
-        if first.words is not None and self.setup.depth is None:
-            longest = max(member.words[0].shape[-1] for member in self.members)
-            words = torch.cat(
-                [F.pad(w, (0, longest - w.shape[-1]), value=maps.shape[-3]) for w, _ in (m.words for m in self.members)]
-            )
-            self.words = (words, words)
-
-    def descend(self) -> tuple[Tensor, ...]:
-        """A step of all; the losses of each picture's systems before it."""
-        self.run["stage_step"] = self.runs[0]["stage_step"]
-        losses = descend(self, self.run)
-        self._share("maps")
-        for run in self.runs:
-            run["adam_step"] = self.run["adam_step"]
-        return losses.split(self.counts)
 
 
 def descend(objective: Objective, run: dict) -> Tensor:
@@ -573,67 +519,6 @@ def fit(
     is the `resume` of an earlier state: the fit goes on from there as if it had never stopped; a fit that was
     complete repeats its last stage from the best maps it had found.
     """
-    search, losses = _search(target, setup, device, every, resume), None
-    with suppress(StopIteration):
-        while True:
-            reached = search.send(losses)
-            losses = None
-            if isinstance(reached, State):
-                yield reached
-            else:
-                losses = descend(reached.objective, reached.run)
-
-
-def fit_all(
-    pictures: list[tuple[Tensor, Setup]], device: torch.device | str, every: int = REFRESH
-) -> Iterator[tuple[int, State]]:
-    """Fit systems to several targets side by side, as `fit` does to each; yield the picture's index and its State.
-
-    Where there are no compiled loops, as on a GPU, pictures whose steps are alike take them as one batch. All that is
-    not a step is done one picture after the other.
-    """
-    searches = {k: _search(target, setup, device, every) for k, (target, setup) in enumerate(pictures)}
-    losses: dict[int, Tensor | None] = dict.fromkeys(searches)
-    batches: dict[tuple, JointObjective] = {}
-    for tick in itertools.count():
-        due: dict[tuple, dict[int, _Step]] = {}  # by what must be alike of those that share a batch
-        for k, search in list(searches.items()):
-            try:
-                reached = search.send(losses[k])
-                while isinstance(reached, State):
-                    yield k, reached
-                    reached = search.send(None)
-            except StopIteration:
-                del searches[k]
-                continue
-            if kernels(reached.run["maps"]) is not None:
-                losses[k] = descend(reached.objective, reached.run)
-            else:
-                setup = reached.objective.setup
-                alike = reached.objective.stage, setup.n, setup.depth, setup.pull, setup.bound, reached.pens
-                kind = *alike, tick - reached.run["stage_step"]
-                due.setdefault(kind, {})[k] = reached
-        if not searches:
-            return
-        batches = {kind: batch for kind, batch in batches.items() if kind in due}
-        for kind, steps in due.items():
-            if kind not in batches:  # it begins a stage, and stays as it is to its end
-                batches[kind] = JointObjective([(step.objective, step.run) for step in steps.values()])
-            losses |= zip(steps, batches[kind].descend(), strict=True)
-
-
-class _Step(NamedTuple):
-    """What a search waits for: a step of `descend`. Its radii of pens, if any, are what others must have, too."""
-
-    objective: Objective
-    run: dict
-    pens: tuple[float, ...] | None
-
-
-def _search(
-    target: Tensor, setup: Setup, device: torch.device | str, every: int, resume: dict | None = None
-) -> Generator[State | _Step, Tensor | None, None]:
-    """What `fit` does but for its steps: it yields those, and takes the losses (B,) before them."""
     target = target.to(device)
     plan = stages(setup)
     every = max(1, -(-every // REFRESH)) * REFRESH
@@ -648,13 +533,10 @@ def _search(
         if run["stage_step"] == 0 and stage.grown:
             _keep(run, torch.arange(len(run["maps"])).repeat(2))  # one half with another alpha
         if not run["trace"]:
-            with without_kernels():  # shown at once, while a fresh copy's loops are still compiled
-                start = _report(run, target, stage, setup, steps, _losses(Objective(target, stage, setup), run))
-            yield start
+            yield _report(run, target, stage, setup, steps, _losses(Objective(target, stage, setup), run))
         objective = Objective(target, stage, setup)
-        pens = None if run["stroke"] is None else tuple(run["stroke"].tolist())
         for k in range(run["stage_step"], stage.steps):
-            loss = yield _Step(objective, run, pens)
+            loss = descend(objective, run)
             run["step"] += 1
             run["stage_step"] = k + 1
             if run["stage_step"] == stage.steps:

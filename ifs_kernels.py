@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import config, njit
 
-from ifs_compiler import entry
 
 BLOCK = 1024  # points that are worked on at once: they stay in the nearest cache
 SHADES = 20  # steps that a point can lie further out in a cell than another
@@ -67,47 +66,6 @@ def _workers(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1)
 
 
-# --- Compiling, which other processes do for a fresh copy: see `ifs_compiler` ---
-
-
-def is_fresh() -> bool:
-    """Whether no copy of these loops has been called here before: looks at a small one, which every fit needs."""
-    _pool(np.empty((0, 2, 2), np.float32), np.empty((0, 1, 1), np.float32))
-    return bool(_pool.loop.stats.cache_misses)
-
-
-def rehearse_first() -> None:
-    """Call, on next to nothing, half of what a first step needs, and then half of what a fit needs in the end."""
-    maps, point, spot, one = np.full((1, 2, 3), 0.5), np.zeros((2, 1)), np.zeros(1, np.int64), np.ones(1, np.float32)
-    descend(*np.zeros((4, 1, 1, 2, 3), np.float32), 1, 0.0, 1.0)
-    words, points = np.zeros((1, 1, 2, 3), np.float32), np.zeros((1, 2, 1), np.float32)
-    density, _ = splat(words, points, one[None], one[None], 8)
-    look_loss(density, np.ones((1, 3, 3), np.float32), density[0], one, one, density[0], 1)
-    support(*np.zeros((3, 1, 1)), np.zeros((1, 1), np.int64), np.zeros(1), 1.0, 1.0)
-    spread(maps, point, np.ones(1, bool), 1, np.zeros((1, 8), np.uint8))
-    flood(maps, point, np.ones(1, bool), 1, 1)
-    mark(maps, point, 0.0, 0.0, np.zeros((1, 1), bool))
-    word, chart = (spot[None].repeat(2, 1), spot + 1, maps, spot, np.ones((1, 2))), (np.ones(8), np.array([[0, 1, 1]]))
-    trace(*word, *chart, np.zeros(1, np.int32), point, spot, 1, 1.0, 0, 0, np.zeros((1, 1), bool))
-    maps = maps.astype(np.float32)
-    points = descendants(maps, spot, spot, 1)
-    descendants_gradient(maps, points, spot, spot, points, 1)
-
-
-def rehearse_second() -> None:
-    """The other halves of both."""
-    maps, letter = np.full((1, 1, 2, 3), 0.5), np.zeros((1, 1, 1), np.int64)
-    points = [half.astype(np.float32) for half in halves(maps, letter, letter, maps[0, 0], 0.0)]
-    gradients = splat_gradient(*points, np.zeros((1, 1, 1), np.float32), np.zeros(1, np.float32))
-    halves_gradient(maps, letter, letter, maps[0, 0], 0.0, *(by.astype(float) for by in gradients))
-    words_by_weight(np.ones((1, 1), np.float32), 1)
-    spot, chart = np.zeros(1, np.int64), (np.ones(8), np.array([[0, 1, 1]]))
-    word = spot[None].repeat(2, 1), spot + 1, maps[0], spot, np.ones((1, 2))
-    refine(*word, maps[0], np.ones((1, 2)), *chart, np.ones(1), *np.ones((2, 1, 2)), 1, 1.0, 1.0, 1.0, 1, 0, 0, 0)
-    pen_ious(np.zeros((2, 2), bool), np.ones((1, 1), bool), 1)
-    climb(maps[0], *np.zeros((2, 1, 2)), np.eye(2), np.zeros(2), np.zeros((1, 1, 2, 3)), 1.0, 1.0, 1.0, 0.0)
-
-
 # --- Words: the halves of all points, and what their weights and their centre have to do with the maps ---
 
 
@@ -152,7 +110,6 @@ def words_by_weight(weights, rounds: int):
     return words
 
 
-@entry
 @_exact
 def _split(weights, rounds, parents, letters, lengths, heavy, leaves):
     n = weights.shape[1]
@@ -170,7 +127,6 @@ def _split(weights, rounds, parents, letters, lengths, heavy, leaves):
                 heavy[b, k], leaves[b, k] = weight * weights[b, letter], child
 
 
-@entry
 @_exact
 def _spell_out(parents, letters, lengths, leaves, words):
     for b in range(len(words)):
@@ -237,7 +193,6 @@ def _spell(maps, weights, word, prefixes, shares):
     return len(word)
 
 
-@entry
 @_compiled
 def _halves(maps, first, second, to, floor, room, outer, inner, outer_shares, inner_shares):
     prefixes, shares, weights, mean = room
@@ -270,7 +225,6 @@ def _spell_gradient(maps, weights, word, end, prefixes, shares, by_map, by_share
             by_map[row, 1] = x * g[1, 0] + y * g[1, 1] + e * g[1, 2]
 
 
-@entry
 @_compiled
 def _halves_gradient(maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient):
     prefixes, shares, weights, mean = room
@@ -376,7 +330,6 @@ def _place(outer, x, y, size, u, v, pixel, right, low):
         right[m], low[m] = across - real(column), down - real(row)
 
 
-@entry
 @_compiled
 def _splat(outer, inner, outer_shares, inner_shares, density, excess):
     size, room = density.shape[1], min(inner.shape[2], BLOCK)
@@ -412,7 +365,6 @@ def _splat(outer, inner, outer_shares, inner_shares, density, excess):
                 density[b, row, column] = inside[column]
 
 
-@entry
 @_compiled
 def _splat_gradient(outer, inner, outer_shares, inner_shares, density_g, excess_g, outer_g, inner_g, outer_s, inner_s):
     size, room = density_g.shape[1], min(inner.shape[2], BLOCK)
@@ -487,7 +439,6 @@ def convolve(pictures, discs, rows=None):
     return found
 
 
-@entry
 @_compiled
 def _convolve(pictures, quarters, rows, found):
     size, reach = pictures.shape[1], quarters.shape[1] - 1
@@ -595,7 +546,6 @@ def words_loss(maps, first, second, to, floor: float, excess_pull: float, alphas
     return losses, gradient
 
 
-@entry
 @_compiled
 def _add_stray(density, away, losses, gradient):
     for b in range(len(density)):
@@ -619,7 +569,6 @@ def blur(pictures, taps, scales, rows=None):
     return blurred
 
 
-@entry
 @_compiled
 def _blur(pictures, taps, scales, rows, room, blurred):
     size, reach = pictures.shape[1], len(taps) - 1
@@ -649,7 +598,6 @@ def _held(pictures):
     return (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
 
 
-@entry
 @_compiled
 def _pool(fine, coarse):
     """Means over 2 × 2 pixels, which leave out the last row and column of an odd picture."""
@@ -661,7 +609,6 @@ def _pool(fine, coarse):
                 coarse[b, row, c] = quarter * (up[2 * c] + up[2 * c + 1] + down[2 * c] + down[2 * c + 1])
 
 
-@entry
 @_compiled
 def _weigh(error, coarser, losses):
     """Add mean squared errors to the losses; errors become the gradient for them, given that for the pooled errors."""
@@ -708,7 +655,6 @@ def descend(maps, gradient, first, second, k: int, rate: float, bound: float):
     return moved
 
 
-@entry
 @_compiled
 def _descend(maps, gradient, first, second, moved, first_share, second_share, rate, bound):
     for p in range(len(maps)):
@@ -742,7 +688,6 @@ def climb(maps, left, pixels, away, middle, noise, cap: float, share: float, wid
     return found, costs
 
 
-@entry
 @_exact
 def _climb(maps, left, pixels, away, middle, noise, cap, share, widest, finest, tried, costs):
     for p in range(len(maps)):
@@ -809,7 +754,6 @@ def pen_ious(taken, wanted, reach: int):
     return (hits.cumsum() / np.maximum(hits.sum() + misses.cumsum(), 1))[:-1]
 
 
-@entry
 @_exact
 def _count_by_pen(taken, wanted, reach, along, near, hits, misses):
     """Counts pixels by the squared distance from taken ones, in sub-pixels, within which half of each lies."""
@@ -874,7 +818,6 @@ def flood(maps, points, free, columns: int, levels: int):
     return new[:, : ends[-1]].copy(), ends.tolist()
 
 
-@entry
 @_exact
 def _flood(maps, free, columns, room, new, origins, ends):
     """Notes where each level ends, and says how many there are."""
@@ -893,7 +836,6 @@ def _flood(maps, free, columns, room, new, origins, ends):
     return len(ends)
 
 
-@entry
 @_exact
 def _spread(maps, points, free, columns, outermost, room, first, new, origins, found):
     """Goes on from the first map to the next one for which there may be no room, and says where it stands."""
@@ -974,7 +916,6 @@ def support(offset, low, high, left, least, radius: float, enough: float):
     return found
 
 
-@entry
 @_exact
 def _tighten(offset, low, high, left, least, enough, found, tighter):
     count = len(found)
@@ -1030,7 +971,6 @@ def grown_loss(maps, letters, parents, roots, to, weight: float, alphas, discs, 
     return losses, gradient
 
 
-@entry
 @_compiled
 def _grow(maps, letters, parents, roots, points):
     for p in range(roots):
@@ -1043,7 +983,6 @@ def _grow(maps, letters, parents, roots, points):
         points[1, p] = maps[k, 1, 0] * x + maps[k, 1, 1] * y + maps[k, 1, 2]
 
 
-@entry
 @_compiled
 def _grow_gradient(maps, points, letters, parents, roots, gradient, by_maps):
     for p in range(len(letters) - 1, -1, -1):
@@ -1077,7 +1016,6 @@ def merge(maps, shares, points, weights, rows: int, columns: int):
     return _merge(maps, shares, points, weights, sums, columns)
 
 
-@entry
 @_compiled
 def _merge(maps, shares, points, weights, sums, columns):
     last_column, last_row = columns - 1.0, len(sums) // columns - 1.0
@@ -1106,7 +1044,6 @@ def _merge(maps, shares, points, weights, sums, columns):
     return merged, masses
 
 
-@entry
 @_compiled
 def deposit(maps, shares, points, weights, picture):
     """Add the masses of the images of particles (2, P) and (P,) under maps (K, 2, 3) to the pixels of a picture (H, W).
@@ -1126,7 +1063,6 @@ def deposit(maps, shares, points, weights, picture):
             picture[row, column] += shares[k] * weights[p]
 
 
-@entry
 @_exact
 def mark(maps, points, left: float, top: float, picture):
     """Set the pixels of a picture (H, W) in which the images of points (2, P) under maps (K, 2, 3) lie.
@@ -1303,7 +1239,6 @@ def refine(corners, counts, words, lengths, digits, maps, letters, *how):
     return *map(np.concatenate, found), sum(looked_at)
 
 
-@entry
 @_exact
 def _refine(
     corners,
@@ -1419,7 +1354,6 @@ def trace(corners, counts, words, lengths, digits, *how):
     return np.concatenate(*parts)
 
 
-@entry
 @_exact
 def _trace(
     corners,

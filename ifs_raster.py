@@ -25,6 +25,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ifs_cover import BATCH, BEAMS, CHART_SIDE, Chart, Cover, runs
+from diff_ifs.backend import kernels
 from ifs_model import (
     Ancestry,
     apply,
@@ -33,7 +34,6 @@ from ifs_model import (
     compose,
     fixed_points,
     frame,
-    kernels,
     singular_values,
 )
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ifs_compiler
 import ifs_files
 from ifs_files import InputError
 
@@ -149,7 +148,6 @@ def render(arguments: argparse.Namespace) -> None:
         frames = len(way[0]) + 1 if way else recursion + 1 if arguments.sweep else arguments.frames
         check_film(frames, size, arguments.memory)
 
-    ifs_compiler.load_kernels()  # what a fresh copy has to compile first is compiled while torch is loaded
 
     import torch  # here, because what can be refused is refused by now
 

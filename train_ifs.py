@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import ifs_compiler
 import ifs_files
 from ifs_files import InputError
 
@@ -158,7 +157,6 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         import ifs_checkpoint
 
         origin = ifs_checkpoint.load_origin(checkpoint, name, setup, pixels) if arguments.resume else None
-        ifs_compiler.load_kernels()  # what a fresh copy has to compile first is compiled while torch is loaded
 
         import torch
         from tqdm import tqdm

@@ -1,0 +1,1 @@
+"""Everything behind the commands: fractals fitted to pictures, drawn, filed and compressed."""
