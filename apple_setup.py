@@ -2,7 +2,7 @@
 
 from math import cos, radians, sin
 
-from ifs_setup import Setup, affine, similarity
+from diff_ifs import Setup, affine, similarity
 
 RING = [similarity(0.22, degrees=angle, at=(0.4 * cos(radians(angle)), 0.4 * sin(radians(angle)) - 0.15))
         for angle in range(0, 360, 45)]  # fmt: skip

@@ -8,16 +8,21 @@ import sys
 import time
 from pathlib import Path
 
-import ifs_files
-import ifs_formats
-from ifs_files import InputError
-from ifs_setup import WINDOW
+from diff_ifs.errors import InputError
+from diff_ifs.files.command import Parser, check_place, memory_errors_as_input_errors, run_script
+from diff_ifs.files.disk import atomic_write
+from diff_ifs.files.names import find_checkpoint, find_picture
+from diff_ifs.files.system import is_code_file, load_coded
+from diff_ifs.files.target import load_target
+from diff_ifs.formats.code import LEAST_BYTES
+from diff_ifs.formats.exchange import to_flame, to_json
+from diff_ifs.setup import WINDOW
 
 LOSS = 0.005  # of IoU, that is given for fewer bytes unless told otherwise
 
 
 def parser() -> argparse.ArgumentParser:
-    parse = ifs_files.Parser(prog="compress_ifs.py", description=__doc__)
+    parse = Parser(prog="compress_ifs.py", description=__doc__)
     add = parse.add_argument
     add("name", metavar="NAME", help="the fractal: NAME.pt in the current directory, as train_ifs.py writes it")
     how = parse.add_mutually_exclusive_group()
@@ -35,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
-        with ifs_files.enough_room("lower --size of the fit"):
+        with memory_errors_as_input_errors("lower --size of the fit"):
             if arguments.export:
                 export(arguments)
             else:
@@ -51,23 +56,23 @@ def main(argv: list[str] | None = None) -> int:
 def compress(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
     name = arguments.name
-    checkpoint_path = ifs_files.find_checkpoint(name)
-    picture = ifs_files.find_picture(name)
-    least = ifs_formats.LEAST_BYTES
+    checkpoint_path = find_checkpoint(name)
+    picture = find_picture(name)
+    least = LEAST_BYTES
     for option, low, high in (("loss", 0, 1), ("bytes", least, 1 << 16), ("bits", 3, 16), ("effort", 0, 1_000_000)):
         value = getattr(arguments, option)
         if value is not None and not low <= value <= high:
             raise InputError(f"--{option} must be from {low} to {high}, not {value}")
     out = arguments.out or Path(f"{name}.ifs")
-    ifs_files.check_place(out)
+    check_place(out)
 
-    from ifs_checkpoint import as_tensors, fingerprint, load_checkpoint
+    from diff_ifs.files.checkpoint import as_tensors, fingerprint, load_checkpoint
 
     checkpoint = load_checkpoint(checkpoint_path)
     if tuple(checkpoint["window"]) != WINDOW:
         raise InputError(f"{checkpoint_path} was not fitted to a picture in the window -1 1 -1 1")
     for invert in False, True:
-        target = ifs_files.load_target(picture, checkpoint["size"], invert)
+        target = load_target(picture, checkpoint["size"], invert)
         if checkpoint.get("target") in (None, fingerprint(target.numpy())):
             break
     else:
@@ -75,7 +80,8 @@ def compress(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    import ifs_codec
+    from diff_ifs.compress.search import fit_bits, fit_into, fit_within, score
+    from diff_ifs.fit.judge import evaluate
 
     if "exposure" in checkpoint:
         print(
@@ -86,18 +92,18 @@ def compress(arguments: argparse.Namespace) -> None:
     with tqdm(desc=name, unit="attractor", disable=arguments.quiet, delay=1) as bar:
         options = (arguments.effort, bar.update)
         if arguments.bytes is not None:
-            found = ifs_codec.fit_into(checkpoint, target, arguments.bytes, *options)
+            found = fit_into(checkpoint, target, arguments.bytes, *options)
         elif arguments.bits is not None:
-            found = ifs_codec.fit_bits(checkpoint, target, arguments.bits, *options)
+            found = fit_bits(checkpoint, target, arguments.bits, *options)
         else:
             loss = LOSS if arguments.loss is None else arguments.loss
-            goal = ifs_codec.judge(*fitted, rim=False).iou - loss
-            found = ifs_codec.fit_within(checkpoint, target, goal, *options)
+            goal = evaluate(*fitted, rim=False).iou - loss
+            found = fit_within(checkpoint, target, goal, *options)
     data = found.data
-    with ifs_files.whole_file(out) as file:
+    with atomic_write(out) as file:
         file.write(data)
     # With their edges, which no search looks at.
-    before, after = ifs_codec.judge(*fitted).iou, ifs_codec.score(found.code, found.numbers, target, rim=True)
+    before, after = evaluate(*fitted).iou, score(found.code, found.numbers, target, rim=True)
     whole = picture.stat().st_size
     print(
         f"{name}: {len(data)} bytes, IoU {before:.4f} -> {after:.4f}, {found.code.n} maps of "
@@ -108,16 +114,16 @@ def compress(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     path = Path(arguments.name)
-    if not ifs_files.coded(arguments.name):
-        path = ifs_files.find_checkpoint(arguments.name)
+    if not is_code_file(arguments.name):
+        path = find_checkpoint(arguments.name)
     out = arguments.out or Path(f"{path.stem}.{arguments.export}")
-    ifs_files.check_place(out)
+    check_place(out)
 
-    from ifs_checkpoint import as_tensors, load_checkpoint
+    from diff_ifs.files.checkpoint import as_tensors, load_checkpoint
 
-    system = load_checkpoint(path) if path.suffix == ".pt" else ifs_files.load_coded(path)
+    system = load_checkpoint(path) if path.suffix == ".pt" else load_coded(path)
     text = as_text(as_tensors(system), path.stem, arguments.export)
-    with ifs_files.whole_file(out) as file:
+    with atomic_write(out) as file:
         file.write(text.encode())
     print(f"{path.stem}: {len(system['maps'])} maps -> {out}")
 
@@ -127,9 +133,9 @@ def as_text(system: dict, name: str, kind: str) -> str:
     from ifs_model import area_weights
 
     maps = system["maps"].double()
-    write = {"flame": ifs_formats.to_flame, "json": ifs_formats.to_json}[kind]
+    write = {"flame": to_flame, "json": to_json}[kind]
     return write({**system, "maps": maps.tolist(), "weights": area_weights(maps).tolist()}, name)
 
 
 if __name__ == "__main__":
-    ifs_files.run(main)
+    run_script(main)

@@ -2,7 +2,7 @@
 
 from math import cos, radians, sin
 
-from ifs_setup import Setup, similarity
+from diff_ifs import Setup, similarity
 
 
 def petal(angle: float) -> list:

@@ -184,14 +184,16 @@ def attractor_points(maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor]
     The points are f_v(f_w(m)) for every v of words[0] and w of words[1], with m the centroid of the measure: all
     pairs at the cost of a matrix product with an inner dimension of three. Words are (K, L) or (B, K, L).
     """
-    outer, inner = halves(maps, weights, words, to)
+    outer, inner = outer_and_inner_words(maps, weights, words, to)
     homogeneous = torch.cat([inner, torch.ones_like(inner[..., :1])], dim=-1)
     points = outer.transpose(-3, -2) @ homogeneous.mT[..., None, :, :]  # (B, 2, K, 3) @ (B, 1, 3, M)
     shares = word_weights(weights, words[0])[..., :, None] * word_weights(weights, words[1])[..., None, :]
     return points.flatten(-2), shares.flatten(-2)
 
 
-def halves(maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor], to: Tensor) -> tuple[Tensor, Tensor]:
+def outer_and_inner_words(
+    maps: Tensor, weights: Tensor, words: tuple[Tensor, Tensor], to: Tensor
+) -> tuple[Tensor, Tensor]:
     """The outer words as maps (B, K, 2, 3) into the frame `to`, and the inner words as points (B, M, 2)."""
     first = word_maps(maps, words[0])
     second = first if words[1] is words[0] else word_maps(maps, words[1])
@@ -263,7 +265,7 @@ def splat_words(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: in
     return splat(points, shares, size), excess
 
 
-class Ancestry(NamedTuple):
+class AddressTree(NamedTuple):
     """How points come from each other: point p is the image of point parents[p] under map letters[p].
 
     Parents come before their children, generation by generation. The first generation are fixed points, whose parents
@@ -275,24 +277,24 @@ class Ancestry(NamedTuple):
     sizes: list[int]  # points in each generation
 
 
-def descendants(maps: Tensor, ancestry: Ancestry) -> Tensor:
-    """The points (2, P) of an ancestry under maps (n, 2, 3); differentiable in the maps, through all generations.
+def tree_points(maps: Tensor, tree: AddressTree) -> Tensor:
+    """The points (2, P) of an tree under maps (n, 2, 3); differentiable in the maps, through all generations.
 
     They move as points of the attractor do: the implicit function theorem for x_w = f_w(x_w), one letter at a time.
     """
-    first = ancestry.sizes[0]
-    generations = [fixed_points(maps)[ancestry.letters[:first]]]
-    for size in ancestry.sizes[1:]:
-        letters, parents = (part[first : first + size] for part in ancestry[:2])
+    first = tree.sizes[0]
+    generations = [fixed_points(maps)[tree.letters[:first]]]
+    for size in tree.sizes[1:]:
+        letters, parents = (part[first : first + size] for part in tree[:2])
         born = parents - (first - len(generations[-1]))  # counted from the first of the generation before
         generations.append(apply(maps[letters], generations[-1][born][:, None]).squeeze(1))
         first += size
     return torch.cat(generations).T
 
 
-def splat_descendants(maps: Tensor, ancestry: Ancestry, to: Tensor, weight: float, size: int) -> Tensor:
-    """The density (S, S), S = `size`, of an ancestry's points, each of weight `weight`, seen through `to` (2, 3)."""
-    points = descendants(maps, ancestry)
+def splat_tree(maps: Tensor, tree: AddressTree, to: Tensor, weight: float, size: int) -> Tensor:
+    """The density (S, S), S = `size`, of an tree's points, each of weight `weight`, seen through `to` (2, 3)."""
+    points = tree_points(maps, tree)
     return splat(to[:, :2] @ points + to[:, 2:], points.new_full((points.shape[1],), weight), size)
 
 
@@ -356,7 +358,7 @@ def picture_loss(density: Tensor, sigma: float, alpha: Tensor | float, target: T
     return loss
 
 
-class Look(NamedTuple):
+class LossSettings(NamedTuple):
     """How densities (B, S, S) are drawn, and what they are compared with."""
 
     target: Tensor  # (S, S)
@@ -367,7 +369,7 @@ class Look(NamedTuple):
     discs: Tensor | None = None  # (B, 2 R + 1, 2 R + 1) of the pens
 
 
-def look_loss(density: Tensor, look: Look) -> Tensor:
+def look_loss(density: Tensor, look: LossSettings) -> Tensor:
     """Losses (B,) of densities (B, S, S): that of their pictures, and what stray points add."""
     if look.discs is not None:
         density = convolve(density, look.discs)
@@ -375,13 +377,13 @@ def look_loss(density: Tensor, look: Look) -> Tensor:
     return stray + picture_loss(density, look.sigma, look.alphas[:, None, None], look.target, look.levels)
 
 
-def words_loss(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, look: Look, pull: float) -> Tensor:
+def word_loss(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, look: LossSettings, pull: float) -> Tensor:
     """Losses (B,) of the systems (B, n, 2, 3) that `splat_words` draws, and `pull` times their excess."""
     density, excess = splat_words(maps, words, to, look.target.shape[-1])
     return look_loss(density, look) + pull * excess
 
 
-def grown_loss(maps: Tensor, ancestries: Sequence[Ancestry], to: Tensor, weight: float, look: Look) -> Tensor:
-    """Losses (B,) of the systems (B, n, 2, 3) that `splat_descendants` draws, each with its own ancestry."""
-    size, pairs = look.target.shape[-1], zip(maps, ancestries, strict=True)
-    return look_loss(torch.stack([splat_descendants(*pair, to, weight, size) for pair in pairs]), look)
+def tree_loss(maps: Tensor, trees: Sequence[AddressTree], to: Tensor, weight: float, look: LossSettings) -> Tensor:
+    """Losses (B,) of the systems (B, n, 2, 3) that `splat_tree` draws, each with its own tree."""
+    size, pairs = look.target.shape[-1], zip(maps, trees, strict=True)
+    return look_loss(torch.stack([splat_tree(*pair, to, weight, size) for pair in pairs]), look)

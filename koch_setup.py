@@ -1,6 +1,6 @@
 """The Koch curve: four small copies in a row, the middle two tilted up against each other. A pen draws it."""
 
-from ifs_setup import Setup, similarity
+from diff_ifs import Setup, similarity
 
 SETUP = Setup(
     maps=[

@@ -14,14 +14,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ifs_files
-from ifs_files import InputError
+from diff_ifs.errors import InputError
+from diff_ifs.files.command import (
+    Parser,
+    check_place,
+    memory_errors_as_input_errors,
+    point_bar,
+    run_script,
+)
+from diff_ifs.files.names import find_checkpoint
+from diff_ifs.files.results import can_film, contact_sheet, save_array, save_film, save_picture, save_rows
+from diff_ifs.files.system import is_code_file, load_coded
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from ifs_picture import Look, View
+    from diff_ifs.draw.picture import Style, View
 
 LARGEST = 2**31 - 1  # pixels a side: what the PNG format can hold
 MOST_FRAMES = 1000
@@ -43,19 +52,19 @@ class System:
 
 def load_system(name: str) -> System:
     """The system of that name. Raises InputError if there is none, or it is damaged."""
-    if ifs_files.coded(name):
+    if is_code_file(name):
         path = Path(name)
-        checkpoint = ifs_files.load_coded(path)
+        checkpoint = load_coded(path)
     else:
-        path = ifs_files.find_checkpoint(name)
-        from ifs_checkpoint import load_checkpoint
+        path = find_checkpoint(name)
+        from diff_ifs.files.checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(path)
     return System(checkpoint["maps"], tuple(checkpoint["window"]), checkpoint["stroke"], checkpoint, path)
 
 
 def parser() -> argparse.ArgumentParser:
-    parse = ifs_files.Parser(prog="render_ifs.py", description=__doc__)
+    parse = Parser(prog="render_ifs.py", description=__doc__)
     add = parse.add_argument
     add("name", metavar="NAME",
         help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file .ifs, .json or .flame")  # fmt: skip
@@ -99,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
-        with ifs_files.enough_room("lower RESOLUTION or --supersample"):
+        with memory_errors_as_input_errors("lower RESOLUTION or --supersample"):
             render(arguments)
     except InputError as error:
         print(f"render_ifs.py: {error}", file=sys.stderr)
@@ -111,19 +120,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def render(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
-    name = Path(arguments.name).stem if ifs_files.coded(arguments.name) else arguments.name
+    name = Path(arguments.name).stem if is_code_file(arguments.name) else arguments.name
     film = bool(arguments.frames is not None or arguments.sweep)
     recursion = whole_number("RECURSION", arguments.recursion, 0, 1_000_000)
     size = whole_number("RESOLUTION", arguments.resolution, 1, LARGEST)
     chosen = arguments.kind or arguments.figure or arguments.supersample or arguments.color != "none"
     arguments.kind = arguments.kind or "occupancy"
     supersample = check_options(arguments, size, film)
-    ifs_files.check_device(arguments.device)
     out = arguments.out or Path("results", name, default_name(arguments, name, recursion, size))
     if out.suffix not in ((".gif", ".mp4", ".png") if film else (".png", ".npy")):
         raise InputError(f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}")
     system = load_system(arguments.name)
-    ifs_files.check_place(out)
+    check_place(out)
     exposure = system.checkpoint.get("exposure")
     seen_grey = type(exposure) is float and 0 < exposure <= 1e6
     if arguments.kind == "grey" and not seen_grey:
@@ -141,22 +149,21 @@ def render(arguments: argparse.Namespace) -> None:
     check_stroke(stroke, window[1] - window[0])
     way = None
     if arguments.sweep == "fit":
-        from ifs_checkpoint import load_path
+        from diff_ifs.files.checkpoint import load_path
 
         way = load_path(system.path, system.checkpoint)
     if film:
         frames = len(way[0]) + 1 if way else recursion + 1 if arguments.sweep else arguments.frames
         check_film(frames, size, arguments.memory)
 
-
     import torch  # here, because what can be refused is refused by now
 
-    from ifs_model import NO_DOUBLE
-    from ifs_picture import SOFT, Look, View
+    from diff_ifs.draw.picture import SOFT, Style, View
 
-    device = ifs_files.pick_device(arguments.device)
-    maps = torch.from_numpy(system.maps).double().to("cpu" if device in NO_DOUBLE else device)
-    look = Look(arguments.kind, arguments.color, arguments.cmap, arguments.gamma, arguments.bits, arguments.transparent)
+    maps = torch.from_numpy(system.maps).double()
+    look = Style(
+        arguments.kind, arguments.color, arguments.cmap, arguments.gamma, arguments.bits, arguments.transparent
+    )
     view = View(window, size, recursion, stroke, supersample, arguments.figure)
     if arguments.kind == "grey":
         whole = system.window[1] - system.window[0]
@@ -169,13 +176,13 @@ def render(arguments: argparse.Namespace) -> None:
     if arguments.figure is None and not film and recursion >= WHOLE:
         warn_if_short(maps, view, system.window)
     try:
-        with one_thread(), ifs_files.point_bar(name, arguments.quiet) as progress:
+        with one_thread(), point_bar(name, arguments.quiet) as progress:
 
             def measured(maps: "Tensor", view: "View"):
-                from ifs_picture import kept, measure
+                from diff_ifs.draw.picture import cache_bytes, render_strips
 
-                free = memory - kept(view.size, look, memory)
-                return measure(maps, view, look, free, progress, system.window)
+                free = memory - cache_bytes(view.size, look, memory)
+                return render_strips(maps, view, look, free, progress, system.window)
 
             if film:
                 make_film(arguments, way, maps, view, look, measured, out, memory)
@@ -192,12 +199,12 @@ def render(arguments: argparse.Namespace) -> None:
 
 def warn_if_short(maps: "Tensor", view: "View", whole: tuple) -> None:
     """Say so where the level that is drawn falls visibly short of the attractor, as that of slow maps may."""
+    from diff_ifs.draw.coverage import missing_fraction
     from ifs_model import singular_values
-    from ifs_raster import lacking
 
     slowest = float(singular_values(maps).max())
     enough = math.ceil(math.log(view.size) / -math.log(max(slowest, 1e-9)))
-    if enough > view.recursion and (part := lacking(maps, whole, view.recursion)) > 0.002:
+    if enough > view.recursion and (part := missing_fraction(maps, whole, view.recursion)) > 0.002:
         print(
             f"level {view.recursion} lacks {part:.1%} of the attractor, because a map shrinks by {slowest:.3f} only; "
             f"RECURSION {enough} draws all of it",
@@ -218,13 +225,13 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def make_picture(maps: "Tensor", view: "View", look: "Look", measured: Callable, out: Path, memory: int) -> None:
+def make_picture(maps: "Tensor", view: "View", look: "Style", measured: Callable, out: Path, memory: int) -> None:
     """Write one picture, or its bare numbers."""
-    from ifs_picture import rows
+    from diff_ifs.draw.picture import encode_rows
 
     if out.suffix == ".npy":
-        ifs_files.save_array(out, measured(maps, view), view.size)
-    elif not ifs_files.save_rows(out, rows(lambda: measured(maps, view), view.size, look, memory), view.size):
+        save_array(out, measured(maps, view), view.size)
+    elif not save_rows(out, encode_rows(lambda: measured(maps, view), view.size, look, memory), view.size):
         print("nothing of the fractal lies in this window", file=sys.stderr)
 
 
@@ -233,13 +240,13 @@ def make_film(
     way: "tuple[list[int], np.ndarray, list[float]] | None",
     maps: "Tensor",
     view: "View",
-    look: "Look",
+    look: "Style",
     measured: Callable,
     out: Path,
     memory: int,
 ) -> None:
     """Write a film or a contact sheet: of a zoom, of the levels, or of a fit."""
-    from ifs_picture import image
+    from diff_ifs.draw.picture import image
 
     scenes: list[tuple[str, Tensor, View]] = []
     if arguments.sweep == "levels":
@@ -256,10 +263,10 @@ def make_film(
             scenes.append((f"× {arguments.zoom_at[2] ** share:.3g}", maps, at))
     frames = [image(lambda: measured(maps, view), view.size, look, memory) for _, maps, view in scenes]  # noqa: B023
     if out.suffix == ".png":
-        ifs_files.save_picture(out, ifs_files.contact_sheet(frames, [caption for caption, _, _ in scenes]))
+        save_picture(out, contact_sheet(frames, [caption for caption, _, _ in scenes]))
     else:
         seconds = max(4.0, len(frames) / 25) if arguments.frames else max(4.0, 0.5 * len(frames))
-        ifs_files.save_film(out, frames, seconds=min(seconds, 30.0))
+        save_film(out, frames, seconds=min(seconds, 30.0))
 
 
 def default_name(arguments: argparse.Namespace, name: str, recursion: int, size: int) -> str:
@@ -307,7 +314,7 @@ def check_options(arguments: argparse.Namespace, size: int, film: bool) -> int:
             raise InputError(f"--frames must be from 1 to {MOST_FRAMES}")
     if film and arguments.bits != 8:
         raise InputError("films have 8 bits a channel: leave out --bits 16")
-    if arguments.out and arguments.out.suffix == ".mp4" and not ifs_files.can_film():
+    if arguments.out and arguments.out.suffix == ".mp4" and not can_film():
         raise InputError("an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in .gif")
     return supersample
 
@@ -351,10 +358,10 @@ def check_sharp(furthest: float, width: float, side: int) -> None:
 
 def aimed(maps: "Tensor", view: "View", x: float, y: float, factor: float) -> tuple[float, float, float]:
     """Where to zoom in: at (x, y), or at the fractal's nearest point if nothing of it would be seen there."""
-    from ifs_raster import nearest
+    from diff_ifs.draw.geometry import nearest_point
 
     reach = (view.window[1] - view.window[0]) / 2 / factor
-    u, v = nearest(maps, x, y)
+    u, v = nearest_point(maps, x, y)
     if max(abs(u - x), abs(v - y)) <= reach:
         return x, y, factor
     check_sharp(max(abs(u), abs(v)), 2 * reach, view.size * view.supersample)
@@ -377,4 +384,4 @@ def zoomed(view: "View", x: float, y: float, factor: float, share: float) -> "Vi
 
 
 if __name__ == "__main__":
-    ifs_files.run(main)
+    run_script(main)

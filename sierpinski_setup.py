@@ -1,6 +1,6 @@
 """The Sierpinski gasket: three copies of half its size, one in each corner. Here they are too small and tilted."""
 
-from ifs_setup import Setup, similarity
+from diff_ifs import Setup, similarity
 
 SETUP = Setup(
     maps=[

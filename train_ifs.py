@@ -13,15 +13,20 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import ifs_files
-from ifs_files import InputError
+from diff_ifs.errors import InputError
+from diff_ifs.files.command import Parser, check_device, memory_errors_as_input_errors, pick_device, run_script
+from diff_ifs.files.disk import clear_frames, keep_previous, lock_results
+from diff_ifs.files.names import find_checkpoint, find_picture
+from diff_ifs.files.results import difference_frame, save_film, save_picture, save_plot, save_trace
+from diff_ifs.files.setup_file import check_options, load_setup
+from diff_ifs.files.target import is_grey, pixels, read_picture, scaled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from ifs_fit import State
-    from ifs_setup import Setup
+    from diff_ifs.fit.run import State
+    from diff_ifs.setup import Setup
 
 PRICE = 0.003  # IoU that one map more must be worth to --maps auto
 POOR = 0.8  # IoU below which a fit of black and white calls for another
@@ -30,7 +35,7 @@ FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed"
 
 
 def parser() -> argparse.ArgumentParser:
-    parse = ifs_files.Parser(prog="train_ifs.py", description=__doc__)
+    parse = Parser(prog="train_ifs.py", description=__doc__)
     add = parse.add_argument
     add("name", metavar="NAME", help="the target: NAME.png here or beside the script, white on black")
     add(
@@ -115,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     with Stop() as stop:
         try:
-            with ifs_files.enough_room("lower --starts, --points or --size"):
+            with memory_errors_as_input_errors("lower --starts, --points or --size"):
                 return train(arguments, stop)
         except InputError as error:
             print(f"train_ifs.py: {error}", file=sys.stderr)
@@ -129,7 +134,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     began = time.perf_counter()
     # What can be refused is refused here, before torch is loaded.
     name, checkpoint, folder = arguments.name, Path(f"{arguments.name}.pt"), Path("results", arguments.name)
-    source = ifs_files.find_picture(name)
+    source = find_picture(name)
     overrides = {field: value for field in FIELDS if (value := getattr(arguments, field)) is not None}
     automatic = overrides.get("maps") == "auto"
     price = PRICE if arguments.price is None else arguments.price
@@ -141,35 +146,37 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             raise InputError("--resume goes on with the maps that are there: give their number instead of --maps auto")
         if not 0.0001 <= price <= 1:
             raise InputError(f"--price must be a number from 0.0001 to 1, not {price}")
-    ifs_files.check_options(overrides)
-    ifs_files.check_device(arguments.device)
-    setup, setup_file = ifs_files.load_setup(name, overrides)
+    check_options(overrides)
+    check_device(arguments.device)
+    setup, setup_file = load_setup(name, overrides)
     if arguments.resume:
-        ifs_files.find_checkpoint(name)
-    picture = ifs_files.read_picture(source, arguments.invert)
+        find_checkpoint(name)
+    picture = read_picture(source, arguments.invert)
     if setup.grey is None:
-        setup = replace(setup, grey=ifs_files.is_grey(picture))
+        setup = replace(setup, grey=is_grey(picture))
         if setup.grey:
             print(f"{source} is fitted with its greys; --no-grey fits black and white", file=sys.stderr)
-    pixels = ifs_files.pixels(ifs_files.scaled(picture, source, setup.size))
+    coverage = pixels(scaled(picture, source, setup.size))
 
-    with ifs_files.claim(name, folder):
-        import ifs_checkpoint
+    with lock_results(name, folder):
+        from diff_ifs.files.checkpoint import load_origin, resume_of, save_checkpoint
 
-        origin = ifs_checkpoint.load_origin(checkpoint, name, setup, pixels) if arguments.resume else None
+        origin = load_origin(checkpoint, name, setup, coverage) if arguments.resume else None
 
         import torch
         from tqdm import tqdm
 
-        import ifs_metrics
-        from ifs_fit import check_resume, fit, stages
+        from diff_ifs.fit.run import check_resume
+        from diff_ifs.fit.search import fit
+        from diff_ifs.fit.stages import stages
+        from diff_ifs.metrics import hd95, mse
 
-        device = ifs_files.pick_device(arguments.device)
-        target = torch.from_numpy(pixels)
+        device = pick_device(arguments.device)
+        target = torch.from_numpy(coverage)
         if automatic:
             overrides["maps"] = choose_maps(target, setup, device, price)
-            setup = replace(ifs_files.load_setup(name, overrides)[0], grey=setup.grey)
-        resume = ifs_checkpoint.resume_of(checkpoint, origin, setup) if origin else None
+            setup = replace(load_setup(name, overrides)[0], grey=setup.grey)
+        resume = resume_of(checkpoint, origin, setup) if origin else None
         if setup_file is None:
             print(f"no {name}_setup.py: {setup.batch} random starts of {setup.n} maps", file=sys.stderr)
 
@@ -183,10 +190,10 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
                 except ValueError as error:
                     fault = f"the fit went astray at step {reached.step} ({error})"
                     break
-                if state is None and not arguments.resume and (kept := ifs_files.keep_previous(checkpoint)):
+                if state is None and not arguments.resume and (kept := keep_previous(checkpoint)):
                     print(f"the checkpoint of an earlier fit is kept as {kept}", file=sys.stderr)
                 if not frames:
-                    ifs_files.clear_frames(folder)
+                    clear_frames(folder)
                 state = reached
                 bar.total = state.steps
                 bar.set_postfix(loss=f"{state.loss:.4f}", IoU=f"{state.best_iou:.4f}", refresh=False)
@@ -194,7 +201,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
                 if not frames:
                     bar.refresh()  # however soon after the empty one
                 if state.step < state.steps:  # that of the last step is written last: it says that all is there
-                    ifs_checkpoint.save_checkpoint(checkpoint, name, setup, state, target)
+                    save_checkpoint(checkpoint, name, setup, state, target)
                 frames[state.step] = state.maps, draw_frame(folder, target, state.step, state.picture)
                 if stop.code:
                     break
@@ -210,13 +217,13 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         if stop.code:
             print("stopping: writing what there is; Ctrl-C again stops at once", file=sys.stderr)
         best = write_results(folder, name, target, state, frames, setup.grey)
-        ifs_checkpoint.save_checkpoint(checkpoint, name, setup, state, target)
+        save_checkpoint(checkpoint, name, setup, state, target)
 
-    hd95 = ifs_metrics.hd95(best, target)
-    fidelity = f"IoU {state.best_iou:.4f}" + (f", MSE {ifs_metrics.mse(best, target):.5f}" if setup.grey else "")
+    away = hd95(best, target)
+    fidelity = f"IoU {state.best_iou:.4f}" + (f", MSE {mse(best, target):.5f}" if setup.grey else "")
     numbers = 6 * setup.n + (state.best_stroke > 0)
     print(
-        f"{name}: {fidelity}, HD95 {hd95:.2f} px, {setup.n} maps, {numbers} numbers, "
+        f"{name}: {fidelity}, HD95 {away:.2f} px, {setup.n} maps, {numbers} numbers, "
         f"{time.perf_counter() - began:.1f} s -> {checkpoint}, {folder}/"
     )
     if state.best_iou < POOR and not (setup.grey or stop.code):
@@ -232,7 +239,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
 
 def choose_maps(target: "Tensor", setup: "Setup", device: str, price: float) -> int:
     """The number of maps that is worth most, after printing the curve it was chosen from."""
-    from ifs_fit import price_maps
+    from diff_ifs.fit.search import price_maps
 
     print(f" maps     IoU   IoU - {price:g} a map", file=sys.stderr)
     worth = {}
@@ -246,21 +253,21 @@ def choose_maps(target: "Tensor", setup: "Setup", device: str, price: float) -> 
 
 def write_results(folder: Path, name: str, target: "Tensor", state: "State", frames: dict, grey: bool) -> "Tensor":
     """Write the pictures, film, trace and plot of a fit; the coverage of its best system. `frames` are those drawn."""
-    from ifs_fit import judge
+    from diff_ifs.fit.judge import evaluate
 
     # The leader may have been another system then: show the winner's own path.
     for step, maps, stroke in state.path:
         if step not in frames or not frames[step][0].equal(maps):
             frames[step] = (
                 maps,
-                draw_frame(folder, target, step, judge(maps, target, stroke, grey=grey, rim=False).picture),
+                draw_frame(folder, target, step, evaluate(maps, target, stroke, grey=grey, rim=False).picture),
             )
-    best = judge(state.best_maps, target, state.best_stroke, grey=grey).picture
-    ends = ifs_files.difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")
-    ifs_files.save_picture(folder / f"{name}_difference.png", ends)
-    ifs_files.save_film(folder / f"{name}.gif", [*(frames[step][1] for step, _, _ in state.path), ends])
-    ifs_files.save_trace(folder / "trace.csv", state.trace)
-    ifs_files.save_plot(folder / f"{name}_plot.png", name, state.trace)
+    best = evaluate(state.best_maps, target, state.best_stroke, grey=grey).picture
+    ends = difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")
+    save_picture(folder / f"{name}_difference.png", ends)
+    save_film(folder / f"{name}.gif", [*(frames[step][1] for step, _, _ in state.path), ends])
+    save_trace(folder / "trace.csv", state.trace)
+    save_plot(folder / f"{name}_plot.png", name, state.trace)
     return best
 
 
@@ -277,12 +284,12 @@ def again(arguments: argparse.Namespace, overrides: dict) -> str:
 
 def draw_frame(folder: Path, target: "Tensor", step: int, picture: "Tensor") -> "Image":
     """The difference between a picture in progress and its target; also written to results/NAME/frame_STEP.png."""
-    import ifs_metrics
+    from diff_ifs.metrics import iou
 
-    frame = ifs_files.difference_frame(picture, target, f"step {step}    IoU {ifs_metrics.iou(picture, target):.3f}")
-    ifs_files.save_picture(folder / f"frame_{step:06d}.png", frame)
+    frame = difference_frame(picture, target, f"step {step}    IoU {iou(picture, target):.3f}")
+    save_picture(folder / f"frame_{step:06d}.png", frame)
     return frame
 
 
 if __name__ == "__main__":
-    ifs_files.run(main)
+    run_script(main)

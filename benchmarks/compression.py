@@ -3,7 +3,7 @@
     python benchmarks/compression.py FOLDER [--maps N ...] [--bytes N ...] [--effort K] [--jobs J] [--out OUT]
 
 Every PNG of FOLDER is fitted with each number of maps, and the four targets as their setups say. For each number of
-bytes, the best fit is coded by `ifs_codec`. Beside it, at most so many bytes each:
+bytes, the best fit is coded by `diff_ifs.compress`. Beside it, at most so many bytes each:
 
 bitmap   the picture scaled down to s × s bits, without any header, scaled up and thresholded
 webp     the picture scaled down, as a lossless or lossy WebP file, scaled up and thresholded
@@ -37,11 +37,26 @@ from quality import alone
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import ifs_checkpoint
-import ifs_codec
-import ifs_files
-from ifs_fit import fit
-from ifs_setup import Setup
+from diff_ifs.compress.search import (
+    best_box,
+    encodings,
+    fit_bits,
+    fit_within,
+    improve,
+    refit,
+    rounded,
+    sorted_maps,
+    starts,
+    ways_into,
+)
+from diff_ifs.files.checkpoint import as_tensors, load_checkpoint, save_checkpoint
+from diff_ifs.files.command import pick_device
+from diff_ifs.files.disk import atomic_write
+from diff_ifs.files.results import save_trace
+from diff_ifs.files.setup_file import load_setup
+from diff_ifs.files.target import load_target
+from diff_ifs.fit.search import fit
+from diff_ifs.setup import Setup
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 256
@@ -72,11 +87,11 @@ ASKED = (  # picture or mean of the folder, bytes, IoU or None: at most LOSS les
 def fitted(path: Path, n: int | None, kept: Path) -> dict:
     """The system fitted to a picture with n maps, or as its setup says; from a file where it is there already."""
     if not kept.is_file():
-        setup = Setup(maps=n, size=SIZE) if n else ifs_files.load_setup(path.stem, {})[0]
-        target = ifs_files.load_target(path, SIZE)
-        *_, state = fit(target, setup, ifs_files.pick_device(None), every=20)
-        ifs_checkpoint.save_checkpoint(kept, path.stem, setup, state, target)
-    return ifs_checkpoint.as_tensors(ifs_checkpoint.load_checkpoint(kept))
+        setup = Setup(maps=n, size=SIZE) if n else load_setup(path.stem, {})[0]
+        target = load_target(path, SIZE)
+        *_, state = fit(target, setup, pick_device(None), every=20)
+        save_checkpoint(kept, path.stem, setup, state, target)
+    return as_tensors(load_checkpoint(kept))
 
 
 def best_fractal(systems: list[dict], target: torch.Tensor, length: int, effort: int) -> float:
@@ -86,20 +101,20 @@ def best_fractal(systems: list[dict], target: torch.Tensor, length: int, effort:
     """
     ways = []
     for system in systems:
-        if codes := ifs_codec.ways_into(system, length):
-            maps = ifs_codec.starts(system, target)
+        if codes := ways_into(system, length):
+            maps = starts(system, target)
             ways += [(code, maps[code.similar]) for code in codes]
-    ways.sort(key=lambda way: -ifs_codec.best_box(*way, target).iou)
-    found = [ifs_codec.refit(*way, target, 0) for way in ways[:2]]
+    ways.sort(key=lambda way: -best_box(*way, target).iou)
+    found = [refit(*way, target, 0) for way in ways[:2]]
     best = max(found, key=lambda coded: coded.iou, default=None)
-    return ifs_codec.improve(best, target, effort).iou if best else math.nan
+    return improve(best, target, effort).iou if best else math.nan
 
 
 def at_six_bits(system: dict, target: torch.Tensor, effort: int) -> tuple[float, float]:
     """IoU at six bits a number after plain rounding, and after the refit."""
-    code = ifs_codec.codes(system)[-1]
-    found = ifs_codec.fit_bits(system, target, SIX_BITS, effort)
-    plain = ifs_codec.rounded(replace(code, length=found.code.length), ifs_codec.canonical(system["maps"]), target)
+    code = encodings(system)[-1]
+    found = fit_bits(system, target, SIX_BITS, effort)
+    plain = rounded(replace(code, length=found.code.length), sorted_maps(system["maps"]), target)
     return plain.iou, found.iou
 
 
@@ -258,21 +273,21 @@ def lossless(pixels: np.ndarray) -> dict[str, int]:
 
 def work_on(path: Path, method: str, length: int, fits: list[Path], effort: int) -> list[dict]:
     """The rows of one picture and method: (name, method, bytes, iou)."""
-    target = ifs_files.load_target(path, SIZE)
+    target = load_target(path, SIZE)
     if method == "rivals":
         pixels = target.numpy() >= 0.5
         found = [(rival, length, best_rival(rival, pixels, length)) for rival in RIVALS if JBIG or rival != "jbig"]
     elif method == "lossless":
         found = [(form, size, 1.0) for form, size in lossless(target.numpy() >= 0.5).items()]
     else:
-        systems = [ifs_checkpoint.as_tensors(ifs_checkpoint.load_checkpoint(kept)) for kept in fits]
+        systems = [as_tensors(load_checkpoint(kept)) for kept in fits]
         if method == "ifs":
             found = [("ifs", length, best_fractal(systems, target, length, effort))]
         elif method == "six bits":
             plain, refit = at_six_bits(systems[0], target, effort)
             found = [("plain6", 0, plain), ("refit6", 0, refit), ("full", 0, systems[0]["iou"])]
         else:
-            coded = ifs_codec.fit_within(systems[0], target, systems[0]["iou"] - LOSS, effort)
+            coded = fit_within(systems[0], target, systems[0]["iou"] - LOSS, effort)
             found = [("fewest", coded.code.length, coded.iou), ("full", 0, systems[0]["iou"])]
     return [{"name": path.stem, "method": what, "bytes": size, "iou": iou} for what, size, iou in found]
 
@@ -410,7 +425,7 @@ def plot(rows: list[dict], names: list[str], path: Path) -> None:
         axes.set_title(f"mean of {len(names)} pictures" if name == "mean" else name)
     panels["mean"].set(xlabel="bytes", ylabel="IoU at 256 × 256")
     panels["mean"].legend()
-    with ifs_files.whole_file(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110)
 
 
@@ -451,9 +466,9 @@ def main(argv: list[str] | None = None) -> None:
         pass
     for found in done_by(arguments.jobs, work, work_on):
         rows += found
-        ifs_files.save_trace(done, rows)
+        save_trace(done, rows)
     summary = table(rows, [path.stem for path in pictures])
-    with ifs_files.whole_file(out / "table.txt") as file:
+    with atomic_write(out / "table.txt") as file:
         file.write(summary.encode())
     plot(rows, [path.stem for path in pictures], out / "plot.png")
     print(summary, end="")

@@ -10,16 +10,17 @@ import torch
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import ifs_checkpoint
-import ifs_files
 import ifs_model as model
+from diff_ifs.files.checkpoint import as_tensors, load_checkpoint
+from diff_ifs.files.names import find_picture
+from diff_ifs.files.target import load_target
 
 STEP = 20
 
 
 def main() -> None:
-    target = ifs_files.load_target(ifs_files.find_picture("koch"), 256)
-    run = ifs_checkpoint.as_tensors(ifs_checkpoint.load_checkpoint(Path("koch.pt"))["resume"])
+    target = load_target(find_picture("koch"), 256)
+    run = as_tensors(load_checkpoint(Path("koch.pt"))["resume"])
     maps = run["path_maps"][run["path_steps"].index(STEP)][0].double()
     weights = model.area_weights(maps)
     words = (model.words_by_weight(weights, 50), model.words_by_weight(weights, 50))

@@ -35,23 +35,28 @@ from PIL import Image
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import ifs_files
-import ifs_metrics
-from ifs_fit import Setup, State, fit, fit_all, judge
+from diff_ifs.files.command import pick_device
+from diff_ifs.files.disk import atomic_write
+from diff_ifs.files.results import difference_frame, save_picture, save_trace
+from diff_ifs.files.target import is_grey, pixels, read_picture, scaled
+from diff_ifs.fit.judge import evaluate
+from diff_ifs.fit.run import State
+from diff_ifs.fit.search import fit
+from diff_ifs.metrics import chamfer, dice, hd95, iou, mse
+from diff_ifs.setup import Setup
 
 MEASURES = ("iou", "dice", "chamfer", "hd95", "mse", "seconds")
 LOWER_IS_BETTER = ("chamfer", "hd95", "mse", "seconds")
-TOGETHER = 16  # pictures that are one batch on a GPU
 
 
 def task(path: Path, setup: Setup) -> tuple[torch.Tensor, Setup]:
     """What one picture asks of `fit`."""
-    source = ifs_files.read_picture(path)
-    setup = replace(setup, grey=ifs_files.is_grey(source))
-    return torch.from_numpy(ifs_files.pixels(ifs_files.scaled(source, path, setup.size))), setup
+    source = read_picture(path)
+    setup = replace(setup, grey=is_grey(source))
+    return torch.from_numpy(pixels(scaled(source, path, setup.size))), setup
 
 
-def fit_picture(path: Path, setup: Setup) -> tuple[dict, Image.Image]:
+def fit_picture(path: Path, setup: Setup, device: str = "cpu") -> tuple[dict, Image.Image]:
     """The row of one picture, and its strip of the sheet."""
     target, setup = task(path, setup)
     began = time.perf_counter()
@@ -59,30 +64,20 @@ def fit_picture(path: Path, setup: Setup) -> tuple[dict, Image.Image]:
     return shown(path, target, setup, state, time.perf_counter() - began)
 
 
-def fit_batch(paths: list[Path], setup: Setup, device: str) -> Iterator[tuple[dict, Image.Image]]:
-    """The same of several pictures that are fitted as one batch, each of which takes its share of the seconds."""
-    tasks = [task(path, setup) for path in paths]
-    began = time.perf_counter()
-    states = dict(fit_all(tasks, device, every=20))
-    seconds = (time.perf_counter() - began) / len(paths)
-    for k, path in enumerate(paths):
-        yield shown(path, *tasks[k], states[k], seconds)
-
-
 def shown(path: Path, target: torch.Tensor, setup: Setup, state: State, seconds: float) -> tuple[dict, Image.Image]:
     """The row of a picture, and its strip of the sheet."""
-    picture = judge(state.best_maps, target, state.best_stroke, grey=setup.grey).picture
+    picture = evaluate(state.best_maps, target, state.best_stroke, grey=setup.grey).picture
     row = {
         "name": path.stem,
-        "iou": ifs_metrics.iou(picture, target),
-        "dice": ifs_metrics.dice(picture, target),
-        "chamfer": ifs_metrics.chamfer(picture, target),
-        "hd95": ifs_metrics.hd95(picture, target),
-        "mse": ifs_metrics.mse(picture, target),
+        "iou": iou(picture, target),
+        "dice": dice(picture, target),
+        "chamfer": chamfer(picture, target),
+        "hd95": hd95(picture, target),
+        "mse": mse(picture, target),
         "seconds": seconds,
         "stroke": state.best_stroke,
     }
-    difference = ifs_files.difference_frame(picture, target, f"{path.stem}    IoU {row['iou']:.3f}")
+    difference = difference_frame(picture, target, f"{path.stem}    IoU {row['iou']:.3f}")
     side = difference.width
     strip = Image.new("RGB", (3 * side, difference.height))
     for k, grey in enumerate((target, picture)):
@@ -94,12 +89,8 @@ def shown(path: Path, target: torch.Tensor, setup: Setup, state: State, seconds:
 
 def fit_pictures(paths: list[Path], setup: Setup, jobs: int, device: str) -> Iterator[tuple[dict, Image.Image]]:
     """Rows and strips of all paths, in the order in which they are done."""
-    if device != "cpu":
-        for first in range(0, len(paths), TOGETHER):
-            yield from fit_batch(paths[first : first + TOGETHER], setup, device)
-        return
-    if jobs == 1:
-        yield from (fit_picture(path, setup) for path in paths)
+    if jobs == 1 or device != "cpu":
+        yield from (fit_picture(path, setup, device) for path in paths)
         return
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), alone) as pool:
         try:
@@ -138,7 +129,7 @@ def summarise(out: Path, names: list[str]) -> str:
     """Write the table and the sheet of all pictures that any shard has fitted; the table."""
     parts = [rows_of(path) for path in sorted(out.glob("fits*.csv"))]
     summary = table(parts)
-    with ifs_files.whole_file(out / "table.txt") as file:
+    with atomic_write(out / "table.txt") as file:
         file.write(summary.encode())
     known = {row["name"] for part in parts for row in part}
     strips = [Image.open(out / "strips" / f"{name}.png") for name in names if name in known]
@@ -146,7 +137,7 @@ def summarise(out: Path, names: list[str]) -> str:
     sheet = Image.new("RGB", (2 * width, -(-len(strips) // 2) * height))
     for k, strip in enumerate(strips):
         sheet.paste(strip, (k % 2 * width, k // 2 * height))
-    ifs_files.save_picture(out / "sheet.png", sheet)
+    save_picture(out / "sheet.png", sheet)
     return summary
 
 
@@ -169,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     parse.add_argument("--out", type=Path)
     parse.add_argument("--device")
     arguments = parse.parse_args(argv)
-    device = ifs_files.pick_device(arguments.device)
+    device = pick_device(arguments.device)
     if arguments.jobs < 1:
         parse.error("--jobs must be at least 1")
     setup = Setup(maps=arguments.maps, size=arguments.size, seed=arguments.seed)
@@ -187,8 +178,8 @@ def main(argv: list[str] | None = None) -> None:
         row["wall"] = time.perf_counter() - began  # since the picture before: these add up, side by side or not
         began += row["wall"]
         rows.append(row)
-        ifs_files.save_picture(out / "strips" / f"{row['name']}.png", strip)
-        ifs_files.save_trace(done, rows)
+        save_picture(out / "strips" / f"{row['name']}.png", strip)
+        save_trace(done, rows)
         bar.set_postfix(IoU=f"{statistics.fmean(float(row['iou']) for row in rows):.4f}")
     if known or rows:
         print(summarise(out, [path.stem for path in pictures]), end="")

@@ -20,11 +20,16 @@ import torch
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import ifs_files
-import ifs_metrics
-import ifs_raster
-from ifs_fit import Setup, fit, judge
-from ifs_model import WINDOW, affine, compose, similarity
+from diff_ifs.draw.coverage import occupancy
+from diff_ifs.draw.geometry import bounds
+from diff_ifs.files.command import pick_device
+from diff_ifs.files.disk import atomic_write
+from diff_ifs.files.results import contact_sheet, difference_frame, save_picture
+from diff_ifs.fit.judge import evaluate
+from diff_ifs.fit.search import fit
+from diff_ifs.metrics import iou
+from diff_ifs.setup import WINDOW, Setup, affine, similarity
+from ifs_model import compose
 
 SIZE = 256
 PEN = 2 / SIZE  # its radius in world units
@@ -96,13 +101,13 @@ def drawn(name: str) -> tuple[torch.Tensor, int]:
     """The picture (S, S) of an attractor, centred and nine tenths as large as the window, and its number of maps."""
     listed, pen = SYSTEMS[name]
     maps = torch.tensor(listed, dtype=torch.float64)
-    xmin, xmax, ymin, ymax = ifs_raster.bounds(maps, directions=720)
+    xmin, xmax, ymin, ymax = bounds(maps, directions=720)
     scale = 1.8 / max(xmax - xmin, ymax - ymin)
     x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
     there = torch.tensor([[scale, 0, -scale * x], [0, scale, -scale * y]], dtype=torch.float64)
     back = torch.tensor([[1 / scale, 0, x], [0, 1 / scale, y]], dtype=torch.float64)
     placed = compose(compose(there, maps), back)
-    coverage = ifs_raster.occupancy(placed, WINDOW, SIZE, stroke=PEN if pen else 0.0, supersample=6 if pen else 4)
+    coverage = occupancy(placed, WINDOW, SIZE, stroke=PEN if pen else 0.0, supersample=6 if pen else 4)
     return (coverage >= 0.5).float(), len(listed)
 
 
@@ -111,10 +116,10 @@ def recovered(name: str, seed: int) -> tuple[str, int, float, float, torch.Tenso
     torch.set_num_threads(1)
     target, n = drawn(name)
     began = time.perf_counter()
-    *_, state = fit(target, Setup(maps=n, seed=seed), ifs_files.pick_device(None), every=20)
+    *_, state = fit(target, Setup(maps=n, seed=seed), pick_device(None), every=20)
     seconds = time.perf_counter() - began
-    picture = judge(state.best_maps, target, state.best_stroke).picture
-    return name, seed, ifs_metrics.iou(picture, target), seconds, picture
+    picture = evaluate(state.best_maps, target, state.best_stroke).picture
+    return name, seed, iou(picture, target), seconds, picture
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -143,14 +148,14 @@ def main(argv: list[str] | None = None) -> None:
         f"IoU >= {GOAL}: {sum(often)} of {len(found)} fits; {most} of {len(often)} attractors in most of the seeds"
     )
     text = "\n".join(lines) + "\n"
-    with ifs_files.whole_file(arguments.out / "table.txt") as file:
+    with atomic_write(arguments.out / "table.txt") as file:
         file.write(text.encode())
     frames = [
-        ifs_files.difference_frame(found[name, 0][2], drawn(name)[0], f"{name}    IoU {found[name, 0][0]:.3f}")
+        difference_frame(found[name, 0][2], drawn(name)[0], f"{name}    IoU {found[name, 0][0]:.3f}")
         for name in arguments.names
     ]
-    sheet = ifs_files.contact_sheet(frames, [f"{name}, {len(SYSTEMS[name][0])} maps" for name in arguments.names])
-    ifs_files.save_picture(arguments.out / "sheet.png", sheet)
+    sheet = contact_sheet(frames, [f"{name}, {len(SYSTEMS[name][0])} maps" for name in arguments.names])
+    save_picture(arguments.out / "sheet.png", sheet)
     print(text, end="")
 
 

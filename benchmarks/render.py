@@ -20,8 +20,11 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import ifs_raster
-from ifs_model import WINDOW, apply, area_weights, centroid
+import diff_ifs.draw.density as density_module
+from diff_ifs.draw.attractor import Attractor
+from diff_ifs.draw.density import PARTICLE_SIDE, density, measure_levels
+from diff_ifs.setup import WINDOW
+from ifs_model import apply, area_weights, centroid
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = ("koch", "sierpinski", "apple", "flower")
@@ -65,14 +68,14 @@ def density_rates(maps: torch.Tensor, device: str) -> list[tuple[str, float, str
     """
     maps = maps.double().to(device)
     drawn = []
-    whole = seconds(lambda: ifs_raster.density(maps, WINDOW, SIDE, progress=drawn.append), device)
+    whole = seconds(lambda: density(maps, WINDOW, SIDE, progress=drawn.append), device)
     points = sum(drawn) / 6
-    attractor = ifs_raster.Attractor(maps, WINDOW, SIDE)
-    cell = attractor.cell(ifs_raster.PARTICLE_SIDE)
-    clouds = list(ifs_raster.particles(attractor, cell))
-    grow, ifs_raster.particles = ifs_raster.particles, lambda *_: iter(clouds)
-    alone = seconds(lambda: ifs_raster.density(maps, WINDOW, SIDE), device)
-    ifs_raster.particles = grow
+    attractor = Attractor(maps, WINDOW, SIDE)
+    cell = attractor.cell(PARTICLE_SIDE)
+    clouds = list(measure_levels(attractor, cell))
+    density_module.measure_levels = lambda *_: iter(clouds)
+    alone = seconds(lambda: density(maps, WINDOW, SIDE), device)
+    density_module.measure_levels = measure_levels
     grown = len(maps) * sum(len(weights) for _, _, weights in clouds[:-1])
     words = math.log10(len(maps)) * (len(clouds) - 1)
     return [

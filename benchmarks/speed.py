@@ -6,14 +6,14 @@ Takes about three minutes on two cores. First come the rates of the machine: cop
 product. The floor of a step is the time that its own share of these takes at those rates:
 
 - a scatter and a gather at four pixels for each point, by PyTorch's own operations on tensors that hold all points, or,
-  on a CPU, by the compiled loops of `ifs_kernels`, which hold none: two floors;
+  on a CPU, by the compiled loops of `kernels.growth`, which hold none: two floors;
 - eight pictures written and read: the density, four passes that blur it and its gradient, coverage, error, gradient;
 - the operations of these four passes, one multiplication and one addition for each tap and pixel, as fast as those of a
   matrix product.
 
 Exponentials, the words and the optimiser are not counted. The loops hold nothing of a point but its place in the cache.
 
-Where there is one system, the rates are those for one picture, else those for eight. A step is `ifs_fit.descend`, a
+Where there is one system, the rates are those for one picture, else those for eight. A step is `fit.objective.descend`, a
 tenth of a choice of words included. The distance field draws the Koch curve as 4³ segments, which do not resolve a
 picture of this size; our step draws as many points as do, which the agreement that is printed shows. Times are medians;
 memory is the peak beyond what was there before. PLOT (default: speed_DEVICE.png) shows cost against points, depth,
@@ -35,25 +35,17 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import ifs_files
-import ifs_metrics
-import ifs_raster
-from ifs_fit import REFRESH, Objective, Setup, Stage, begin, descend
-from ifs_model import (
-    WINDOW,
-    affine,
-    apply,
-    blur,
-    coverage,
-    draw_with_pen,
-    frame,
-    gaussian,
-    kernels,
-    splat_words,
-    word_maps,
-    words_of_depth,
-)
-from ifs_setup import Map
+from diff_ifs.backend import blur, convolve, kernels, splat_words
+from diff_ifs.draw.coverage import occupancy
+from diff_ifs.files.command import pick_device
+from diff_ifs.files.names import find_picture
+from diff_ifs.files.target import load_target
+from diff_ifs.fit.objective import REFRESH, Objective, descend
+from diff_ifs.fit.run import begin
+from diff_ifs.fit.stages import Stage
+from diff_ifs.metrics import iou
+from diff_ifs.setup import WINDOW, Map, Setup, affine
+from ifs_model import apply, coverage, frame, gaussian, pen_discs, word_maps, words_of_depth
 
 SIZE = 256
 POINTS, SYSTEMS = (4_000, 40_000, 400_000), (1, 8, 64)
@@ -196,7 +188,7 @@ class Step:
         **fields,
     ):
         setup = Setup(**{"maps": 12, "starts": systems, "size": size, "points": points, "stroke": 0.0, **fields})
-        target = ifs_files.load_target(ifs_files.find_picture(name), size).to(device)
+        target = load_target(find_picture(name), size).to(device)
         rates, blurs = (setup.rate / 100, setup.rate / 100), (SPREAD, SPREAD)
         stage = Stage(size, points, systems, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=grown)
         self.objective, self.run, self.device = Objective(target, stage, setup), begin(target, setup, device), device
@@ -223,9 +215,9 @@ class Step:
         look = self.objective
         density, _ = splat_words(self.run["maps"][:1], look.words, look.frame, len(wanted))
         radius = self.run["stroke"][:1] * len(wanted) / 2
-        soft = blur(draw_with_pen(density, radius, look.discs.shape[-1] // 2), look.beyond_pen(SPREAD))[0]
+        soft = blur(convolve(density, pen_discs(radius, look.discs.shape[-1] // 2)), look.beyond_pen(SPREAD))[0]
         alphas = torch.logspace(0, 2, 60, device=soft.device) / soft.max()
-        return max(ifs_metrics.iou(coverage(soft, alpha), wanted) for alpha in alphas)
+        return max(iou(coverage(soft, alpha), wanted) for alpha in alphas)
 
     def memory(self) -> float:
         return peak_memory(self.descend, self.device)
@@ -332,7 +324,7 @@ def rivals_table(device: str, whole: float) -> None:
     slow = seconds(field, device, budget=4.0)  # its calls take from 50 to 100 ms, so that a few say little
     theirs = peak_memory(field, device)
     maps, segment = (torch.tensor(part, device=device) for part in (KOCH["maps"], KOCH_ENDS))
-    curve = ifs_raster.occupancy(torch.tensor(KOCH["maps"]), WINDOW, SIZE, stroke=KOCH["stroke"], supersample=6)
+    curve = occupancy(torch.tensor(KOCH["maps"]), WINDOW, SIZE, stroke=KOCH["stroke"], supersample=6)
     curve = curve.to(device)
     for count in (KOCH_POINTS, points):
         koch = Step(device, count, 1, **KOCH)
@@ -343,7 +335,7 @@ def rivals_table(device: str, whole: float) -> None:
             f"IoU with the curve {agreement:.3f}; distance field: {slow / whole:.0f} × as long, "
             f"{theirs / max(ours, 1):.0f} × the memory"
         )
-    drawn = [ifs_metrics.iou(distance_field(maps, segment, depth, SIZE, radius), curve) for depth in (3, 4, 5)]
+    drawn = [iou(distance_field(maps, segment, depth, SIZE, radius), curve) for depth in (3, 4, 5)]
     print(
         f"distance field, Koch curve, depth 3 {1e3 * slow:34.0f}   {theirs:.0f} MiB   "
         f"IoU with the curve {drawn[0]:.3f}; depth 4: {drawn[1]:.3f}, depth 5: {drawn[2]:.3f}"
@@ -362,7 +354,7 @@ def grown_table(device: str) -> None:
     print(f"\nA step with grown points, {SIZE} × {SIZE}, 12 maps: milliseconds\n systems  points of each      step")
     for systems in (1, 2, 4):
         step = Step(device, 40_000, systems, grown=True)
-        points = sum(len(ancestry.letters) for ancestry in step.objective.ancestries) / systems
+        points = sum(len(tree.letters) for tree in step.objective.trees) / systems
         print(f"{systems:8} {points:15.0f} {1e3 * step.seconds():9.2f}", flush=True)
 
 
@@ -413,7 +405,7 @@ def main(argv: list[str] | None = None) -> None:
     parse.add_argument("--device", help="cuda, mps or cpu (default: cuda where it is there, else cpu)")
     parse.add_argument("--out", type=Path, help="the plot (default: speed_DEVICE.png)")
     arguments = parse.parse_args(argv)
-    device = ifs_files.pick_device(arguments.device)
+    device = pick_device(arguments.device)
     out = arguments.out or Path(f"speed_{device.split(':')[0]}.png")
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{torch.get_num_threads()} threads"
     print(f"{device} ({name}), PyTorch {torch.__version__}\n\nRates of the machine")

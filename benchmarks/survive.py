@@ -35,13 +35,14 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-import ifs_checkpoint  # noqa: E402
-import ifs_files  # noqa: E402
-import ifs_formats  # noqa: E402
-import ifs_metrics  # noqa: E402, F401
 import render_ifs  # noqa: E402
 import train_ifs  # noqa: E402
-from ifs_files import InputError  # noqa: E402
+from diff_ifs.errors import InputError
+from diff_ifs.files.checkpoint import load_checkpoint, load_origin, resume_of
+from diff_ifs.files.names import check_name
+from diff_ifs.files.setup_file import load_setup
+from diff_ifs.files.target import LARGEST, load_target
+from diff_ifs.formats.code import checksum
 
 TINY = ["--size", "32", "--steps", "20", "--starts", "2", "--points", "500", "--quiet"]
 NAMES = ("koch", "apple")
@@ -117,7 +118,7 @@ def damaged(folder: Path) -> int:
             continue
         try:
             if path.suffix == ".pt":
-                checkpoint = ifs_checkpoint.load_checkpoint(path)
+                checkpoint = load_checkpoint(path)
                 assert np.isfinite(checkpoint["iou"])
             elif path.suffix == ".csv":
                 rows = list(csv.DictReader(path.read_text().splitlines()))
@@ -195,7 +196,7 @@ def kills(most: int, chance: random.Random, base: Path) -> None:
 
 def complete(path: Path) -> bool:
     """Whether a checkpoint is that of the last step of a tiny fit."""
-    return path.exists() and ifs_checkpoint.load_checkpoint(path)["step"] == int(TINY[TINY.index("--steps") + 1])
+    return path.exists() and load_checkpoint(path)["step"] == int(TINY[TINY.index("--steps") + 1])
 
 
 def stops(most: int, chance: random.Random, base: Path) -> None:
@@ -302,7 +303,7 @@ def large_pictures(base: Path) -> None:
 
     def draw(argv: list[str]) -> int:
         Image.MAX_IMAGE_PIXELS = None
-        picture = Image.new(argv[0], (ifs_files.LARGEST, ifs_files.LARGEST))
+        picture = Image.new(argv[0], (LARGEST, LARGEST))
         picture.paste("white", (2_000, 4_000, 12_000, 18_000))
         picture.save(f"large_{argv[0]}.png", compress_level=1)
         return 0
@@ -313,7 +314,7 @@ def large_pictures(base: Path) -> None:
         done = fork(folder, "train", [f"large_{mode}", "--maps", "4", *TINY])
         expect(done.code == 0, f"a large picture of mode {mode}: {done.err}")
         words = f"fitted, {done.memory / 1e9:.1f} GB of memory in all, {done.seconds:.0f} s"
-        row(f"{ifs_files.LARGEST} × {ifs_files.LARGEST} PNG of mode {mode}", 1, words, damaged(folder / "results"))
+        row(f"{LARGEST} × {LARGEST} PNG of mode {mode}", 1, words, damaged(folder / "results"))
 
 
 # --- Bad input ---
@@ -343,12 +344,12 @@ def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
         "syntax": "SETUP = (\n",
         "encoding": b"# caf\xe9\n",
         "nul": b"x = 1\0\n",
-        "field": "from ifs_fit import Setup\nSETUP = Setup(stepps=3)\n",
-        "range": "from ifs_fit import Setup\nSETUP = Setup(steps=3)\n",
-        "kind": "from ifs_fit import Setup\nSETUP = Setup(size='large')\n",
-        "stretch": "from ifs_fit import Setup\nfrom ifs_model import similarity\nSETUP = Setup(maps=[similarity(2)])\n",
-        "shape": "from ifs_fit import Setup\nSETUP = Setup(maps=[1, 2, 3])\n",
-        "infinite": "from ifs_fit import Setup\nSETUP = Setup(maps=[((float('nan'), 0, 0), (0, 0.5, 0))])\n",
+        "field": "from diff_ifs import Setup\nSETUP = Setup(stepps=3)\n",
+        "range": "from diff_ifs import Setup\nSETUP = Setup(steps=3)\n",
+        "kind": "from diff_ifs import Setup\nSETUP = Setup(size='large')\n",
+        "stretch": "from diff_ifs import Setup, similarity\nSETUP = Setup(maps=[similarity(2)])\n",
+        "shape": "from diff_ifs import Setup\nSETUP = Setup(maps=[1, 2, 3])\n",
+        "infinite": "from diff_ifs import Setup\nSETUP = Setup(maps=[((float('nan'), 0, 0), (0, 0.5, 0))])\n",
         "nothing": "x = 3\n",
         "number": "SETUP = 3\n",
         "unknown": "print(foo)\n",
@@ -357,8 +358,8 @@ def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
         "loop": "def f():\n    return f()\nf()\n",
         "words": "raise ValueError('two\\nlines')\n",
         "deep": f"x = {'(' * 500}{')' * 500}\n",
-        "depth": "from ifs_fit import Setup\nSETUP = Setup(maps=30, depth=20)\n",
-        "stretches": "from ifs_setup import Setup, similarity\nSETUP = Setup(maps=[similarity(2)])\n",
+        "depth": "from diff_ifs import Setup\nSETUP = Setup(maps=30, depth=20)\n",
+        "stretches": "from diff_ifs import Setup, similarity\nSETUP = Setup(maps=[similarity(2)])\n",
         "odd": "class Odd(BaseException):\n    pass\nraise Odd('no')\n",
         "outside": "x = 1\nreturn x\n",
     }
@@ -557,10 +558,10 @@ def starts(base: Path) -> None:
     folder = base / "starts"
     folder.mkdir()
     setups = {
-        "field": "from ifs_fit import Setup\nSETUP = Setup(stepps=3)\n",
+        "field": "from diff_ifs import Setup\nSETUP = Setup(stepps=3)\n",
         "syntax": "SETUP = (\n",
-        "stretches": "from ifs_fit import Setup\nfrom ifs_model import affine\nSETUP = Setup(maps=[affine(2,0,0,0)])\n",
-        "fails": "from ifs_setup import Setup\nSETUP = Setup(steps=int('x'))\n",
+        "stretches": "from diff_ifs import Setup, affine\nSETUP = Setup(maps=[affine(2,0,0,0)])\n",
+        "fails": "from diff_ifs import Setup\nSETUP = Setup(steps=int('x'))\n",
     }
     for name, text in setups.items():
         shutil.copy(ROOT / "koch.png", folder / f"{name}.png")
@@ -595,7 +596,7 @@ def starts(base: Path) -> None:
 def coded_starts(folder: Path) -> None:
     """How soon whole commands refuse damaged coded files, and what their arguments alone tell."""
     ifs_file, maps = bytearray(b"\x20" + bytes(30)), "[[0.5, 0, 0], [0, 0.5, 0]]"
-    ifs_file[-1] = ifs_formats.checksum(bytes(ifs_file[:-1]))
+    ifs_file[-1] = checksum(bytes(ifs_file[:-1]))
     contents = {
         "short.ifs": b"",
         "long.ifs": b"\x20" + bytes(1 << 17),
@@ -665,8 +666,8 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
     folder = base / "fuzz"
     folder.mkdir()
     fork(folder, "train", ["koch", *TINY])
-    setup, _ = ifs_files.load_setup("koch", {"size": 32, "steps": 20, "starts": 2, "points": 500, "grey": False})
-    target = ifs_files.load_target(ROOT / "koch.png", 32)
+    setup, _ = load_setup("koch", {"size": 32, "steps": 20, "starts": 2, "points": 500, "grey": False})
+    target = load_target(ROOT / "koch.png", 32)
     checkpoint = (folder / "koch.pt").read_bytes()
     apple = Image.open(ROOT / "apple.png").convert("L").resize((48, 40))
     pictures, kinds = [], "PNG L, PNG 1, PNG RGBA, PNG P, PNG I;16, JPEG L, GIF P, TIFF L, BMP RGB, WEBP RGB, PPM L"
@@ -679,7 +680,7 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
     def picture() -> None:
         path = folder / "fuzzed.png"
         path.write_bytes(mutated(chance.choice(pictures), chance))
-        read = ifs_files.load_target(path, 32)
+        read = load_target(path, 32)
         assert read.isfinite().all()
 
     def damaged_checkpoint() -> None:
@@ -691,17 +692,17 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
         else:
             content = mutated(content, chance)
         path.write_bytes(content)
-        fuzzed = ifs_checkpoint.load_origin(path, "koch", setup, target.numpy())
+        fuzzed = load_origin(path, "koch", setup, target.numpy())
         assert np.isfinite(fuzzed["maps"]).all()
-        ifs_checkpoint.resume_of(path, fuzzed, setup)
+        resume_of(path, fuzzed, setup)
 
     def setup_file() -> None:
         (folder / "fuzzed_setup.py").write_bytes(mutated(chance.choice(setups), chance))
-        ifs_files.load_setup("fuzzed", {})
+        load_setup("fuzzed", {})
 
     def name() -> None:
         letters = string.printable + "äλ日本\u0301\u200b\udc80😀"
-        ifs_files.check_name("".join(chance.choice(letters) for _ in range(chance.randrange(12))))
+        check_name("".join(chance.choice(letters) for _ in range(chance.randrange(12))))
 
     for what, case in (("picture", picture), ("checkpoint", damaged_checkpoint), ("setup", setup_file), ("name", name)):
         counts = [0, 0]

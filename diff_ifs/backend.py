@@ -4,47 +4,39 @@ Soft pictures are PyTorch on any device (`ifs_model`), and compiled loops on a C
 names, shapes and meaning of their twins in `ifs_model`. Hard pictures are compiled loops on the CPU alone.
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+import importlib
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 import ifs_model
-from ifs_model import Ancestry, Look
+from diff_ifs.errors import InputError, one_line
+from ifs_model import AddressTree, LossSettings
 
 NO_DOUBLE = ("mps",)  # kinds of devices that have no float64: what needs it is done on the CPU for them
-_is_plain = ContextVar("_is_plain", default=False)
 
 
 @functools.cache
 def load_kernels() -> ModuleType:
-    """The compiled loops. Raises RuntimeError where numba may not compile."""
-    import numba
+    """The compiled loops. Raises InputError where numba is missing or may not compile."""
+    try:
+        import numba
 
-    import ifs_kernels
-
+        loops = importlib.import_module("diff_ifs.kernels")
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        words = f"the loops cannot be compiled ({one_line(error)}); numba is needed: pip install numba"
+        raise InputError(words) from error
     if numba.config.DISABLE_JIT:
-        raise RuntimeError("NUMBA_DISABLE_JIT is set: without compiled loops, pictures would take hours")
-    return ifs_kernels
+        raise InputError("NUMBA_DISABLE_JIT is set, and without compiled loops pictures would take hours: unset it")
+    return loops
 
 
 def kernels(like: Tensor) -> ModuleType | None:
     """The loops compiled for the CPU, if the tensor lies there."""
-    return load_kernels() if like.device.type == "cpu" and not _is_plain.get() else None
-
-
-@contextlib.contextmanager
-def without_kernels() -> Iterator[None]:
-    """Plain PyTorch for soft pictures, for what is wanted before there is time to compile or even to load a loop."""
-    before = _is_plain.set(True)
-    try:
-        yield
-    finally:
-        _is_plain.reset(before)
+    return load_kernels() if like.device.type == "cpu" else None
 
 
 def arrays(*tensors: Tensor) -> list:
@@ -62,11 +54,11 @@ def words_by_weight(weights: Tensor, count: int) -> Tensor:
 
 
 def splat_words(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Not differentiable: `words_loss` has the gradient."""
+    """Not differentiable: `word_loss` has the gradient."""
     if (loops := kernels(maps)) is None:
         return ifs_model.splat_words(maps, words, to, size)
     weights = ifs_model.area_weights(maps)
-    outer, inner = ifs_model.halves(maps, weights, words, to)
+    outer, inner = ifs_model.outer_and_inner_words(maps, weights, words, to)
     shares = (ifs_model.word_weights(weights, half) for half in words)
     density, excess = loops.splat(*arrays(outer, inner.mT, *shares), size, torch.get_num_threads())
     return torch.from_numpy(density), torch.from_numpy(excess)
@@ -87,26 +79,26 @@ def convolve(pictures: Tensor, discs: Tensor) -> Tensor:
     return torch.from_numpy(loops.convolve(*arrays(pictures, discs)))
 
 
-def words_loss(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, look: Look, pull: float) -> Tensor:
+def word_loss(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, look: LossSettings, pull: float) -> Tensor:
     if (loops := kernels(maps)) is None:
-        return ifs_model.words_loss(maps, words, to, look, pull)
+        return ifs_model.word_loss(maps, words, to, look, pull)
     first, second = (half.expand(len(maps), *half.shape[-2:]) for half in words)
     spelling = arrays(maps.double(), first, second, to.double())
-    found = loops.words_loss(*spelling, ifs_model.FLATTEST, pull, *look_arrays(look), torch.get_num_threads())
+    found = loops.word_loss(*spelling, ifs_model.FLATTEST, pull, *settings_arrays(look), torch.get_num_threads())
     return _Found.apply(maps, *(torch.from_numpy(array) for array in found))
 
 
-def grown_loss(maps: Tensor, ancestries: Sequence[Ancestry], to: Tensor, weight: float, look: Look) -> Tensor:
+def tree_loss(maps: Tensor, trees: Sequence[AddressTree], to: Tensor, weight: float, look: LossSettings) -> Tensor:
     if (loops := kernels(maps)) is None:
-        return ifs_model.grown_loss(maps, ancestries, to, weight, look)
-    letters, parents = (arrays(*parts) for parts in zip(*(ancestry[:2] for ancestry in ancestries), strict=True))
-    roots, (systems, to) = [ancestry.sizes[0] for ancestry in ancestries], arrays(maps, to)
+        return ifs_model.tree_loss(maps, trees, to, weight, look)
+    letters, parents = (arrays(*parts) for parts in zip(*(tree[:2] for tree in trees), strict=True))
+    roots, (systems, to) = [tree.sizes[0] for tree in trees], arrays(maps, to)
     grown = systems, letters, parents, roots, to, weight
-    found = loops.grown_loss(*grown, *look_arrays(look), torch.get_num_threads())
+    found = loops.tree_loss(*grown, *settings_arrays(look), torch.get_num_threads())
     return _Found.apply(maps, *(torch.from_numpy(array) for array in found))
 
 
-def look_arrays(look: Look) -> tuple:
+def settings_arrays(look: LossSettings) -> tuple:
     """Alphas, discs, and all that systems share, as the compiled loops take them."""
     discs = look.alphas.new_ones(len(look.alphas), 1, 1) if look.discs is None else look.discs
     alphas, discs, away, target = arrays(look.alphas, discs, look.away, look.target)

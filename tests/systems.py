@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ifs_model import affine, similarity
+from diff_ifs.setup import affine, similarity
 
 # Half-size copies in three corners of the square: pixel (row, column) counted from the lower left is on where the
 # binary digits of row and column never meet, as in Pascal's triangle modulo two.

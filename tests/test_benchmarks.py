@@ -4,15 +4,14 @@ import csv
 import math
 from pathlib import Path
 
-import pretend
 import pytest
 import quality
 import speed
 import torch
 from PIL import Image, ImageDraw
 
-import ifs_fit
 import ifs_model
+from diff_ifs.setup import Setup
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def shapes(tmp_path, monkeypatch):
         image.save(folder / f"ellipse_{k}.png")
     monkeypatch.chdir(tmp_path)
     few = {"steps": 20, "starts": 2, "rounds": 1}
-    monkeypatch.setattr(quality, "Setup", lambda **fields: ifs_fit.Setup(**(fields | few)))
+    monkeypatch.setattr(quality, "Setup", lambda **fields: Setup(**(fields | few)))
     return folder
 
 
@@ -52,22 +51,6 @@ def test_two_shards_one_of_them_in_two_processes_give_the_rows_of_one_run(shapes
     assert rows(Path("whole")) == rows(Path("shards"))
     assert Path("shards/sheet.png").read_bytes() == Path("whole/sheet.png").read_bytes()
     assert Path("shards/table.txt").read_text().startswith("3 pictures")
-
-
-def test_pictures_that_are_one_batch_get_a_row_each(shapes, monkeypatch):
-    monkeypatch.setattr(quality, "TOGETHER", 2)
-    paths = sorted(shapes.glob("*.png"))
-    with pretend.device():
-        batched = dict(
-            zip(paths, quality.fit_pictures(paths, quality.Setup(maps=2, size=32), 1, pretend.DEVICE), strict=True)
-        )
-    for path, (row, strip) in batched.items():
-        alone, _ = quality.fit_picture(path, quality.Setup(maps=2, size=32))
-        assert row.keys() == alone.keys()
-        assert row["name"] == path.stem
-        assert row["iou"] == pytest.approx(alone["iou"], abs=0.1)
-        assert row["iou"] > 0.3
-        assert strip.height > 0
 
 
 def test_a_picture_is_fitted_once_by_whatever_shard(shapes, monkeypatch):

@@ -23,17 +23,54 @@ from refusals import refusal
 from systems import CARPET, CORNER_GASKET, FERN, KOCH
 
 import compress_ifs
-import ifs_checkpoint
-import ifs_codec
-import ifs_files
-import ifs_formats
-import ifs_metrics
-import ifs_raster
 import render_ifs
-from ifs_codec import maps_at, maps_of, nearest, place_of
-from ifs_files import InputError
-from ifs_formats import Code, pack
-from ifs_model import WINDOW, affine, similarity
+from diff_ifs.compress import search
+from diff_ifs.compress.lattice import (
+    SOFT,
+    finest,
+    linearised,
+    maps_at,
+    maps_of,
+    nearest_plane,
+    pair_descent,
+    place_of,
+    predicted_changes,
+    round_to_lattice,
+)
+from diff_ifs.compress.search import (
+    best_box,
+    best_point,
+    encodings,
+    fewest_bytes,
+    fit_into,
+    fit_within,
+    rounded,
+    similarities,
+)
+from diff_ifs.draw.coverage import occupancy
+from diff_ifs.draw.pixels import hits
+from diff_ifs.errors import InputError
+from diff_ifs.files.checkpoint import as_tensors, fingerprint
+from diff_ifs.files.system import load_coded
+from diff_ifs.files.target import load_target
+from diff_ifs.fit.judge import evaluate
+from diff_ifs.formats.code import (
+    LEAST_BYTES,
+    Code,
+    checksum,
+    lattice_points,
+    pack,
+    rank_multiset,
+    rank_point,
+    unpack,
+    unrank_map,
+    unrank_multiset,
+    unrank_point,
+)
+from diff_ifs.formats.exchange import decode
+from diff_ifs.metrics import iou
+from diff_ifs.setup import WINDOW, affine, similarity
+from ifs_model import blur_matrix, singular_values
 
 BOX = (-8, 8, -8, 8)
 BLOB = torch.tensor(  # overlapping pieces that fill a rounded shape; no similarities
@@ -52,16 +89,16 @@ def system(maps: torch.Tensor, stroke: float = 0.0, size: int = 64) -> dict:
 
 
 def picture(maps: torch.Tensor, stroke: float = 0.0, size: int = 64) -> torch.Tensor:
-    return ifs_raster.occupancy(maps.double(), WINDOW, size, stroke=stroke)
+    return occupancy(maps.double(), WINDOW, size, stroke=stroke)
 
 
 def coded(maps: torch.Tensor, length: int, **fields) -> bytes:
-    code = replace(ifs_codec.codes(system(maps, **fields))[-1], length=length)
-    return pack(code, nearest(code, place_of(code, maps.double())).tolist())
+    code = replace(encodings(system(maps, **fields))[-1], length=length)
+    return pack(code, round_to_lattice(code, place_of(code, maps.double())).tolist())
 
 
 def decoded(data: bytes) -> dict:
-    found = ifs_formats.decode(data, ".ifs")
+    found = decode(data, ".ifs")
     return {**found, "maps": torch.tensor(found["maps"], dtype=torch.float64)}
 
 
@@ -74,23 +111,23 @@ def test_every_lattice_point_has_a_number_of_its_own(steps, shifts):
     span = range(-steps, steps + 1)
     points = [p for p in itertools.product(span, repeat=2 + shifts)
               if all(2 * abs(p[0]) + 2 * abs(p[1]) + abs(t) <= steps for t in p[2:])]  # fmt: skip
-    numbers = [ifs_formats.rank_point(p, steps) for p in points]
+    numbers = [rank_point(p, steps) for p in points]
     assert sorted(numbers) == list(range(len(points)))
-    assert [tuple(ifs_formats.unrank_point(k, steps, shifts == 2)) for k in numbers] == points
-    assert ifs_formats.lattice_points(steps, shifts == 2) == (2 * len(points) if shifts == 2 else len(points) ** 2)
+    assert [tuple(unrank_point(k, steps, shifts == 2)) for k in numbers] == points
+    assert lattice_points(steps, shifts == 2) == (2 * len(points) if shifts == 2 else len(points) ** 2)
 
 
 def test_every_multiset_has_a_number_of_its_own():
     sets = list(itertools.combinations_with_replacement(range(6), 4))
-    ranks = [ifs_formats.rank_multiset(numbers) for numbers in sets]
+    ranks = [rank_multiset(numbers) for numbers in sets]
     assert sorted(ranks) == list(range(math.comb(9, 4)))
-    assert [tuple(ifs_formats.unrank_multiset(rank, 4)) for rank in ranks] == sets
+    assert [tuple(unrank_multiset(rank, 4)) for rank in ranks] == sets
 
 
 @given(st.lists(st.integers(0, 1 << 92), min_size=1, max_size=255))
 @settings(max_examples=20, deadline=None)
 def test_large_multisets_come_back(numbers):
-    assert ifs_formats.unrank_multiset(ifs_formats.rank_multiset(numbers), len(numbers)) == sorted(numbers)
+    assert unrank_multiset(rank_multiset(numbers), len(numbers)) == sorted(numbers)
 
 
 SIZES = st.one_of(st.sampled_from([8, 256, 4096]), st.integers(1, 4096))
@@ -105,10 +142,10 @@ def codes(draw):
     fields = {"gain": draw(st.integers(0, 7)), "spread": draw(st.integers(0, 3)), "stroke": draw(st.integers(0, 255))}
     box = (low[0], low[0] + 8, low[1], low[1] + 8) if similar else box
     code = Code(n, draw(SIZES), box, similar=similar, window=window, **fields)
-    code = replace(code, length=ifs_codec.fewest_bytes(code) + draw(st.integers(0, 3 * n)))
+    code = replace(code, length=fewest_bytes(code) + draw(st.integers(0, 3 * n)))
     random_ = random.Random(draw(st.integers(0, 1 << 32)))
-    each = ifs_formats.lattice_points(code.steps, similar)
-    maps = [ifs_formats.unrank_map(random_.randrange(each), code.steps, similar) for _ in range(n)]
+    each = lattice_points(code.steps, similar)
+    maps = [unrank_map(random_.randrange(each), code.steps, similar) for _ in range(n)]
     return code, torch.tensor(maps)
 
 
@@ -119,11 +156,11 @@ def test_any_code_comes_back_from_its_bytes_whatever_the_order_of_its_maps(made)
     data = pack(code, numbers.tolist())
     assert len(data) == code.length
     assert pack(code, numbers.flip(0).tolist()) == data
-    back, found = ifs_formats.unpack(data)
+    back, found = unpack(data)
     assert back == code
     assert sorted(found) == sorted(numbers.tolist())
     maps = maps_of(code, numbers)
-    assert torch.equal(nearest(code, place_of(code, maps)), numbers) or code.similar
+    assert torch.equal(round_to_lattice(code, place_of(code, maps)), numbers) or code.similar
     torch.testing.assert_close(maps_at(code, numbers.double()), maps, rtol=1e-12, atol=1e-12)
 
 
@@ -200,22 +237,22 @@ def test_many_bytes_hold_any_system_exactly_enough(maps):
 
 
 def test_similarities_take_four_numbers():
-    koch, blob = (ifs_codec.codes(system(maps)) for maps in (KOCH, BLOB))
+    koch, blob = (encodings(system(maps)) for maps in (KOCH, BLOB))
     assert [code.similar for code in koch] == [False, True]
     assert [code.similar for code in blob] == [False]
     assert replace(koch[1], length=28).steps > 4 * replace(koch[0], length=28).steps
 
 
 def test_no_file_is_shorter_than_said():
-    least = [ifs_codec.fewest_bytes(Code(1, 64, BOX, similar=similar)) for similar in (False, True)]
-    assert min(least) == ifs_formats.LEAST_BYTES
+    least = [fewest_bytes(Code(1, 64, BOX, similar=similar)) for similar in (False, True)]
+    assert min(least) == LEAST_BYTES
 
 
 def test_systems_beyond_the_format_are_refused():
     with pytest.raises(InputError, match="at most 255 maps"):
-        ifs_codec.codes(system(torch.tensor([similarity(0.01)] * 256)))
+        encodings(system(torch.tensor([similarity(0.01)] * 256)))
     with pytest.raises(InputError, match="too far beyond"):
-        ifs_codec.codes(system(torch.tensor([similarity(0.5, at=(1e6, 0))])))
+        encodings(system(torch.tensor([similarity(0.5, at=(1e6, 0))])))
 
 
 # --- Refit ---
@@ -228,24 +265,24 @@ def blob():
 
 
 def test_the_refit_recovers_much_of_what_rounding_loses(blob):
-    code = replace(ifs_codec.codes(system(BLOB))[0], length=20)
-    before = ifs_codec.judge(BLOB, blob, rim=False).iou
-    plain = ifs_codec.rounded(code, BLOB, blob)
-    refit = ifs_codec.refit(code, BLOB, blob, 60)
+    code = replace(encodings(system(BLOB))[0], length=20)
+    before = evaluate(BLOB, blob, rim=False).iou
+    plain = rounded(code, BLOB, blob)
+    refit = search.refit(code, BLOB, blob, 60)
     assert before - plain.iou > 0.02
     assert refit.iou - plain.iou >= 0.3 * (before - plain.iou)
     found = decoded(refit.data)
-    assert ifs_codec.judge(found["maps"], blob, rim=False).iou == refit.iou
+    assert evaluate(found["maps"], blob, rim=False).iou == refit.iou
 
 
 def test_the_linearised_picture_foretells_what_steps_do(blob):
-    code = replace(ifs_codec.codes(system(BLOB))[0], length=26)
-    here = ifs_codec.rounded(code, BLOB, blob)
-    hessian, gradient = ifs_codec.linearised(here, blob)
+    code = replace(encodings(system(BLOB))[0], length=26)
+    here = rounded(code, BLOB, blob)
+    hessian, gradient = linearised(here, blob)
 
     def error(numbers: torch.Tensor) -> float:
-        smooth = ifs_codec.blur_matrix(64, ifs_codec.SOFT, blob)
-        wrong = ifs_codec.judge(maps_of(code, numbers), blob, supersample=4).picture - blob
+        smooth = blur_matrix(64, SOFT, blob)
+        wrong = evaluate(maps_of(code, numbers), blob, supersample=4).picture - blob
         return float((smooth @ wrong @ smooth).square().sum()) / 2
 
     said, seen = [], []
@@ -269,11 +306,11 @@ def test_whole_steps_in_a_model_are_as_good_as_trying_all():
     least = min(map(value, itertools.product(range(-2, 3), repeat=4)))
     found = []
     for _ in range(10):
-        steps, promise = ifs_codec.pairwise(hessian, gradient, ifs_codec.nearest_plane(hessian, gradient, generator))
+        steps, promise = pair_descent(hessian, gradient, nearest_plane(hessian, gradient, generator))
         assert promise == pytest.approx(value(steps.tolist()))
         found.append(promise)
     assert min(found) == pytest.approx(least)
-    changes = ifs_codec.promises(hessian, gradient)
+    changes = predicted_changes(hessian, gradient)
     assert float(changes[1, 6]) == pytest.approx(value([0, 1, -1, 0]))
     assert float(changes[4, 4]) == pytest.approx(value([-1, 0, 0, 0]))
 
@@ -290,23 +327,23 @@ def fitted_koch(request):
 
 def test_similarities_are_found_by_the_picture_not_by_their_numbers(fitted_koch):
     fit, target = fitted_koch
-    code = ifs_codec.finest(ifs_codec.codes(fit)[-1])
-    nearest_numbers = ifs_codec.rounded(code, fit["maps"], target).iou
-    maps = ifs_codec.similarities(code, fit["maps"], target)
-    values = ifs_codec.singular_values(maps)
+    code = finest(encodings(fit)[-1])
+    nearest_numbers = rounded(code, fit["maps"], target).iou
+    maps = similarities(code, fit["maps"], target)
+    values = singular_values(maps)
     assert torch.allclose(values[:, 0], values[:, 1])
-    assert ifs_codec.judge(maps, target, code.radius)[0] >= nearest_numbers + 0.01
+    assert evaluate(maps, target, code.radius)[0] >= nearest_numbers + 0.01
 
 
 def test_of_many_lattices_the_best_point_beats_rounding_in_the_best_box(fitted_koch):
     fit, target = fitted_koch
-    code = replace(ifs_codec.codes(fit)[-1], length=24)
-    maps = ifs_codec.similarities(code, fit["maps"], target)
-    point = ifs_codec.best_point(code, maps, target)
+    code = replace(encodings(fit)[-1], length=24)
+    maps = similarities(code, fit["maps"], target)
+    point = best_point(code, maps, target)
     assert point.code.length == 24
-    assert point.iou >= ifs_codec.best_box(code, maps, target).iou + 0.005
+    assert point.iou >= best_box(code, maps, target).iou + 0.005
     found = decoded(point.data)
-    assert ifs_codec.judge(found["maps"], target, found["stroke"], rim=False).iou == point.iou
+    assert evaluate(found["maps"], target, found["stroke"], rim=False).iou == point.iou
 
 
 @pytest.mark.parametrize(
@@ -319,17 +356,17 @@ def test_of_many_lattices_the_best_point_beats_rounding_in_the_best_box(fitted_k
     ],
 )
 def test_systems_that_show_little_or_nothing_can_be_refitted(blob, maps, stroke):
-    found = ifs_codec.fit_into(system(torch.tensor(maps), stroke), blob, 24, 5)
+    found = fit_into(system(torch.tensor(maps), stroke), blob, 24, 5)
     assert 0 <= found.iou <= 1
     assert len(found.data) <= 24
 
 
 def test_the_fewest_bytes_keep_the_goal(blob):
-    found = ifs_codec.fit_within(system(BLOB), blob, 0.97, 30)
+    found = fit_within(system(BLOB), blob, 0.97, 30)
     assert found.iou >= 0.97
     assert len(found.data) == found.code.length <= 26
     with pytest.raises(InputError, match="no number of bytes"):
-        ifs_codec.fit_within(system(CORNER_GASKET), blob, 0.97, 0)
+        fit_within(system(CORNER_GASKET), blob, 0.97, 0)
 
 
 # --- Files and commands ---
@@ -355,7 +392,7 @@ def test_a_checkpoint_becomes_a_file_that_draws_the_same_without_it(folder, caps
     assert render_ifs.main(["blob.ifs", "30", "64", "--quiet"]) == 0
     with Image.open("results/blob/blob_render_30_64.png") as drawn, Image.open("blob.png") as wanted:
         pictures = [torch.from_numpy(np.array(image)) >= 128 for image in (drawn, wanted)]
-    assert ifs_metrics.iou(*pictures) > 0.95
+    assert iou(*pictures) > 0.95
 
 
 def test_the_same_maps_give_the_same_bytes_in_any_order(folder):
@@ -369,8 +406,8 @@ def test_the_same_maps_give_the_same_bytes_in_any_order(folder):
 
 def test_a_fit_is_refitted_to_its_own_picture(folder, capsys):
     """Which may be the file's, inverted; a file that has changed is refused."""
-    checkpoint, target = torch.load("blob.pt", weights_only=True), ifs_files.load_target(Path("blob.png"), 64).numpy()
-    torch.save({**checkpoint, "target": ifs_checkpoint.fingerprint(target)}, "blob.pt")
+    checkpoint, target = torch.load("blob.pt", weights_only=True), load_target(Path("blob.png"), 64).numpy()
+    torch.save({**checkpoint, "target": fingerprint(target)}, "blob.pt")
     levels = np.uint8(np.round(255 * target))
     for written in levels, 255 - levels:
         Image.fromarray(written).save("blob.png")
@@ -395,7 +432,7 @@ def test_exports_come_back_exactly(folder, kind):
     whole = {**system(FERN, stroke=0.0123, size=300), "window": (-0.5, 1.0, -1.25, 0.25)}
     torch.save({"format": "diff_ifs", "version": 1, "name": "fern", "step": 9, "iou": 1.0, **whole}, "fern.pt")
     assert compress_ifs.main(["fern", "--export", kind]) == 0
-    back = ifs_files.load_coded(Path(f"fern.{kind}"))
+    back = load_coded(Path(f"fern.{kind}"))
     assert np.array_equal(back["maps"], whole["maps"])
     assert (back["stroke"], back["size"]) == (0.0123, 300)
     assert back["window"] == pytest.approx(whole["window"], abs=1e-12)
@@ -420,7 +457,7 @@ ANY_SYSTEM = st.fixed_dictionaries(
 @settings(max_examples=60, deadline=None)
 def test_any_system_comes_back_from_the_formats_of_others(kind, whole, name):
     text = compress_ifs.as_text({**whole, "maps": torch.tensor(whole["maps"], dtype=torch.float64)}, name, kind)
-    back = ifs_formats.decode(text.encode(), f".{kind}")
+    back = decode(text.encode(), f".{kind}")
     assert [tuple(map(tuple, map_)) for map_ in back["maps"]] == whole["maps"]
     assert (back["stroke"], back["size"]) == (whole["stroke"], whole["size"])
     assert back["window"] == pytest.approx(whole["window"], abs=1e-12)
@@ -457,16 +494,16 @@ def test_a_flame_shows_the_same_figure_the_same_way_up_in_the_same_frame():
         inside = (column >= 0) & (column < wide) & (row >= 0) & (row < high)
         if step > 20:
             drawn[row[inside], column[inside]] = True
-    ours = ifs_raster.hits(FERN.double(), whole["window"], 96)
-    assert ifs_metrics.iou(torch.from_numpy(drawn), ours) > 0.8
-    assert ifs_metrics.iou(torch.from_numpy(drawn).flip(0), ours) < 0.5
+    ours = hits(FERN.double(), whole["window"], 96)
+    assert iou(torch.from_numpy(drawn), ours) > 0.8
+    assert iou(torch.from_numpy(drawn).flip(0), ours) < 0.5
 
 
 def test_three_lines_of_json_are_drawn(folder):
     maps = [[[0.5, -0.5, 0.4], [0.5, 0.5, -0.2]], [[-0.5, -0.5, 0.8], [0.5, -0.5, -0.2]]]
     Path("dragon.json").write_text(json.dumps({"maps": maps}))
     assert render_ifs.main(["dragon.json", "20", "64", "--quiet"]) == 0
-    ours = ifs_raster.occupancy(torch.tensor(maps, dtype=torch.float64), WINDOW, 64, 20, 0.0, 4)
+    ours = occupancy(torch.tensor(maps, dtype=torch.float64), WINDOW, 64, 20, 0.0, 4)
     with Image.open("results/dragon/dragon_render_20_64.png") as drawn:
         assert np.array_equal(np.asarray(drawn), (255 * ours).round().byte().numpy())
     assert ours.sum() > 40
@@ -572,13 +609,13 @@ def opened(data: bytes, kind: str, folder: Path) -> bool:
     path.write_bytes(data)
     refusal = None
     try:
-        found = ifs_checkpoint.as_tensors(ifs_files.load_coded(path))
+        found = as_tensors(load_coded(path))
     except InputError as error:
         refusal = str(error)
     if refusal is not None:
         assert "\n" not in refusal
         return False
-    assert ifs_raster.occupancy(found["maps"], found["window"], 16, 50, found["stroke"], 1).shape == (16, 16)
+    assert occupancy(found["maps"], found["window"], 16, 50, found["stroke"], 1).shape == (16, 16)
     return True
 
 
@@ -590,7 +627,7 @@ def test_every_flipped_bit_and_every_truncation_of_a_real_file_is_noticed(tmp_pa
             flipped[bit // 8] ^= 1 << bit % 8
             assert not opened(bytes(flipped), "ifs", tmp_path)
             with pytest.raises(ValueError, match=r"version|checksum"):
-                ifs_formats.unpack(bytes(flipped))
+                unpack(bytes(flipped))
         refused = [not opened(data[:length], "ifs", tmp_path) for length in range(len(data))]
         assert sum(refused) >= len(data) - 1, "a checksum of eight bits lets one in 256 pass"
 
@@ -599,7 +636,7 @@ def test_random_bytes_are_drawn_or_refused(tmp_path):
     generator, drawn = random.Random(5), 0
     for _ in range(800):
         body = bytes([0x20 | generator.randrange(32)]) + generator.randbytes(generator.randrange(60))
-        drawn += opened(body + bytes([ifs_formats.checksum(body)]), "ifs", tmp_path)
+        drawn += opened(body + bytes([checksum(body)]), "ifs", tmp_path)
         opened(generator.randbytes(generator.randrange(80)), "ifs", tmp_path)
     assert drawn >= 5, "some with the right checksum are systems"
 

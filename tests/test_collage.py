@@ -2,11 +2,11 @@ import pytest
 import torch
 from systems import CORNER_GASKET, FERN
 
-import ifs_collage
-from ifs_collage import Collage
-from ifs_fit import placed_anew
-from ifs_model import WINDOW, affine, similarity
-from ifs_raster import occupancy
+from diff_ifs import backend
+from diff_ifs.draw.coverage import occupancy
+from diff_ifs.fit.collage import WIDEST, Collage
+from diff_ifs.fit.proposals import mutate
+from diff_ifs.setup import WINDOW, affine, similarity
 
 DRAGON = torch.tensor([affine(0.5, -0.5, 0.5, 0.5, -0.4, -0.1), affine(-0.5, -0.5, 0.5, -0.5, 0.5, 0.0)])
 
@@ -55,7 +55,7 @@ def test_a_map_that_was_taken_away_is_found_again(maps):
 def test_breeding_finds_the_map_that_a_system_has_wrong():
     target = (occupancy(DRAGON.double(), WINDOW, 128) >= 0.5).float()
     parent = torch.stack([DRAGON[0], torch.tensor(similarity(0.4, at=(-0.3, 0.2)))])
-    bred = placed_anew(parent.expand(80, 2, 2, 3), target, torch.Generator().manual_seed(0))
+    bred = mutate(parent.expand(80, 2, 2, 3), target, torch.Generator().manual_seed(0))
     collage = Collage(target)
     assert sum(apart(collage, system[1], DRAGON[1]) < 0.1 for system in bred) >= 2
 
@@ -77,13 +77,13 @@ def test_compiled_and_plain_climbs_agree_and_never_make_a_map_worse(monkeypatch)
     noise = torch.randn(4, 90, 2, 3, generator=generator, dtype=torch.float64)
     job = maps, collage.pixels[::7], collage.pixels[::5], 0.08, 0.4
     found, costs = collage.climb(*job, noise)
-    monkeypatch.setattr(ifs_collage, "kernels", lambda like: None)
+    monkeypatch.setattr(backend, "kernels", lambda like: None)
     plain, plain_costs = collage.climb(*job, noise)
     assert torch.allclose(found, plain, atol=1e-9)
     assert torch.allclose(costs, plain_costs)
     assert (costs < collage.cost(*job)).all()
     assert costs.isfinite().all()
-    assert torch.linalg.matrix_norm(found[:, :, :2], 2).max() <= ifs_collage.WIDEST + 1e-9
+    assert torch.linalg.matrix_norm(found[:, :, :2], 2).max() <= WIDEST + 1e-9
 
 
 def test_a_picture_of_one_pixel_and_one_that_is_full_are_filled():

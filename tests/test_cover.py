@@ -6,10 +6,16 @@ import pytest
 import torch
 from systems import CARPET, CORNER_GASKET, FERN, KOCH
 
-import ifs_cover as cover
-import ifs_kernels
-import ifs_raster as raster
-from ifs_model import WINDOW, affine, apply, fixed_points, similarity
+from diff_ifs.draw import chart, tiles
+from diff_ifs.draw.attractor import Attractor
+from diff_ifs.draw.coverage import dilate
+from diff_ifs.draw.geometry import Window, nearest_point
+from diff_ifs.draw.pixels import hits, occupied_pixels
+from diff_ifs.draw.tiles import select_words
+from diff_ifs.kernels import jit
+from diff_ifs.kernels.tiles import ALIKE, SLIVER
+from diff_ifs.setup import WINDOW, affine, similarity
+from ifs_model import apply, fixed_points
 
 
 def overlapping(n: int, scale: float, ratio: float, seed: int, twice: int = 0) -> torch.Tensor:
@@ -23,27 +29,27 @@ def overlapping(n: int, scale: float, ratio: float, seed: int, twice: int = 0) -
     return torch.cat([maps, maps[:twice]])
 
 
-def covered(maps: torch.Tensor, window: raster.Window, size: int, recursion: int = 1000, colours: int = 0):
+def covered(maps: torch.Tensor, window: Window, size: int, recursion: int = 1000, colours: int = 0):
     """The picture (S, S) of an attractor, covered even if it is small enough to be grown."""
-    attractor = raster.Attractor(maps.double(), window, size, recursion)
+    attractor = Attractor(maps.double(), window, size, recursion)
     attractor.direct = False
-    return raster.drawn(attractor, (0, size, 0, size), colours=colours)
+    return occupied_pixels(attractor, (0, size, 0, size), colours=colours)
 
 
-def alone(maps: torch.Tensor, window: raster.Window, size: int, recursion: int = 1000):
+def alone(maps: torch.Tensor, window: Window, size: int, recursion: int = 1000):
     """The same picture as growth draws it, without what a cover would add to it."""
-    attractor = raster.Attractor(maps.double(), window, size, recursion)
+    attractor = Attractor(maps.double(), window, size, recursion)
     attractor.rim = False
-    return raster.drawn(attractor, (0, size, 0, size))
+    return occupied_pixels(attractor, (0, size, 0, size))
 
 
-def near(maps: torch.Tensor, size: int, side: int) -> tuple[raster.Window, torch.Tensor]:
+def near(maps: torch.Tensor, size: int, side: int) -> tuple[Window, torch.Tensor]:
     """A window of size × size pixels of the picture of side × side pixels about a point, and that part of it, grown."""
-    attractor = raster.Attractor(maps, (-2, 2, -2, 2), side)
+    attractor = Attractor(maps, (-2, 2, -2, 2), side)
     attractor.grown = True
-    x, y = raster.nearest(maps, 0.6, 0.1)
+    x, y = nearest_point(maps, 0.6, 0.1)
     column, row = round((x + 2) / 4 * side) - size // 2, round((2 - y) / 4 * side) - size // 2
-    crop = raster.drawn(attractor, (0, side, 0, side))[row : row + size, column : column + size]
+    crop = occupied_pixels(attractor, (0, side, 0, side))[row : row + size, column : column + size]
     left, top = 4 * column / side - 2, 2 - 4 * row / side
     return (left, left + 4 * size / side, top - 4 * size / side, top), crop
 
@@ -55,7 +61,7 @@ def test_a_cover_draws_what_growth_does(maps, size):
     grown = alone(maps, off, size)
     taken = covered(maps, off, size)
     assert int((grown & ~taken).sum()) <= 0.004 * int(grown.sum())
-    assert not (taken & ~raster.dilate(grown, 1.5)).any()
+    assert not (taken & ~dilate(grown, 1.5)).any()
 
 
 def test_colours_are_drawn_wherever_there_are_points():
@@ -81,10 +87,10 @@ def test_a_cover_has_no_more_levels_than_asked_for(level):
 def test_a_zoom_into_many_images_is_the_crop_of_a_larger_picture(n, scale, ratio, twice):
     maps = overlapping(n, scale, ratio, 1, twice)
     window, crop = near(maps, 96, 1536)
-    zoom = raster.hits(maps, window, 96)
+    zoom = hits(maps, window, 96)
     assert crop.sum() > 50
     assert int((crop & ~zoom).sum()) <= 0.02 * int(crop.sum())
-    assert not (zoom & ~raster.dilate(crop, 3))[3:-3, 3:-3].any()
+    assert not (zoom & ~dilate(crop, 3))[3:-3, 3:-3].any()
 
 
 @pytest.mark.parametrize("factor", [30, 1000])
@@ -124,23 +130,10 @@ def test_the_highest_address_of_a_pixel_gives_its_colour(factor):
 
 
 @pytest.mark.parametrize("colours", [0, 300])
-@pytest.mark.parametrize(
-    "maps", [overlapping(6, 0.9, 0.3, 3), overlapping(8, 0.8, 0.5, 2, 4), overlapping(8, 0.7, 0.01, 1), FERN.double()]
-)
-def test_compiled_loops_and_plain_pytorch_cover_the_same_pixels(maps, colours, monkeypatch):
-    x, y = raster.nearest(maps, 0.6, 0.1)
-    window = (x - 0.0531, x + 0.0469, y - 0.0542, y + 0.0458)
-    compiled = covered(maps, window, 40, colours=colours)
-    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
-    assert compiled.count_nonzero() > 20
-    assert int((compiled != covered(maps, window, 40, colours=colours)).sum()) <= 1
-
-
-@pytest.mark.parametrize("colours", [0, 300])
 def test_threads_that_share_tiles_change_no_bit(colours, monkeypatch):
     maps, pictures = overlapping(8, 0.8, 0.5, 2, 4), []
     for cores in 1, 2, 5:
-        monkeypatch.setattr(ifs_kernels, "CORES", cores)
+        monkeypatch.setattr(jit, "CORES", cores)
         pictures.append(covered(maps, WINDOW, 200, colours=colours))
     assert pictures[0].any()
     assert not pictures[0].all()
@@ -149,20 +142,20 @@ def test_threads_that_share_tiles_change_no_bit(colours, monkeypatch):
 
 
 def test_loops_and_pytorch_tell_images_apart_alike():
-    assert (ifs_kernels.SLIVER, ifs_kernels.ALIKE) == (cover.SLIVER, cover.ALIKE)
+    assert (chart.SLIVER, tiles.ALIKE) == (SLIVER, ALIKE)
 
 
 def test_the_best_words_are_kept():
     """Of words 0 … 5 of one tile, 1 and 4 are the same, and 5 covers the tile."""
     maps = torch.arange(36, dtype=torch.float64).view(6, 2, 3)
-    maps[4] = maps[1] + cover.ALIKE / 4
+    maps[4] = maps[1] + ALIKE / 4
     scores = torch.tensor([1.0, 3.0, 2.0, 5.0, 3.0, 9.0], dtype=torch.float64)
     digits = torch.tensor([[0.125, 0.875 - 0.125 * k] for k in range(6)], dtype=torch.float64)
     frame = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64)
 
     def chosen(beam, colours, covers):
         dues = torch.zeros(1, dtype=torch.long)
-        return cover.best(
+        return select_words(
             torch.zeros(6).long(), scores, maps, digits, beam, colours, covers, dues, frame
         ).tolist(), int(dues)
 
@@ -171,7 +164,7 @@ def test_the_best_words_are_kept():
     assert chosen(5, 16, 8) == ([0, 1, 2, 3, 5], 0)
     assert chosen(4, 16, 5) == ([0, 1, 2, 3], 6)  # word 3 covers the tile: what is lower is left out
     assert chosen(2, 16, 8) == ([0, 5], 14)  # a word of addresses up to 0.875 is left out
-    maps[4] = maps[1] + cover.ALIKE
+    maps[4] = maps[1] + ALIKE
     assert chosen(6, 0, 8) == ([5, 3, 1, 4, 2, 0], 0)
 
 

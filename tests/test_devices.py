@@ -9,13 +9,17 @@ import torch
 from PIL import Image
 from systems import CORNER_GASKET
 
-import ifs_files
-import ifs_raster
 import render_ifs
-from ifs_fit import REFRESH, JointObjective, Objective, Setup, begin, descend, fit, fit_all, judge, stages
-from ifs_model import WINDOW
+from diff_ifs.draw.coverage import occupancy
+from diff_ifs.files import command
+from diff_ifs.fit.judge import evaluate
+from diff_ifs.fit.objective import REFRESH, Objective, descend
+from diff_ifs.fit.run import begin
+from diff_ifs.fit.search import fit
+from diff_ifs.fit.stages import stages
+from diff_ifs.setup import WINDOW, Setup
 
-GASKET = ifs_raster.occupancy(CORNER_GASKET, WINDOW, 32, supersample=1)
+GASKET = occupancy(CORNER_GASKET, WINDOW, 32, supersample=1)
 QUICK = Setup(maps=3, size=32, points=1000, starts=4, rounds=1, steps=12, stroke=0.0)
 
 
@@ -72,66 +76,12 @@ def test_a_step_elsewhere_is_that_of_the_cpu_and_waits_for_nothing(name):
             assert torch.allclose(here, there, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "which"), [*((name, 0) for name in SETUPS), ("random", -1), ("pen", -1)])
-def test_pictures_side_by_side_take_the_steps_that_each_would_take_alone(name, which):
-    setup = SETUPS[name]
-    stage = stages(setup)[which]
-    with pretend.device() as kernels:
-        targets = [target.to(pretend.DEVICE) for target in (GASKET, GASKET.flip(0))]
-        setups = [dataclasses.replace(setup, seed=seed) for seed in (0, 10)]
-        alone, together = (
-            [
-                (Objective(target, stage, own), begin(target, own, pretend.DEVICE))
-                for target, own in zip(targets, setups, strict=True)
-            ]
-            for _ in "ab"
-        )
-        joint = JointObjective(together)
-        for step in (0, 1, REFRESH - 1):
-            for _, run in alone + together:
-                run["stage_step"] = step
-            before = kernels.launches["aten::scatter_add_"]
-            losses = joint.descend()
-            between = kernels.launches["aten::scatter_add_"]
-            for member, loss in zip(alone, losses, strict=True):
-                assert torch.allclose(descend(*member).cpu(), loss.cpu(), rtol=1e-3, atol=1e-4)
-            if not stage.grown:
-                assert kernels.launches["aten::scatter_add_"] - between == 2 * (between - before) > 0
-        if name == "random" and not stage.grown:
-            assert len({objective.words[0].shape[-1] for objective, _ in alone}) == 2, "words must differ in length"
-        for (_, ours), (_, theirs) in zip(alone, together, strict=True):
-            assert ours["adam_step"] == theirs["adam_step"] == 3
-            assert torch.allclose(ours["maps"].cpu(), theirs["maps"].cpu(), rtol=1e-3, atol=1e-4)
-
-
-def test_pictures_are_fitted_side_by_side_elsewhere():
-    """Those of one setup share all steps; one that takes more of them shares what is alike, one of two maps none."""
-    few = dataclasses.replace(QUICK, starts=1)
-    others = dataclasses.replace(few, steps=15), dataclasses.replace(few, maps=2)
-    pictures = [(GASKET, few), (GASKET.flip(0), few), *((GASKET, other) for other in others)]
-    with pretend.device() as kernels:
-        states = dict(fit_all(pictures, pretend.DEVICE, every=1000))
-    assert [states[k].step for k in range(4)] == [12, 12, 15, 12]
-    assert 15 + 12 <= kernels.launches["aten::lerp_.Scalar"] / 2 < 12 + 15 + 12  # two in each step
-
-
-def test_pictures_are_fitted_side_by_side_here_as_each_would_be_alone():
-    pictures = [(GASKET, QUICK), (GASKET.flip(0), dataclasses.replace(QUICK, seed=1))]
-    found = {}
-    for k, state in fit_all(pictures, "cpu", every=1000):
-        found.setdefault(k, []).append(state)
-    for k, picture in enumerate(pictures):
-        alone = list(fit(*picture, every=1000))
-        assert [state.step for state in alone] == [state.step for state in found[k]]
-        assert all(ours.maps.equal(theirs.maps) for ours, theirs in zip(alone, found[k], strict=True))
-
-
 @pytest.mark.parametrize("doubles", [True, False])
 def test_a_verdict_elsewhere_is_that_of_the_cpu(doubles):
-    target = ifs_raster.occupancy(CORNER_GASKET, WINDOW, 32, stroke=0.1)
-    here = judge(CORNER_GASKET, target, search_stroke=True)
+    target = occupancy(CORNER_GASKET, WINDOW, 32, stroke=0.1)
+    here = evaluate(CORNER_GASKET, target, search_stroke=True)
     with pretend.device(doubles):
-        there = judge(CORNER_GASKET.to(pretend.DEVICE), target.to(pretend.DEVICE), search_stroke=True)
+        there = evaluate(CORNER_GASKET.to(pretend.DEVICE), target.to(pretend.DEVICE), search_stroke=True)
         assert there.picture.equal(here.picture)
     assert there.stroke == here.stroke > 0.05
     assert there.iou == here.iou > 0.95
@@ -162,7 +112,7 @@ def test_a_picture_drawn_elsewhere_is_that_of_the_cpu(options, tmp_path, monkeyp
     film = "frames" in options or "sweep" in options
     pictures = []
     for place in ("cpu", pretend.DEVICE):
-        monkeypatch.setattr(ifs_files, "pick_device", lambda _, place=place: place)
+        monkeypatch.setattr(command, "pick_device", lambda _, place=place: place)
         out = tmp_path / f"{place}.{'gif' if film else 'png'}"
         with pretend.device() as kernels:
             argv = [system, recursion, 64, *options.split(), "--out", out, "--quiet"]

@@ -15,12 +15,18 @@ import pytest
 import torch
 from PIL import Image, ImageCms, ImageOps
 
-import ifs_checkpoint
-import ifs_files
-import ifs_fit
-import ifs_setup
-from ifs_files import InputError
-from ifs_fit import Setup, fit
+from diff_ifs.errors import InputError
+from diff_ifs.files import names
+from diff_ifs.files.checkpoint import _unpacked, load_checkpoint, load_origin, resume_of, save_checkpoint
+from diff_ifs.files.command import check_place, memory_errors_as_input_errors, pick_device
+from diff_ifs.files.disk import atomic_write, lock_results
+from diff_ifs.files.names import check_name, find_picture
+from diff_ifs.files.results import BOTH, EXTRA, MISSING, NEITHER, difference_frame, save_film, save_picture
+from diff_ifs.files.setup_file import load_setup
+from diff_ifs.files.target import is_grey, load_target
+from diff_ifs.fit.run import check_resume
+from diff_ifs.fit.search import fit
+from diff_ifs.setup import RANGES, Setup
 
 ROOT = Path(__file__).parent.parent
 TARGETS = ("koch", "sierpinski", "apple", "flower")
@@ -42,7 +48,7 @@ def test_sixteen_bits_are_scaled_not_clipped():
     grey = np.full((64, 64), 5000, dtype=np.uint16)
     grey[20:40, 20:40] = 65535
     Image.fromarray(grey).save("deep.png")
-    target = ifs_files.load_target(Path("deep.png"), 64)
+    target = load_target(Path("deep.png"), 64)
     assert float(target[0, 0]) == pytest.approx(5000 / 65535, abs=0.01)
     assert float(target[30, 30]) == 1
 
@@ -50,18 +56,18 @@ def test_sixteen_bits_are_scaled_not_clipped():
 def test_transparent_pixels_count_as_black():
     Image.new("RGBA", (32, 32), (255, 255, 255, 0)).save("ghost.png")
     with pytest.raises(InputError, match="all black"):
-        ifs_files.load_target(Path("ghost.png"), 32)
+        load_target(Path("ghost.png"), 32)
 
 
 def test_a_target_that_is_not_square_is_centred_on_black():
-    target = ifs_files.load_target(disc(size=(64, 32)), 64)
+    target = load_target(disc(size=(64, 32)), 64)
     assert not target[:16].any()
     assert not target[48:].any()
     assert target[32, 32] == 1
 
 
 def test_edges_keep_their_grey():
-    target = ifs_files.load_target(disc(size=(300, 300)), 64)
+    target = load_target(disc(size=(300, 300)), 64)
     assert ((target > 0.1) & (target < 0.9)).any()
 
 
@@ -78,7 +84,7 @@ def test_bad_pictures_are_refused_in_one_line(make, message):
     path = Path("bad.png")
     make(path)
     with pytest.raises(InputError, match=message) as caught:
-        ifs_files.load_target(path, 64)
+        load_target(path, 64)
     assert "\n" not in str(caught.value)
 
 
@@ -86,14 +92,14 @@ def test_a_truncated_picture_is_refused():
     path = disc(size=(200, 200))
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(InputError, match="cannot be read"):
-        ifs_files.load_target(path, 64)
+        load_target(path, 64)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("from ifs_fit import Setup\nSETUP = Setup(stepps=3)\n", "line 2: .*stepps"),
-        ("from ifs_fit import Setup\n\nSETUP = Setup(steps=0)\n", "line 3: Setup.steps must be"),
+        ("from diff_ifs import Setup\nSETUP = Setup(stepps=3)\n", "line 2: .*stepps"),
+        ("from diff_ifs import Setup\n\nSETUP = Setup(steps=0)\n", "line 3: Setup.steps must be"),
         ("SETUP = (\n", "line 1"),
         ("x = 1\n", r"must define SETUP"),
         ("SETUP = 1\n", r"must define SETUP"),
@@ -102,17 +108,17 @@ def test_a_truncated_picture_is_refused():
 def test_a_bad_setup_is_refused_with_its_line(text, message):
     Path("disc_setup.py").write_text(text)
     with pytest.raises(InputError, match=message) as caught:
-        ifs_files.load_setup("disc", {})
+        load_setup("disc", {})
     assert "\n" not in str(caught.value)
 
 
 def test_options_override_the_setup_and_defaults_serve_where_there_is_none():
-    Path("disc_setup.py").write_text("from ifs_fit import Setup\nSETUP = Setup(steps=30, seed=5)\n")
-    setup, path = ifs_files.load_setup("disc", {"seed": 7})
+    Path("disc_setup.py").write_text("from diff_ifs import Setup\nSETUP = Setup(steps=30, seed=5)\n")
+    setup, path = load_setup("disc", {"seed": 7})
     assert (setup.steps, setup.seed, path.name) == (30, 7, "disc_setup.py")
-    assert ifs_files.load_setup("nothing", {}) == (Setup(), None)
+    assert load_setup("nothing", {}) == (Setup(), None)
     with pytest.raises(InputError, match=r"Setup\.starts"):
-        ifs_files.load_setup("disc", {"starts": -1})
+        load_setup("disc", {"starts": -1})
 
 
 DISC = (torch.linspace(-1, 1, 32) ** 2 + torch.linspace(-1, 1, 32)[:, None] ** 2 < 0.4).float()
@@ -129,11 +135,11 @@ SMALL = Setup(maps=3, size=32, points=500, steps=20, starts=2)
 
 def load_resume(name, setup):
     path = Path(f"{name}.pt")
-    return ifs_checkpoint.resume_of(path, ifs_checkpoint.load_origin(path, name, setup, DISC.numpy()), setup)
+    return resume_of(path, load_origin(path, name, setup, DISC.numpy()), setup)
 
 
 def test_a_checkpoint_reads_back_and_holds_the_contract(state):
-    ifs_checkpoint.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
+    save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     plain = torch.load("disc.pt", weights_only=True)
     assert (plain["format"], plain["version"], plain["name"], plain["size"]) == ("diff_ifs", 1, "disc", 32)
     assert plain["maps"].shape == (3, 2, 3)
@@ -141,7 +147,7 @@ def test_a_checkpoint_reads_back_and_holds_the_contract(state):
     assert plain["iou"] == state.best_iou
     assert plain["step"] == 20
     assert plain["setup"]["starts"] == 2
-    assert np.array_equal(ifs_checkpoint.load_checkpoint(Path("disc.pt"))["maps"], state.best_maps)
+    assert np.array_equal(load_checkpoint(Path("disc.pt"))["maps"], state.best_maps)
     for value in (plain["resume"]["maps"], plain["resume"]["best_maps"], *plain["resume"]["path_maps"]):
         assert value.untyped_storage().nbytes() == value.nbytes, "no more is written than what counts"
     *_, more = fit(DISC, SMALL, resume=load_resume("disc", SMALL))
@@ -149,13 +155,13 @@ def test_a_checkpoint_reads_back_and_holds_the_contract(state):
 
 
 def test_a_checkpoint_of_another_target_or_setup_is_not_resumed(state):
-    ifs_checkpoint.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
+    save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     with pytest.raises(InputError, match="a fit of 'disc', not of 'star'"):
-        ifs_checkpoint.load_origin(Path("disc.pt"), "star", SMALL, DISC.numpy())
+        load_origin(Path("disc.pt"), "star", SMALL, DISC.numpy())
     with pytest.raises(InputError, match="another maps and seed"):
-        ifs_checkpoint.load_origin(Path("disc.pt"), "disc", replace(SMALL, maps=4, seed=9), DISC.numpy())
+        load_origin(Path("disc.pt"), "disc", replace(SMALL, maps=4, seed=9), DISC.numpy())
     with pytest.raises(InputError, match=r"another disc\.png"):
-        ifs_checkpoint.load_origin(Path("disc.pt"), "disc", SMALL, 1 - DISC.numpy())
+        load_origin(Path("disc.pt"), "disc", SMALL, 1 - DISC.numpy())
 
 
 @pytest.mark.parametrize(
@@ -172,17 +178,17 @@ def test_a_checkpoint_of_another_target_or_setup_is_not_resumed(state):
     ],
 )
 def test_a_checkpoint_from_a_stranger_is_checked(state, change, message):
-    ifs_checkpoint.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
+    save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     torch.save({**torch.load("disc.pt", weights_only=True), **change}, "disc.pt")
     with pytest.raises(InputError, match=message):
-        ifs_checkpoint.load_checkpoint(Path("disc.pt"))
+        load_checkpoint(Path("disc.pt"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not a checkpoint" * 100])
 def test_a_damaged_checkpoint_is_refused(content):
     Path("disc.pt").write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
-        ifs_checkpoint.load_checkpoint(Path("disc.pt"))
+        load_checkpoint(Path("disc.pt"))
 
 
 def test_a_write_that_fails_leaves_what_was_there():
@@ -190,7 +196,7 @@ def test_a_write_that_fails_leaves_what_was_there():
     path.write_text("before")
 
     def write_half():
-        with ifs_files.whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -203,15 +209,15 @@ def test_a_write_that_fails_leaves_what_was_there():
 def test_difference_frames_tell_what_is_missing_and_what_is_too_much():
     have, want = torch.zeros(256, 256), torch.zeros(256, 256)
     have[:, 64:192], want[:, 128:256] = 1, 1
-    frame = np.asarray(ifs_files.difference_frame(have, want, "step 0"))
+    frame = np.asarray(difference_frame(have, want, "step 0"))
     colours = [tuple(frame[100, 2 * x + 1].tolist()) for x in (10, 100, 150, 250)]
-    assert colours == [ifs_files.NEITHER, ifs_files.EXTRA, ifs_files.BOTH, ifs_files.MISSING]
+    assert colours == [NEITHER, EXTRA, BOTH, MISSING]
     assert frame[512:].max() > 200, "the caption"
 
 
 def test_a_film_pauses_at_its_end():
     frames = [Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in range(0, 250, 10)]
-    ifs_files.save_film(Path("film.gif"), frames)
+    save_film(Path("film.gif"), frames)
     with Image.open("film.gif") as film:
         assert film.n_frames == 25
         durations = []
@@ -243,9 +249,9 @@ def test_the_committed_targets_are_what_the_script_draws(monkeypatch, tmp_path):
 def test_setups_are_short_and_start_visibly_wrong(name):
     lines = (ROOT / f"{name}_setup.py").read_text().splitlines()
     assert 10 <= len(lines) <= 30
-    setup, path = ifs_files.load_setup(name, {})
+    setup, path = load_setup(name, {})
     assert path == ROOT / f"{name}_setup.py"
-    first = next(fit(ifs_files.load_target(ROOT / f"{name}.png", setup.size), setup))
+    first = next(fit(load_target(ROOT / f"{name}.png", setup.size), setup))
     assert first.iou < 0.5
 
 
@@ -264,7 +270,7 @@ MODES = "PNG 1, PNG L, PNG LA, PNG P, PNG RGB, PNG RGBA, PNG I;16, TIFF PA, TIFF
 @pytest.mark.parametrize(("level", "grey"), [(230, True), (245, False)])
 def test_greys_are_more_than_soft_edges_from_a_quarter_of_the_light_on(level, grey):
     """Of one grey g, 4 (1 − g) of the light is between black and white: 0.39 and 0.16."""
-    assert ifs_files.is_grey(Image.new("L", (8, 8), level)) == grey
+    assert is_grey(Image.new("L", (8, 8), level)) == grey
 
 
 @pytest.mark.parametrize(
@@ -274,7 +280,7 @@ def test_every_mode_and_format_is_the_same_picture(kind_and_mode):
     kind, mode = kind_and_mode.split()
     with Image.open(disc()) as grey:
         path = saved(grey.convert("RGB" if mode in ("PA", "YCbCr") else "L").convert(mode), kind)
-    read, plain = ifs_files.load_target(path, 64), ifs_files.load_target(disc(), 64)
+    read, plain = load_target(path, 64), load_target(disc(), 64)
     assert (read - plain).abs().max() < (0.15 if kind in ("JPEG", "WEBP") else 1e-6)
 
 
@@ -296,7 +302,7 @@ def test_metadata_and_further_frames_do_not_mislead(kind, what):
     half[:32] = 255
     picture = Image.fromarray(half)
     turned = picture.transpose(Image.Transpose.ROTATE_90) if what == "turned" else picture
-    read = ifs_files.load_target(saved(turned, kind, **with_metadata(what)), 64)
+    read = load_target(saved(turned, kind, **with_metadata(what)), 64)
     assert read[:31].min() > 0.9
     assert read[33:].max() < 0.1
 
@@ -306,33 +312,31 @@ def test_deep_pictures_are_scaled_by_what_they_can_hold():
     shape[8:24, 8:24] = 1
     for grey in (shape * 65535, shape * 255, shape.astype(np.float32), shape * (2.0**31 - 1)):
         array = grey.astype(np.float32 if grey.dtype == np.float32 else np.int32)
-        assert torch.equal(
-            ifs_files.load_target(saved(Image.fromarray(array), "TIFF"), 32), torch.tensor(shape).float()
-        )
+        assert torch.equal(load_target(saved(Image.fromarray(array), "TIFF"), 32), torch.tensor(shape).float())
     broken = shape.astype(np.float32)
     broken[0, 0], broken[0, 1] = np.nan, -np.inf
-    assert torch.equal(ifs_files.load_target(saved(Image.fromarray(broken), "TIFF"), 32), torch.tensor(shape).float())
+    assert torch.equal(load_target(saved(Image.fromarray(broken), "TIFF"), 32), torch.tensor(shape).float())
 
 
 def test_inverted_pictures_are_dark_on_bright_or_on_nothing(capsys):
     with Image.open(disc()) as opened:
         white = opened.convert("L")
-    plain = ifs_files.load_target(disc(), 64)
+    plain = load_target(disc(), 64)
     dark = saved(ImageOps.invert(white))
-    assert torch.equal(ifs_files.load_target(dark, 64, invert=True), plain)
+    assert torch.equal(load_target(dark, 64, invert=True), plain)
     icon = Image.merge("LA", [Image.new("L", white.size, 0), white])
-    assert torch.equal(ifs_files.load_target(saved(icon), 64, invert=True), plain)
+    assert torch.equal(load_target(saved(icon), 64, invert=True), plain)
     assert capsys.readouterr().err == ""
     with pytest.raises(InputError, match=r"all black: .* add --invert if the fractal is dark on transparent"):
-        ifs_files.load_target(saved(icon), 64)
+        load_target(saved(icon), 64)
 
 
 def test_a_picture_that_is_mostly_white_gets_a_hint(capsys):
     with Image.open(disc()) as opened:
         dark = saved(ImageOps.invert(opened.convert("L")))
-    ifs_files.load_target(dark, 64)
+    load_target(dark, 64)
     assert capsys.readouterr().err == "saved.png is mostly white; if the fractal is the other part, add --invert\n"
-    ifs_files.load_target(disc(), 64, invert=True)
+    load_target(disc(), 64, invert=True)
     assert "leave out --invert" in capsys.readouterr().err
 
 
@@ -341,7 +345,7 @@ def test_large_pictures_are_read_beyond_pillows_own_limit():
     assert side**2 > 2 * Image.MAX_IMAGE_PIXELS
     large = Image.new("1", (side, side - 1000))
     large.paste(1, (0, 500, side // 2, side - 1500))
-    target = ifs_files.load_target(saved(large), 28)
+    target = load_target(saved(large), 28)
     assert torch.equal(target[3:25, :14], torch.ones(22, 14)), "strips are joined where they belong"
     assert target.sum() == pytest.approx(24 * 14)
     assert side**2 > 2 * Image.MAX_IMAGE_PIXELS, "Pillow's limit is put back"
@@ -349,10 +353,10 @@ def test_large_pictures_are_read_beyond_pillows_own_limit():
 
 def test_larger_pictures_and_pictures_that_run_programs_are_refused():
     with pytest.raises(InputError, match="20001 × 1 pixels; make it smaller: at most 20000 a side"):
-        ifs_files.load_target(saved(Image.new("1", (20_001, 1))), 32)
+        load_target(saved(Image.new("1", (20_001, 1))), 32)
     Path("saved.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")  # for Ghostscript
     with pytest.raises(InputError, match="its format is not one of PNG, JPEG"):
-        ifs_files.load_target(Path("saved.png"), 32)
+        load_target(Path("saved.png"), 32)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (20_000, 1)])
@@ -360,14 +364,14 @@ def test_slivers_are_a_picture_or_one_clear_line(size):
     picture = Image.new("L", size, 0)
     picture.paste(255, (0, 0, 1 + size[0] // 2, 1))
     try:
-        assert ifs_files.load_target(saved(picture), 64).max() >= 0.5
+        assert load_target(saved(picture), 64).max() >= 0.5
     except InputError as error:
         assert "paint some" in str(error) or "nothing is left" in str(error)  # noqa: PT017
 
 
 def test_a_mask_of_ones_is_told_what_is_wrong_with_it():
     with pytest.raises(InputError, match="all black, at most 1 of 255: the fractal must be white on black"):
-        ifs_files.load_target(saved(Image.fromarray(np.eye(32, dtype=np.uint8))), 32)
+        load_target(saved(Image.fromarray(np.eye(32, dtype=np.uint8))), 32)
 
 
 # --- Names, devices, setups ---
@@ -375,7 +379,7 @@ def test_a_mask_of_ones_is_told_what_is_wrong_with_it():
 
 @pytest.mark.parametrize("name", ["koch", "my horse", "Äpfel-2", "сова", "सेब", "a\u0308pfel", "_", "2"])
 def test_plain_names_pass(name):
-    ifs_files.check_name(name)
+    check_name(name)
 
 
 HOSTILE = [
@@ -403,7 +407,7 @@ MODULES = ["os", "torch", "json", "ifs_fit", "train_ifs", "antigravity"]
 def test_names_that_are_not_plain_are_refused_and_nothing_is_imported(name):
     loaded = set(sys.modules)
     with pytest.raises(InputError) as caught:
-        ifs_files.check_name(name)
+        check_name(name)
     assert str(caught.value).isprintable()
     assert "antigravity" not in set(sys.modules) - loaded
 
@@ -414,18 +418,18 @@ def test_a_folder_is_not_a_module_and_no_package_takes_the_name_of_an_example(mo
     Path("tree.py").touch()
     monkeypatch.syspath_prepend(".")
     for name in ("horse", "flower"):
-        ifs_files.check_name(name)
+        check_name(name)
     with pytest.raises(InputError, match="'tree' is the name of a Python module; rename the picture"):
-        ifs_files.check_name("tree")
+        check_name("tree")
 
 
 def test_of_many_pictures_the_nearest_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(ifs_files, "HERE", tmp_path)
+    monkeypatch.setattr(names, "HERE", tmp_path)
     for k in range(40):
         Path(f"leaf{k}.png").touch()
     Path("with\nnewline.png").touch()
     with pytest.raises(InputError, match=r"of the 40 pictures that exist, did you mean leaf7.*\?$"):
-        ifs_files.find_picture("leaf77")
+        find_picture("leaf77")
 
 
 def test_whatever_a_file_is_called_the_message_is_one_printable_line():
@@ -436,13 +440,13 @@ def test_whatever_a_file_is_called_the_message_is_one_printable_line():
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cuda:-1", "mps:1", "", "cpu:0", "meta", "cuda:99"])
 def test_devices_that_are_not_there_are_refused(device):
     with pytest.raises(InputError, match="there is no device"):
-        ifs_files.pick_device(device)
+        pick_device(device)
 
 
 def test_every_field_of_a_setup_has_a_range():
-    assert [field.name for field in fields(Setup)] == list(ifs_setup.RANGES)
-    Setup(**{name: low for name, (low, _) in ifs_setup.RANGES.items()})
-    for name, (low, high) in ifs_setup.RANGES.items():
+    assert [field.name for field in fields(Setup)] == list(RANGES)
+    Setup(**{name: low for name, (low, _) in RANGES.items()})
+    for name, (low, high) in RANGES.items():
         if isinstance(high, bool):
             continue
         for value in (low - 1, 2 * high + 1, True, *(["x", float("nan")] if name != "maps" else [])):
@@ -454,17 +458,17 @@ def test_every_field_of_a_setup_has_a_range():
     ("text", "message"),
     [
         (
-            "from ifs_fit import Setup\nSETUP = Setup(\n    stpes=30,\n)\n",
+            "from diff_ifs import Setup\nSETUP = Setup(\n    stpes=30,\n)\n",
             "line 3: .*no field 'stpes'; did you mean 'steps'",
         ),
-        ("from ifs_fit import Setup\nSETUP = Setup(**{'strats': 3})\n", "line 2: .* did you mean 'starts'"),
-        ("from ifs_fit import Setup\nSETUP = Setup(colour=3)\n", "line 2: .*the fields are maps, depth"),
+        ("from diff_ifs import Setup\nSETUP = Setup(**{'strats': 3})\n", "line 2: .* did you mean 'starts'"),
+        ("from diff_ifs import Setup\nSETUP = Setup(colour=3)\n", "line 2: .*the fields are maps, depth"),
         (
-            "from ifs_fit import Setup\nSETUP = Setup(maps=4,\n  rate=-1)\n",
+            "from diff_ifs import Setup\nSETUP = Setup(maps=4,\n  rate=-1)\n",
             "line 3: .*rate must be a number from 1e-06 to 1",
         ),
-        ("from ifs_fit import Setup\nSETUP = Setup(size='big')\n", "line 2: .*whole number from 8 to 4096, not 'big'"),
-        ("from ifs_fit import Setup\nsize = 3\nSETUP = Setup(size=size)\n", "line 3: .*from 8 to 4096, not 3"),
+        ("from diff_ifs import Setup\nSETUP = Setup(size='big')\n", "line 2: .*whole number from 8 to 4096, not 'big'"),
+        ("from diff_ifs import Setup\nsize = 3\nSETUP = Setup(size=size)\n", "line 3: .*from 8 to 4096, not 3"),
         ("import sys\nsys.exit(0)\n", "line 2: SystemExit: 0"),
         ("x = {}\nx['a']\n", "line 2: KeyError: 'a'"),
         ("def f():\n    raise ValueError('two\\nlines')\nf()\n", "line 2: two lines"),
@@ -478,14 +482,14 @@ def test_every_field_of_a_setup_has_a_range():
 def test_errors_of_setups_are_one_line_that_names_theirs(text, message):
     Path("disc_setup.py").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(InputError, match=message) as caught:
-        ifs_files.load_setup("disc", {})
+        load_setup("disc", {})
     assert str(caught.value).isprintable()
 
 
 def test_a_setup_that_was_changed_a_moment_ago_is_read_anew():
     for steps in (20, 30):
-        Path("disc_setup.py").write_text(f"from ifs_fit import Setup\nSETUP = Setup(steps={steps})\n")
-        assert ifs_files.load_setup("disc", {})[0].steps == steps
+        Path("disc_setup.py").write_text(f"from diff_ifs import Setup\nSETUP = Setup(steps={steps})\n")
+        assert load_setup("disc", {})[0].steps == steps
     assert [path.name for path in Path().iterdir()] == ["disc_setup.py"], "no cache beside it"
 
 
@@ -495,26 +499,26 @@ NUMBERS, MAP = "((0.5, 0.0, 0.1), (0.0, 0.25, 0.2))", "affine(0.5, 0, 0, 0.25, 0
 @pytest.mark.parametrize(
     "text",
     [
-        f"from ifs_setup import *\nSETUP = Setup(maps=[{MAP}])",
-        f"from ifs_fit import Setup\nfrom ifs_model import affine\nSETUP = Setup(maps=[{MAP}])",
-        f"from ifs_fit import Setup, Stage\nimport ifs_model\nSETUP = Setup(maps=[ifs_model.{MAP}])",
-        f"import torch\nfrom ifs_setup import Setup\nSETUP = Setup(maps=torch.tensor([{NUMBERS}], dtype=float))",
-        f"import numpy as np\nfrom ifs_setup import Setup\nSETUP = Setup(maps=[np.array({NUMBERS})])",
-        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom ifs_setup import Setup\n\n"
+        f"from diff_ifs import Setup, affine, similarity\nSETUP = Setup(maps=[{MAP}])",
+        f"from diff_ifs import Setup, affine\nSETUP = Setup(maps=[{MAP}])",
+        f"from diff_ifs import Setup\nimport diff_ifs\nSETUP = Setup(maps=[diff_ifs.{MAP}])",
+        f"import torch\nfrom diff_ifs import Setup\nSETUP = Setup(maps=torch.tensor([{NUMBERS}], dtype=float))",
+        f"import numpy as np\nfrom diff_ifs import Setup\nSETUP = Setup(maps=[np.array({NUMBERS})])",
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom diff_ifs import Setup\n\n"
         f"@dataclass\nclass Own:\n    maps: list\n\nSETUP = Setup(maps=Own([{NUMBERS}]).maps)",
     ],
 )
 def test_setups_may_be_written_in_many_ways(text):
     Path("disc_setup.py").write_text(text)
-    setup, _ = ifs_files.load_setup("disc", {})
+    setup, _ = load_setup("disc", {})
     assert setup == Setup(maps=(((0.5, 0.0, 0.1), (0.0, 0.25, 0.2)),))
     assert "disc_setup" not in sys.modules
 
 
 def test_numbers_of_numpy_in_a_setup_are_plain_in_its_checkpoint(state):
     setup = replace(SMALL, stroke=np.float64(0.03), rate=np.float64(0.01))
-    ifs_checkpoint.save_checkpoint(Path("disc.pt"), "disc", setup, state, DISC)
-    ifs_checkpoint.load_checkpoint(Path("disc.pt"))
+    save_checkpoint(Path("disc.pt"), "disc", setup, state, DISC)
+    load_checkpoint(Path("disc.pt"))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -522,7 +526,7 @@ def test_checkpoints_that_strangers_craft_are_refused_before_they_take_memory(st
     resource = pytest.importorskip("resource")
     import survive  # its imports are slow
 
-    ifs_checkpoint.save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
+    save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     crafted = sorted(survive.crafted(torch.load("disc.pt", weights_only=True)).items())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, content in crafted[seed::3]:
@@ -547,13 +551,13 @@ def test_checkpoints_that_strangers_craft_are_refused_before_they_take_memory(st
 def test_a_run_that_is_out_of_all_range_is_not_resumed(state, field, change, message):
     broken = {**state.resume, field: change(state.resume[field])}
     with pytest.raises(ValueError, match=message):
-        ifs_fit.check_resume(broken, SMALL)
+        check_resume(broken, SMALL)
 
 
 def test_a_storage_that_many_tensors_share_is_read_once():
     whole = torch.zeros(1000)
     torch.save({"shared": [whole[:1], whole[:1]]}, "shared.pt")
-    one, other = ifs_checkpoint._unpacked(Path("shared.pt"))["shared"]
+    one, other = _unpacked(Path("shared.pt"))["shared"]
     assert np.shares_memory(one, other)
 
 
@@ -566,14 +570,14 @@ def test_an_archive_whose_records_share_their_bytes_is_refused():
             again.filename = f"bomb/data/{k}"
             archive.filelist.append(again)
     with pytest.raises(InputError, match="not a checkpoint"):
-        ifs_checkpoint.load_checkpoint(Path("bomb.pt"))
+        load_checkpoint(Path("bomb.pt"))
 
 
 # --- Writing ---
 
 
 def test_what_is_written_is_beside_its_place_until_it_is_whole():
-    with ifs_files.whole_file(Path("new.txt")) as file:
+    with atomic_write(Path("new.txt")) as file:
         file.write(b"all of it")
         file.flush()
         (beside,) = Path().iterdir()
@@ -581,7 +585,7 @@ def test_what_is_written_is_beside_its_place_until_it_is_whole():
     assert [path.name for path in Path().iterdir()] == ["new.txt"]
     assert Path("new.txt").read_bytes() == b"all of it"
     with open("new.txt", "rb") as reader:
-        with ifs_files.whole_file(Path("new.txt")) as file:
+        with atomic_write(Path("new.txt")) as file:
             file.write(b"another")
         assert reader.read() == b"all of it", "it was replaced, not overwritten"
 
@@ -589,10 +593,10 @@ def test_what_is_written_is_beside_its_place_until_it_is_whole():
 def test_a_folder_that_cannot_be_made_or_written_to_is_said_in_one_line():
     Path("results").touch()
     with pytest.raises(InputError, match=r"cannot write results/a\.png .*work in a folder that can be written to"):
-        ifs_files.save_picture(Path("results/a.png"), np.zeros((4, 4), np.uint8))
+        save_picture(Path("results/a.png"), np.zeros((4, 4), np.uint8))
     with (
         pytest.raises(InputError, match="cannot make the folder results/koch"),
-        ifs_files.claim("koch", Path("results/koch")),
+        lock_results("koch", Path("results/koch")),
     ):
         pass
 
@@ -608,13 +612,13 @@ def test_two_runs_of_one_name_are_not_at_work_at_once_and_a_dead_one_does_not_co
         assert other.stdout.readline() == "mine\n"
         with (
             pytest.raises(InputError, match="another run of koch is at work in this folder"),
-            ifs_files.claim("koch", folder),
+            lock_results("koch", folder),
         ):
             pass
-        with ifs_files.claim("apple", Path("results/apple")):
+        with lock_results("apple", Path("results/apple")):
             pass
         other.kill()
-    with ifs_files.claim("koch", folder):
+    with lock_results("koch", folder):
         assert folder.is_dir()
     assert not Path("results/apple").exists(), "an empty folder is not left behind"
 
@@ -626,7 +630,7 @@ def test_what_a_killed_run_had_half_written_is_cleared_away():
     others = [Path(".koch2.pt.00ff.part"), folder / ".koch_render_9_64.png.00ff.part", folder / "koch.gif"]
     for path in leftovers + others:
         path.touch()
-    with ifs_files.claim("koch", folder):
+    with lock_results("koch", folder):
         pass
     assert [path.exists() for path in leftovers + others] == [False, False, True, True, True]
 
@@ -638,18 +642,21 @@ def test_an_exhausted_memory_says_what_to_lower():
     ):
         with (
             pytest.raises(InputError, match="the memory is too small for this; lower it"),
-            ifs_files.enough_room("lower it"),
+            memory_errors_as_input_errors("lower it"),
         ):
             raise error
-    with pytest.raises(InputError, match="the GPU's memory"), ifs_files.enough_room("lower it"):
+    with pytest.raises(InputError, match="the GPU's memory"), memory_errors_as_input_errors("lower it"):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    with pytest.raises(RuntimeError, match="a bug"), ifs_files.enough_room("lower it"):
+    with pytest.raises(RuntimeError, match="a bug"), memory_errors_as_input_errors("lower it"):
         raise RuntimeError("a bug")
-    with pytest.raises(InputError, match="the memory is too small"), ifs_files.enough_room("lower it"):
+    with pytest.raises(InputError, match="the memory is too small"), memory_errors_as_input_errors("lower it"):
         torch.empty(1 << 60, dtype=torch.uint8)
-    with pytest.raises(InputError, match=r"the disk is full \(cache\); make room"), ifs_files.enough_room("lower it"):
+    with (
+        pytest.raises(InputError, match=r"the disk is full \(cache\); make room"),
+        memory_errors_as_input_errors("lower it"),
+    ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "cache")
-    with pytest.raises(FileNotFoundError), ifs_files.enough_room("lower it"):
+    with pytest.raises(FileNotFoundError), memory_errors_as_input_errors("lower it"):
         open("nowhere")  # noqa: SIM115
 
 
@@ -661,8 +668,8 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(path, reas
     Path("there").mkdir()
     Path("file").touch()
     with pytest.raises(InputError, match=rf"cannot write {path[:200]}.* \((.*/)?{reason}\); give another --out"):
-        ifs_files.check_place(Path(path))
-    ifs_files.check_place(Path("there/deep/er/a.png"))
+        check_place(Path(path))
+    check_place(Path("there/deep/er/a.png"))
     assert not Path("there/deep").exists()
 
 
@@ -671,4 +678,4 @@ def test_a_picture_of_another_suffix_is_named(suffix, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path(f"horse{suffix}").touch()
     with pytest.raises(InputError, match=f"no horse.png here, but horse{suffix}; rename it"):
-        ifs_files.find_picture("horse")
+        find_picture("horse")

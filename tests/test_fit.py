@@ -6,12 +6,19 @@ import pytest
 import torch
 from systems import CARPET, CORNER_GASKET, FERN, KOCH
 
-import ifs_fit
 import ifs_model
-from ifs_fit import Setup, best_radius, fit, initial_systems, judge, pen_radius, placed_anew, price_maps, stages
-from ifs_metrics import mse
-from ifs_model import MAX_SINGULAR, WINDOW, affine, area_weights, centroid, similarity, singular_values
-from ifs_raster import occupancy
+from diff_ifs import backend
+from diff_ifs.draw.coverage import occupancy
+from diff_ifs.fit import judge
+from diff_ifs.fit.judge import best_radius, evaluate, pen_ious, selection_scores
+from diff_ifs.fit.objective import Objective, descend
+from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
+from diff_ifs.fit.run import begin, select, still, take_pens
+from diff_ifs.fit.search import fit, price_maps
+from diff_ifs.fit.stages import stages
+from diff_ifs.metrics import mse
+from diff_ifs.setup import WINDOW, Setup, affine, similarity
+from ifs_model import MAX_SINGULAR, area_weights, centroid, singular_values
 
 QUICK = Setup(maps=4, size=64, points=4000, steps=60, starts=4)
 
@@ -70,13 +77,13 @@ def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
             return (maps * self.gradient).sum((1, 2, 3))
 
     def run() -> dict:
-        run = {"maps": maps.clone(), "stroke": None, "stage_step": 1, **ifs_fit._still(maps)}
+        run = {"maps": maps.clone(), "stroke": None, "stage_step": 1, **still(maps)}
         for gradient in gradients:
-            ifs_fit.descend(Slope(gradient), run)
+            descend(Slope(gradient), run)
         return run
 
     compiled = run()
-    monkeypatch.setattr(ifs_model, "load_kernels", lambda: None)
+    monkeypatch.setattr(backend, "load_kernels", lambda: None)
     plain = run()
     assert singular_values(plain["maps"]).max() <= QUICK.bound + 1e-9
     for name in ("maps", "first", "second"):
@@ -88,12 +95,12 @@ def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
 @pytest.mark.parametrize("compiled", [True, False])
 def test_stray_points_are_pulled_inside_the_window_and_outside(at, compiled, monkeypatch):
     if not compiled:
-        monkeypatch.setattr(ifs_model, "load_kernels", lambda: None)
+        monkeypatch.setattr(backend, "load_kernels", lambda: None)
     corner = torch.tensor([similarity(0.1, at=(x, at)) for x in (at, at - 0.1)])[None]  # far from the blob, up right
     slopes = []
     for pull in (0.0, 0.1):
         setup = dataclasses.replace(QUICK, maps=2, pull=pull)
-        objective, maps = ifs_fit.Objective(blob(), stages(setup)[0], setup), corner.clone().requires_grad_()
+        objective, maps = Objective(blob(), stages(setup)[0], setup), corner.clone().requires_grad_()
         objective.refresh(maps.detach(), None, 1.0)
         slopes.append(torch.autograd.grad(objective(maps, None, 1.0).sum(), maps)[0][0, :, :, 2].sum(0))
     assert (slopes[1] > slopes[0] + 1e-3).all(), "the pull leads down and left"
@@ -101,7 +108,7 @@ def test_stray_points_are_pulled_inside_the_window_and_outside(at, compiled, mon
 
 def test_no_pen_is_drawn_with_where_it_gains_nothing():
     target = occupancy(CARPET, WINDOW, 81, supersample=3)
-    assert judge(CARPET, target, search_stroke=True).stroke == 0
+    assert evaluate(CARPET, target, search_stroke=True).stroke == 0
 
 
 def test_stages_go_from_coarse_to_fine_and_spend_all_steps():
@@ -135,7 +142,7 @@ def test_maps_are_placed_anew_where_the_picture_is_missed():
     target = blob()
     target[:, :8] = 1  # a bar at the left edge that nothing covers
     system = torch.tensor([similarity(0.5, at=(x, 0)) for x in (-0.2, 0.0, 0.2)])
-    bred = placed_anew(system.expand(40, -1, -1, -1), target, torch.Generator().manual_seed(0))
+    bred = mutate(system.expand(40, -1, -1, -1), target, torch.Generator().manual_seed(0))
     changed = ((bred - system).abs().amax((2, 3)) > 0.1).sum(1)
     assert set(changed.tolist()) <= {0, 1, 2, 3}
     assert changed.float().mean() > 0.8
@@ -150,42 +157,42 @@ def test_a_stem_that_is_missed_is_proposed_as_a_flat_map():
     stem = ((at.abs() < 0.05) & (at[:, None] > 0.15)).float()
     maps = torch.tensor([similarity(0.5, at=(x, y + 0.15)) for x in (-0.2, 0.2) for y in (-0.05, 0.35)])
     generator = torch.Generator().manual_seed(0)
-    proposed = placed_anew(maps.expand(64, 4, 2, 3), torch.maximum(body, stem), generator).flatten(0, 1)
+    proposed = mutate(maps.expand(64, 4, 2, 3), torch.maximum(body, stem), generator).flatten(0, 1)
     axes = singular_values(proposed)
     standing = proposed[:, 1, :2].norm(dim=1) > 3 * proposed[:, 0, :2].norm(dim=1)
     assert (standing & (axes[:, 1] < axes[:, 0] / 3) & (proposed[:, 1, 2] < 0)).any()
 
 
 def test_of_many_starts_those_with_the_least_loss_go_on():
-    target = judge(KOCH.double(), torch.zeros(64, 64), 0.03).picture.round()
+    target = evaluate(KOCH.double(), torch.zeros(64, 64), 0.03).picture.round()
     plan = stages(setup := Setup(maps=4, size=64, points=4000))
     assert [stage.systems for stage in plan[:2]] == [256, 64]
-    run = ifs_fit.begin(target, setup, "cpu")
+    run = begin(target, setup, "cpu")
     run["maps"][200] = KOCH
-    ifs_fit._select(run, target, plan[1], setup)
+    select(run, target, plan[1], setup)
     assert len(run["maps"]) == 64
     assert torch.equal(run["maps"][0], KOCH)
 
 
 def test_a_fit_by_loss_is_bred_even_if_its_attractor_overlaps_less(monkeypatch):
-    target = judge(FERN.double(), torch.zeros(64, 64), 0.02).picture.round()
+    target = evaluate(FERN.double(), torch.zeros(64, 64), 0.02).picture.round()
     setup = Setup(maps=4, size=64, points=4000, starts=32)
-    run = ifs_fit.begin(target, setup, "cpu")
+    run = begin(target, setup, "cpu")
     run["maps"][7] = FERN
-    monkeypatch.setattr(ifs_fit, "worth", lambda maps, *_: 2 * (-float(maps[0, 0, 2]),))
-    ifs_fit._select(run, target, stages(setup)[2], setup)
+    monkeypatch.setattr(judge, "selection_scores", lambda maps, *_: 2 * (-float(maps[0, 0, 2]),))
+    select(run, target, stages(setup)[2], setup)
     assert any(torch.equal(maps, FERN) for maps in run["maps"])
 
 
 def test_a_selection_keeps_what_is_best_bare_and_what_is_best_with_a_pen(monkeypatch):
     setup = Setup(maps=3, size=64, points=4000, starts=8)
-    run = ifs_fit.begin(blob(), setup, "cpu")
+    run = begin(blob(), setup, "cpu")
     before = run["maps"].clone()
     worths = {5: (0.9, 0.9), 2: (0.8, 0.91), 6: (0.1, 0.95), 3: (0.85, 0.2)}
     marks = {float(maps[0, 0, 2]): worths.get(k, (0.0, 0.0)) for k, maps in enumerate(before)}
-    monkeypatch.setattr(ifs_fit, "worth", lambda maps, *_: marks[float(maps[0, 0, 2])])
-    monkeypatch.setattr(ifs_fit, "_losses", lambda *_: torch.arange(8.0))
-    ifs_fit._select(run, blob(), dataclasses.replace(stages(setup)[2], copies=1), setup)
+    monkeypatch.setattr(judge, "selection_scores", lambda maps, *_: marks[float(maps[0, 0, 2])])
+    monkeypatch.setattr(run, "losses", lambda *_: torch.arange(8.0))
+    select(run, blob(), dataclasses.replace(stages(setup)[2], copies=1), setup)
     assert torch.equal(run["maps"], before[[5, 6, 0, 1]])
 
 
@@ -193,18 +200,18 @@ def test_true_maps_of_a_drawing_are_worth_more_than_others_only_with_a_pen():
     target = occupancy(0.9 * FERN, WINDOW, 128, stroke=0.02, supersample=6).round()
     setup, thick = Setup(maps=4, size=128), 0.9 * FERN
     thick[3, :, :2] *= 1.4
-    bare, penned = ifs_fit.worth(0.9 * FERN, target, setup)
+    bare, penned = selection_scores(0.9 * FERN, target, setup)
     assert penned > 0.92 > bare + 0.1
-    assert ifs_fit.worth(thick, target, setup)[1] < penned - 0.1
-    given = ifs_fit.worth(0.9 * FERN, target, dataclasses.replace(setup, stroke=0.02))
-    assert given[0] == given[1] == judge(0.9 * FERN, target, 0.02, supersample=2, rim=False).iou
+    assert selection_scores(thick, target, setup)[1] < penned - 0.1
+    given = selection_scores(0.9 * FERN, target, dataclasses.replace(setup, stroke=0.02))
+    assert given[0] == given[1] == evaluate(0.9 * FERN, target, 0.02, supersample=2, rim=False).iou
 
 
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.1])
 def test_a_pen_covers_half_of_what_is_near_enough(share, monkeypatch):
     taken = torch.rand(24, 24, generator=torch.Generator().manual_seed(0)) < share
     wanted = torch.rand(12, 12, generator=torch.Generator().manual_seed(1)) < 0.5
-    found = ifs_fit.pen_ious(taken, wanted, 4)
+    found = pen_ious(taken, wanted, 4)
     middles = torch.cartesian_prod(torch.arange(24.0), torch.arange(24.0))
     away = torch.cdist(middles, middles)[:, taken.flatten()]
     for k, iou in enumerate(found.tolist()):
@@ -212,22 +219,22 @@ def test_a_pen_covers_half_of_what_is_near_enough(share, monkeypatch):
         drawn = torch.nn.functional.avg_pool2d(near, 2)[0] >= 0.5
         assert iou == pytest.approx(float((drawn & wanted).sum() / (drawn | wanted).sum()))
     assert len(found) == 17
-    monkeypatch.setattr(ifs_fit, "kernels", lambda _: None)
-    torch.testing.assert_close(ifs_fit.pen_ious(taken, wanted, 4).double(), found)
+    monkeypatch.setattr(backend, "kernels", lambda _: None)
+    torch.testing.assert_close(pen_ious(taken, wanted, 4).double(), found)
 
 
 def test_a_pen_for_nothing_is_worth_nothing(monkeypatch):
     bare, wanted = torch.zeros(16, 16, dtype=torch.bool), torch.zeros(8, 8, dtype=torch.bool)
-    assert not ifs_fit.pen_ious(bare, wanted, 4).any()
-    monkeypatch.setattr(ifs_fit, "kernels", lambda _: None)
-    assert not ifs_fit.pen_ious(bare, wanted, 4).any()
+    assert not pen_ious(bare, wanted, 4).any()
+    monkeypatch.setattr(backend, "kernels", lambda _: None)
+    assert not pen_ious(bare, wanted, 4).any()
 
 
 @pytest.mark.parametrize(("maps", "pen", "found"), [(CORNER_GASKET, 0.03, 0.03), (CARPET, 0.0, 0.0)])
 def test_a_picture_gets_a_pen_where_it_is_worth_one(maps, pen, found):
-    target = judge(maps.double(), torch.zeros(128, 128), pen).picture.round()
-    run = ifs_fit.begin(target, Setup(maps=maps.tolist(), size=128, starts=1, stroke=0), "cpu")
-    ifs_fit._take_pens(run, target)
+    target = evaluate(maps.double(), torch.zeros(128, 128), pen).picture.round()
+    run = begin(target, Setup(maps=maps.tolist(), size=128, starts=1, stroke=0), "cpu")
+    take_pens(run, target)
     assert float(run["stroke"] or 0) == pytest.approx(found, abs=0.007)
 
 
@@ -248,11 +255,11 @@ def test_best_radius_is_where_the_iou_is_best():
 def test_judge_finds_the_pen_that_drew_the_picture():
     target = occupancy(0.9 * KOCH, WINDOW, 128, stroke=3 / 128, supersample=6)
     maps = 0.9 * KOCH
-    iou, stroke, picture, _ = judge(maps, target, search_stroke=True)
+    iou, stroke, picture, _ = evaluate(maps, target, search_stroke=True)
     assert iou > 0.95
     assert stroke == pytest.approx(3 / 128, rel=0.15)
     assert picture.shape == (128, 128)
-    assert judge(maps, target)[0] < 0.6
+    assert evaluate(maps, target)[0] < 0.6
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +272,7 @@ def test_a_fit_gets_better_and_keeps_the_best_by_the_converged_attractor(states)
     assert states[-1].step == states[-1].steps == 60
     assert states[-1].best_iou == max(state.iou for state in states) > 0.85
     best = states[-1]
-    assert judge(best.best_maps, blob(), best.best_stroke)[0] == best.best_iou
+    assert evaluate(best.best_maps, blob(), best.best_stroke)[0] == best.best_iou
     assert best.best_maps.dtype == torch.float64
 
 
@@ -274,21 +281,21 @@ def test_the_first_report_waits_for_no_loop(states, monkeypatch):
         raise AssertionError("a loop was asked for")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ifs_model, "load_kernels", compiling)
+        patch.setattr(backend, "load_kernels", compiling)
         first = next(fit(blob(), QUICK))
     assert ifs_model.kernels(first.maps) is not None, "only the first report does without"
     assert torch.equal(first.picture, states[0].picture)
 
 
 def test_the_best_state_is_kept_when_later_ones_are_worse(monkeypatch):
-    honest, judged = ifs_fit.judge, []
+    honest, judged = evaluate, []
 
     def stricter_each_time(*arguments, **options):
         judged.append(1)
         worse = 1 - len(judged) / 1000
         return honest(*arguments, **options)._replace(iou=worse, score=worse)
 
-    monkeypatch.setattr(ifs_fit, "judge", stricter_each_time)
+    monkeypatch.setattr(judge, "evaluate", stricter_each_time)
     states = list(fit(blob(), QUICK, every=10))
     assert states[-1].iou < states[0].iou
     assert states[-1].best_iou == states[0].iou
@@ -366,12 +373,12 @@ def test_fixed_depth_fits_too():
 
 
 def test_a_broken_gradient_never_reaches_the_maps(monkeypatch):
-    healthy = ifs_fit.Objective.__call__
+    healthy = Objective.__call__
 
     def poisoned(self, maps, stroke, blur):
         return healthy(self, maps, stroke, blur) + (maps.sum((1, 2, 3)) - maps.detach().sum((1, 2, 3))).sqrt()
 
-    monkeypatch.setattr(ifs_fit.Objective, "__call__", poisoned)  # sqrt(0): an infinite gradient at every step
+    monkeypatch.setattr(Objective, "__call__", poisoned)  # sqrt(0): an infinite gradient at every step
     for state in fit(blob(), QUICK, every=10):
         assert state.maps.isfinite().all()
 
@@ -381,10 +388,10 @@ def test_a_grey_target_is_fitted_and_judged_by_its_levels():
     target = torch.exp(-4 * (at[:, None] ** 2 + at**2))
     setup = dataclasses.replace(QUICK, size=32, steps=100, grey=True)
     states = list(fit(target, setup, every=10))
-    verdict = judge(states[-1].best_maps, target, grey=True)
+    verdict = evaluate(states[-1].best_maps, target, grey=True)
     assert verdict.score == -mse(verdict.picture, target) == -min(mse(state.picture, target) for state in states)
     assert -verdict.score < 0.004
-    flat = judge(states[-1].best_maps, target).picture
+    flat = evaluate(states[-1].best_maps, target).picture
     assert mse(flat, target) > 0.02, "the hard attractor has no greys"
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-import ifs_metrics as metrics
+from diff_ifs.metrics import chamfer, dice, foreground, hd95, iou, mse
 
 
 def square(size: int, low: int, high: int) -> torch.Tensor:
@@ -13,28 +13,28 @@ def square(size: int, low: int, high: int) -> torch.Tensor:
 
 
 def test_half_is_on():
-    assert metrics.on(torch.tensor([0.0, 0.49, 0.5, 1.0])).tolist() == [False, False, True, True]
+    assert foreground(torch.tensor([0.0, 0.49, 0.5, 1.0])).tolist() == [False, False, True, True]
 
 
 def test_iou_and_dice_of_known_overlaps():
     a, b = square(16, 0, 8), square(16, 4, 12)
-    assert metrics.iou(a, b) == pytest.approx(16 / 112)
-    assert metrics.dice(a, b) == pytest.approx(32 / 128)
-    assert metrics.iou(a, a) == 1
-    assert metrics.iou(a, torch.zeros(16, 16)) == 0
-    assert metrics.iou(torch.zeros(16, 16), torch.zeros(16, 16)) == 1
+    assert iou(a, b) == pytest.approx(16 / 112)
+    assert dice(a, b) == pytest.approx(32 / 128)
+    assert iou(a, a) == 1
+    assert iou(a, torch.zeros(16, 16)) == 0
+    assert iou(torch.zeros(16, 16), torch.zeros(16, 16)) == 1
 
 
 def test_mse_is_of_coverage_not_of_on_pixels():
-    assert metrics.mse(torch.full((4, 4), 0.25), torch.zeros(4, 4)) == pytest.approx(0.0625)
+    assert mse(torch.full((4, 4), 0.25), torch.zeros(4, 4)) == pytest.approx(0.0625)
 
 
 def test_distances_between_two_parallel_lines():
     a, b = torch.zeros(32, 32), torch.zeros(32, 32)
     a[10, 4:20], b[13, 4:20] = 1, 1
-    assert metrics.chamfer(a, b) == pytest.approx(3)
-    assert metrics.hd95(a, b) == pytest.approx(3)
-    assert metrics.hd95(a, a) == 0
+    assert chamfer(a, b) == pytest.approx(3)
+    assert hd95(a, b) == pytest.approx(3)
+    assert hd95(a, a) == 0
 
 
 def test_hd95_ignores_a_twentieth_of_the_outline_and_takes_the_worse_direction():
@@ -42,13 +42,13 @@ def test_hd95_ignores_a_twentieth_of_the_outline_and_takes_the_worse_direction()
     a[10, :40] = 1
     b = a.clone()
     b[60, 10] = 1  # one stray pixel of 41
-    assert metrics.hd95(a, b) == 0
+    assert hd95(a, b) == 0
     b[60, 11:14] = 1  # four of 44
-    assert metrics.hd95(a, b) == pytest.approx(50)
+    assert hd95(a, b) == pytest.approx(50)
 
 
 def test_empty_pictures_have_defined_distances():
     empty, some = torch.zeros(8, 8), square(8, 2, 4)
-    assert math.isinf(metrics.hd95(empty, some))
-    assert math.isinf(metrics.chamfer(some, empty))
-    assert metrics.hd95(empty, empty) == 0
+    assert math.isinf(hd95(empty, some))
+    assert math.isinf(chamfer(some, empty))
+    assert hd95(empty, empty) == 0

@@ -1,21 +1,20 @@
 import itertools
 import math
-import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
 
 import numba
 import pytest
 import torch
-from systems import CARPET, FERN, KOCH
+from systems import CARPET, FERN
 
-import ifs_compiler
-import ifs_kernels
 import ifs_model as model
-import ifs_raster
-from ifs_fit import Objective, Setup, stages
+from diff_ifs import backend
+from diff_ifs.draw.geometry import in_pixels
+from diff_ifs.draw.growth import _reach, address_tree, iterate
+from diff_ifs.errors import InputError
+from diff_ifs.fit.objective import Objective
+from diff_ifs.fit.stages import stages
+from diff_ifs.kernels.jit import BLOCK
+from diff_ifs.setup import WINDOW, Setup
 
 
 def random_maps(*shape: int, seed: int = 0, scale: float = 0.35) -> torch.Tensor:
@@ -83,7 +82,7 @@ def test_words_of_a_depth_are_all_of_them_in_order():
 def test_words_by_weight_stand_for_the_whole_measure(n, count):
     maps = random_maps(3, n)
     weights = model.area_weights(maps)
-    words = model.words_by_weight(weights, count)
+    words = backend.words_by_weight(weights, count)
     heavy = model.word_weights(weights, words)
     assert torch.allclose(heavy.sum(-1), torch.ones(3, dtype=torch.float64))
     assert words.shape[1] <= max(count, n)
@@ -99,7 +98,7 @@ def test_words_by_weight_stand_for_the_whole_measure(n, count):
 
 def test_words_by_weight_finds_room_for_very_long_words():
     weights = torch.tensor([[0.97, 0.03]], dtype=torch.float64)
-    words = model.words_by_weight(weights, 60)
+    words = backend.words_by_weight(weights, 60)
     assert int((words < 2).sum(-1).max()) > 20
     assert torch.allclose(model.word_weights(weights, words).sum(-1), torch.ones(1, dtype=torch.float64))
 
@@ -130,7 +129,7 @@ def test_attractor_points_are_all_words_applied_to_the_centroid():
 
 
 def test_frame_puts_pixel_centres_where_the_design_says():
-    to_pixels = torch.tensor(model.frame(model.WINDOW, 8))
+    to_pixels = torch.tensor(model.frame(WINDOW, 8))
     row, column = 2, 5
     centre = torch.tensor([[(2 * column + 1) / 8 - 1, 1 - (2 * row + 1) / 8]])
     assert torch.allclose(model.apply(to_pixels, centre), torch.tensor([[float(column), float(row)]]))
@@ -191,15 +190,17 @@ def test_a_pen_keeps_mass_and_its_gradient_agrees_with_finite_differences():
     density[:, 4:11, 4:11] = torch.rand(2, 7, 7, generator=generator, dtype=torch.float64)
     radius = torch.tensor([0.7, 1.9], dtype=torch.float64)
     density.requires_grad_()
-    drawn = model.draw_with_pen(density, radius, 3)
+    drawn = model.convolve(density, model.pen_discs(radius, 3))
     assert torch.allclose(drawn.sum((1, 2)), density.sum((1, 2)))
-    assert torch.autograd.gradcheck(lambda d: model.draw_with_pen(d, radius, 3), density, eps=1e-7, atol=1e-5)
+    assert torch.autograd.gradcheck(
+        lambda d: model.convolve(d, model.pen_discs(radius, 3)), density, eps=1e-7, atol=1e-5
+    )
 
 
 def test_a_pen_draws_a_disc_about_a_point():
     density = torch.zeros(1, 11, 11, dtype=torch.float64)
     density[0, 3, 6] = 1
-    drawn = model.draw_with_pen(density, torch.tensor([2.0], dtype=torch.float64), 4)
+    drawn = model.convolve(density, model.pen_discs(torch.tensor([2.0], dtype=torch.float64), 4))
     at = torch.arange(11, dtype=torch.float64)
     disc = (2.5 - torch.hypot(at[:, None] - 3, at - 6)).clamp(0, 1)
     assert torch.allclose(drawn[0], disc / disc.sum())
@@ -221,76 +222,33 @@ def test_coverage_is_zero_without_density_and_half_at_log_two():
 
 
 def test_threads_that_share_systems_change_no_bit():
-    loops = ifs_kernels
+    loops = backend.load_kernels()
     generator = torch.Generator().manual_seed(9)
     shapes = (3, 5, 2, 3), (3, 2, 40), (3, 5), (3, 40)
     splatted = [8 * torch.rand(shape, generator=generator).numpy() for shape in shapes]
     upstream = torch.rand(3, 16, 16, generator=generator).numpy(), torch.rand(3, generator=generator).numpy()
-    maps, to = random_maps(3, 4, seed=9), torch.tensor(model.frame(model.WINDOW, 16), dtype=torch.float64)
-    words, ancestries = model.words_of_depth(4, 2), [ifs_raster.ancestry(system, model.WINDOW, 32) for system in maps]
+    maps, to = random_maps(3, 4, seed=9), torch.tensor(model.frame(WINDOW, 16), dtype=torch.float64)
+    words, trees = model.words_of_depth(4, 2), [address_tree(system, WINDOW, 32) for system in maps]
     target = torch.rand(16, 16, generator=generator).double()
-    look = model.Look(target, target, 1.0, target.new_ones(3), 1)
-    spelled = model._arrays(maps, *(half.expand(3, -1, -1) for half in (words, words)), to)
-    letters, parents = (model._arrays(*parts) for parts in zip(*(kin[:2] for kin in ancestries), strict=True))
-    grown = *model._arrays(maps), letters, parents, [kin.sizes[0] for kin in ancestries], to.numpy(), 0.25
+    look = model.LossSettings(target, target, 1.0, target.new_ones(3), 1)
+    spelled = backend.arrays(maps, *(half.expand(3, -1, -1) for half in (words, words)), to)
+    letters, parents = (backend.arrays(*parts) for parts in zip(*(kin[:2] for kin in trees), strict=True))
+    grown = *backend.arrays(maps), letters, parents, [kin.sizes[0] for kin in trees], to.numpy(), 0.25
     for work in (
         lambda threads: loops.splat(*splatted, 16, threads),
         lambda threads: loops.splat_gradient(*splatted, *upstream, threads),
-        lambda threads: loops.words_loss(*spelled, 0.02, 0.1, *model._look_arrays(look), threads),
-        lambda threads: loops.grown_loss(*grown, *model._look_arrays(look), threads),
+        lambda threads: loops.word_loss(*spelled, 0.02, 0.1, *backend.settings_arrays(look), threads),
+        lambda threads: loops.tree_loss(*grown, *backend.settings_arrays(look), threads),
     ):
         for one, *others in zip(work(1), work(2), work(2), strict=True):
             assert one.any()
             assert all((one == other).all() for other in others)
 
 
-def test_loops_that_numba_may_not_compile_are_not_used(monkeypatch):
+def test_loops_that_numba_may_not_compile_are_refused(monkeypatch):
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    assert ifs_compiler.load_kernels.__wrapped__() is None
-
-
-def test_loops_that_numba_has_nowhere_to_keep_are_not_used(monkeypatch):
-    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
-    monkeypatch.delitem(sys.modules, "ifs_kernels")
-    assert ifs_compiler.load_kernels.__wrapped__() is None
-
-
-def test_a_fresh_copy_compiles_in_other_processes(tmp_path):
-    """When these have ended, a fit and a zoom find all of their loops, and need all that are there."""
-    for path in Path(model.__file__).parent.glob("ifs_*.py"):
-        shutil.copy(path, tmp_path)
-    program = """
-import threading, ifs_compiler
-ifs_compiler.load_kernels()
-for thread in threading.enumerate():
-    if thread.daemon:
-        thread.join()
-import torch, ifs_fit, ifs_kernels, ifs_raster
-target = torch.zeros(32, 32)
-target[8:24, 10:20] = 1
-for stroke in (None, 0.05):
-    *_, _ = ifs_fit.fit(target, ifs_fit.Setup(maps=2, size=32, starts=8, steps=100, stroke=stroke))
-gasket = torch.tensor([[[0.5, 0, x], [0, 0.5, y]] for x, y in ((0, 0), (0.5, 0), (0, 0.5))])
-ifs_raster.occupancy(gasket, (0.4, 0.4001, 0.5, 0.5001), 64)
-loops = {name: loop.loop.stats for name, loop in vars(ifs_kernels).items() if hasattr(loop, "loop")}
-print(sorted(name for name, count in loops.items() if count.cache_misses))
-print(sorted(name for name, count in loops.items() if not count.cache_hits))
-"""
-    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert run.stdout == "['_pool']\n['_merge', '_pool', 'deposit']\n", run.stderr  # densities need two of these
-
-
-def test_a_loop_waits_while_another_process_compiles_it(monkeypatch):
-    monkeypatch.setattr(ifs_compiler, "_compiling", {"other": "loop"})
-
-    def loop(number):
-        return number
-
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(ifs_compiler.entry(loop), 7)
-        assert not wait([waiting], timeout=0.2).done
-        ifs_compiler._note("other", "another loop")
-        assert waiting.result(timeout=10) == 7
+    with pytest.raises(InputError, match="NUMBA_DISABLE_JIT is set"):
+        backend.load_kernels.__wrapped__()
 
 
 def test_compiled_loops_and_plain_pytorch_splat_alike(monkeypatch):
@@ -298,11 +256,11 @@ def test_compiled_loops_and_plain_pytorch_splat_alike(monkeypatch):
     maps[0, 0, :, 0] = maps[0, 0, :, 1]  # is flat
     to = torch.tensor(model.frame((-0.5, 0.5, -0.5, 0.5), 16), dtype=torch.float64)
     weights = model.area_weights(maps)
-    words = (model.words_by_weight(weights, 40), model.words_by_weight(weights, 20))
-    assert model.kernels(maps) is not None
-    compiled = model.splat_words(maps, words, to, 16)
-    monkeypatch.setattr(model, "load_kernels", lambda: None)
-    plain = model.splat_words(maps, words, to, 16)
+    words = (backend.words_by_weight(weights, 40), backend.words_by_weight(weights, 20))
+    assert backend.kernels(maps) is not None
+    compiled = backend.splat_words(maps, words, to, 16)
+    monkeypatch.setattr(backend, "load_kernels", lambda: None)
+    plain = backend.splat_words(maps, words, to, 16)
     for ours, theirs in zip(compiled, plain, strict=True):
         assert torch.allclose(ours, theirs)
     assert (compiled[1] > 1).all(), "points must lie outside"
@@ -312,25 +270,25 @@ def test_compiled_loops_and_plain_pytorch_splat_alike(monkeypatch):
 @pytest.mark.parametrize("size", [16, 35])
 def test_compiled_loops_and_plain_pytorch_draw_with_pens_and_blur_alike(size, monkeypatch):
     generator = torch.Generator().manual_seed(10)
-    density = torch.rand(3, size, size, generator=generator, dtype=torch.float64, requires_grad=True)
+    density = torch.rand(3, size, size, generator=generator, dtype=torch.float64)
     radius = torch.tensor([0.6, 1.4, 2.0]).double()
 
-    def drawn_blurred_and_gradient():
-        drawn = model.draw_with_pen(density, radius, 3)
-        return drawn, model.blur(drawn.detach(), 0.8), *torch.autograd.grad(drawn.square().sum(), density)
+    def drawn_and_blurred():
+        drawn = backend.convolve(density, model.pen_discs(radius, 3))
+        return drawn, backend.blur(drawn, 0.8)
 
-    compiled = drawn_blurred_and_gradient()
-    monkeypatch.setattr(model, "load_kernels", lambda: None)
-    for ours, theirs in zip(compiled, drawn_blurred_and_gradient(), strict=True):
+    compiled = drawn_and_blurred()
+    monkeypatch.setattr(backend, "load_kernels", lambda: None)
+    for ours, theirs in zip(compiled, drawn_and_blurred(), strict=True):
         assert torch.allclose(ours, theirs)
 
 
 @pytest.mark.parametrize(("n", "count"), [(1, 10), (2, 100), (5, 60)])
 def test_compiled_loops_and_plain_pytorch_choose_the_same_words(n, count, monkeypatch):
     weights = model.area_weights(random_maps(3, n, seed=12)).float()
-    compiled = model.words_by_weight(weights, count)
-    monkeypatch.setattr(model, "load_kernels", lambda: None)
-    assert torch.equal(compiled, model.words_by_weight(weights, count))
+    compiled = backend.words_by_weight(weights, count)
+    monkeypatch.setattr(backend, "load_kernels", lambda: None)
+    assert torch.equal(compiled, backend.words_by_weight(weights, count))
 
 
 def test_compiled_loops_and_plain_pytorch_choose_the_same_alphas(monkeypatch):
@@ -345,7 +303,7 @@ def test_compiled_loops_and_plain_pytorch_choose_the_same_alphas(monkeypatch):
 
     compiled = [chosen(sigma) for sigma in (0.5, 2.0, 6.0)]
     assert len(torch.cat(compiled).unique()) > 2
-    monkeypatch.setattr(model, "load_kernels", lambda: None)
+    monkeypatch.setattr(backend, "load_kernels", lambda: None)
     for ours, sigma in zip(compiled, (0.5, 2.0, 6.0), strict=True):
         assert torch.allclose(ours, chosen(sigma))
 
@@ -360,15 +318,15 @@ def test_compiled_loops_and_plain_pytorch_find_the_same_loss_of_words(size, pens
     to = torch.tensor(model.frame((-0.5, 0.5, -0.5, 0.5), size), dtype=torch.float64)
     target, away = torch.rand(2, size, size, generator=generator, dtype=torch.float64)
     alphas, radius = torch.tensor([20.0, 50.0, 80.0]).double(), torch.tensor([0.6, 1.4, 2.0]).double()
-    look = model.Look(target, away, 0.8, alphas, 4, model.pen_discs(radius, 3) if pens else None)
-    words = model.words_by_weight(model.area_weights(maps), 40), model.words_of_depth(4, 2)
+    look = model.LossSettings(target, away, 0.8, alphas, 4, model.pen_discs(radius, 3) if pens else None)
+    words = backend.words_by_weight(model.area_weights(maps), 40), model.words_of_depth(4, 2)
 
     def loss_and_gradient():
-        loss = model.words_loss(maps, words, to, look, 0.3)
+        loss = backend.word_loss(maps, words, to, look, 0.3)
         return loss, *torch.autograd.grad(loss.square().sum(), maps)
 
     compiled = loss_and_gradient()
-    monkeypatch.setattr(model, "load_kernels", lambda: None)
+    monkeypatch.setattr(backend, "load_kernels", lambda: None)
     for ours, theirs in zip(compiled, loss_and_gradient(), strict=True):
         assert torch.allclose(ours, theirs)
 
@@ -380,34 +338,37 @@ def test_rows_that_hold_nothing_are_skipped_without_a_difference(middle, pens, m
     maps[:, :, 1] *= 0.02  # flat attractors, one of them higher up
     maps[:, :, 1, 2] += torch.tensor([[middle], [middle + 0.1]])
     maps.requires_grad_()
-    to = torch.tensor(model.frame(model.WINDOW, 40), dtype=torch.float64)
+    to = torch.tensor(model.frame(WINDOW, 40), dtype=torch.float64)
     target, away = torch.rand(2, 40, 40, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     discs = model.pen_discs(torch.tensor([1.2, 2.0]).double(), 2) if pens else None
-    look, words = model.Look(target, away, 0.6, target.new_tensor([20, 50]), 3, discs), model.words_of_depth(3, 3)
-    rows = model.splat_words(maps, (words, words), to, 40)[0].sum((0, 2)).nonzero()
+    look, words = (
+        model.LossSettings(target, away, 0.6, target.new_tensor([20, 50]), 3, discs),
+        model.words_of_depth(3, 3),
+    )
+    rows = backend.splat_words(maps, (words, words), to, 40)[0].sum((0, 2)).nonzero()
     assert len(rows) < 10
 
     def loss_and_gradient():
-        loss = model.words_loss(maps, (words, words), to, look, 0.3)
+        loss = backend.word_loss(maps, (words, words), to, look, 0.3)
         return loss, *torch.autograd.grad(loss.square().sum(), maps)
 
     compiled = loss_and_gradient()
-    monkeypatch.setattr(model, "load_kernels", lambda: None)
+    monkeypatch.setattr(backend, "load_kernels", lambda: None)
     for ours, theirs in zip(compiled, loss_and_gradient(), strict=True):
         assert torch.allclose(ours, theirs)
 
 
 def test_descendants_are_points_of_the_attractor_and_their_gradients_agree_with_finite_differences():
     maps = (0.8 * random_maps(1, 3, seed=8)[0]).requires_grad_()
-    ancestry = ifs_raster.ancestry(maps.detach(), model.WINDOW, 8)
-    assert len(ancestry.sizes) > 3
-    assert sum(ancestry.sizes) == len(ancestry.letters)
-    points = model.descendants(maps, ancestry)
-    pixels = ifs_raster.in_pixels(maps.detach(), model.WINDOW, 8)
-    grown = torch.cat([points for _, points in ifs_raster.grow(pixels, ifs_raster._reach(pixels, 8), 1.0, 99)], dim=1)
-    to = torch.tensor(model.frame(model.WINDOW, 8), dtype=torch.float64)
+    tree = address_tree(maps.detach(), WINDOW, 8)
+    assert len(tree.sizes) > 3
+    assert sum(tree.sizes) == len(tree.letters)
+    points = model.tree_points(maps, tree)
+    pixels = in_pixels(maps.detach(), WINDOW, 8)
+    grown = torch.cat([points for _, points in iterate(pixels, _reach(pixels, 8), 1.0, 99)], dim=1)
+    to = torch.tensor(model.frame(WINDOW, 8), dtype=torch.float64)
     assert torch.allclose(to[:, :2] @ points + to[:, 2:], grown)
-    assert torch.autograd.gradcheck(lambda m: model.descendants(m, ancestry), maps, eps=1e-7, atol=1e-5)
+    assert torch.autograd.gradcheck(lambda m: model.tree_points(m, tree), maps, eps=1e-7, atol=1e-5)
 
 
 @pytest.mark.parametrize("pens", [False, True])
@@ -415,19 +376,19 @@ def test_compiled_loops_and_plain_pytorch_find_the_same_loss_of_grown_points(pen
     generator = torch.Generator().manual_seed(9)
     maps = CARPET.double() + 0.01 * torch.randn(2, 8, 2, 3, generator=generator, dtype=torch.float64)
     maps.requires_grad_()
-    to = torch.tensor(model.frame(model.WINDOW, 16), dtype=torch.float64)
+    to = torch.tensor(model.frame(WINDOW, 16), dtype=torch.float64)
     target, away = torch.rand(2, 16, 16, generator=generator, dtype=torch.float64)
     alphas, radius = torch.tensor([0.5, 1.0]).double(), torch.tensor([0.6, 1.9]).double()
-    look = model.Look(target, away, 0.8, alphas, 2, model.pen_discs(radius, 3) if pens else None)
-    ancestries = [ifs_raster.ancestry(system.detach(), model.WINDOW, 64) for system in maps]
-    assert max(len(ancestry.letters) for ancestry in ancestries) > ifs_kernels.BLOCK
+    look = model.LossSettings(target, away, 0.8, alphas, 2, model.pen_discs(radius, 3) if pens else None)
+    trees = [address_tree(system.detach(), WINDOW, 64) for system in maps]
+    assert max(len(tree.letters) for tree in trees) > BLOCK
 
     def loss_and_gradient():
-        loss = model.grown_loss(maps, ancestries, to, 0.25, look)
+        loss = backend.tree_loss(maps, trees, to, 0.25, look)
         return loss, *torch.autograd.grad(loss.square().sum(), maps)
 
     compiled = loss_and_gradient()
-    monkeypatch.setattr(model, "load_kernels", lambda: None)
+    monkeypatch.setattr(backend, "load_kernels", lambda: None)
     for ours, theirs in zip(compiled, loss_and_gradient(), strict=True):
         assert torch.allclose(ours, theirs)
 
@@ -452,14 +413,5 @@ def test_gradients_of_the_loss_of_a_grown_stage_agree_with_finite_differences():
     objective = Objective(target, stages(setup)[-1], setup)
     maps = random_maps(2, 3, seed=5).requires_grad_()
     objective.refresh(maps, None, 1.0)
-    assert objective.ancestries
+    assert objective.trees
     assert torch.autograd.gradcheck(lambda m: objective(m, None, 1.0), maps, eps=1e-7, atol=1e-5)
-
-
-def test_koch_maps_leave_the_koch_curve_in_place():
-    ends = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
-    images = model.apply(KOCH, ends)
-    joints = images[:-1, 1], images[1:, 0]
-    assert torch.allclose(joints[0], joints[1], atol=1e-6)
-    assert torch.allclose(images[0, 0], ends[0], atol=1e-6)
-    assert torch.allclose(images[3, 1], ends[1], atol=1e-6)

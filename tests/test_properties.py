@@ -10,26 +10,23 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from ifs_files import ifs_setup
 from PIL import Image
 
-import ifs_checkpoint
-import ifs_files
-import ifs_metrics
-from ifs_fit import Setup, check_resume, fit
-from ifs_model import (
-    WINDOW,
-    affine,
-    area_weights,
-    attractor_points,
-    compose,
-    contract,
-    frame,
-    similarity,
-    singular_values,
-    splat,
-    words_by_weight,
-)
-from ifs_raster import bounds, density, distance, hits, occupancy
+from diff_ifs.draw.coverage import occupancy
+from diff_ifs.draw.density import density
+from diff_ifs.draw.distance import distance
+from diff_ifs.draw.geometry import bounds
+from diff_ifs.draw.pixels import hits
+from diff_ifs.files.checkpoint import load_checkpoint, load_origin, resume_of, save_checkpoint
+from diff_ifs.files.results import BOTH, EXTRA, MISSING, NEITHER, save_film, save_picture, save_trace
+from diff_ifs.files.setup_file import load_setup
+from diff_ifs.files.target import load_target
+from diff_ifs.fit.run import check_resume
+from diff_ifs.fit.search import fit
+from diff_ifs.metrics import chamfer, dice, hd95, iou, mse
+from diff_ifs.setup import WINDOW, Setup, affine, similarity
+from ifs_model import area_weights, attractor_points, compose, contract, frame, singular_values, splat, words_by_weight
 
 SIDE = 48
 FEW = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -153,11 +150,11 @@ def test_moving_a_system_and_its_window_moves_the_picture(maps, quarters, mirror
 @given(systems(), systems())
 def test_a_picture_is_like_itself_and_likeness_is_mutual(ours, theirs):
     a, b = (occupancy(maps, window_of(maps), SIDE, supersample=1) for maps in (ours, theirs))
-    assert ifs_metrics.iou(a, a) == ifs_metrics.dice(a, a) == 1
-    assert ifs_metrics.hd95(a, a) == ifs_metrics.chamfer(a, a) == ifs_metrics.mse(a, a) == 0
-    assert ifs_metrics.iou(a, b) == ifs_metrics.iou(b, a)
-    assert ifs_metrics.hd95(a, b) == ifs_metrics.hd95(b, a)
-    assert 0 <= ifs_metrics.iou(a, b) <= ifs_metrics.dice(a, b) <= 1
+    assert iou(a, a) == dice(a, a) == 1
+    assert hd95(a, a) == chamfer(a, a) == mse(a, a) == 0
+    assert iou(a, b) == iou(b, a)
+    assert hd95(a, b) == hd95(b, a)
+    assert 0 <= iou(a, b) <= dice(a, b) <= 1
 
 
 @FEW
@@ -188,7 +185,7 @@ def random_pixels(seed: int, shape: tuple, most: int, kind: type) -> np.ndarray:
 def test_pictures_read_back(seed, height, width, channels, deep):
     shape = (height, width, channels) if channels and not deep else (height, width)
     pixels = random_pixels(seed, shape, 65535 if deep else 255, np.uint16 if deep else np.uint8)
-    ifs_files.save_picture(Path("a.png"), pixels)
+    save_picture(Path("a.png"), pixels)
     with Image.open("a.png") as read:
         assert np.array_equal(np.asarray(read), pixels)
 
@@ -198,21 +195,21 @@ def test_pictures_read_back(seed, height, width, channels, deep):
 def test_targets_read_back(seed, side):
     pixels = random_pixels(seed, (side, side), 255, np.uint8)
     pixels[0, 0], pixels[0, 1] = 255, 0
-    ifs_files.save_picture(Path("a.png"), pixels)
-    target = ifs_files.load_target(Path("a.png"), side)
+    save_picture(Path("a.png"), pixels)
+    target = load_target(Path("a.png"), side)
     assert np.array_equal((target * 255).round().numpy(), pixels)
-    inverted = ifs_files.load_target(Path("a.png"), side, invert=True)
+    inverted = load_target(Path("a.png"), side, invert=True)
     assert torch.allclose(inverted, 1 - target, atol=1e-6)
 
 
 @FEW
 @given(seeds, st.integers(1, 6), st.integers(2, 30), st.integers(2, 30))
 def test_films_read_back(seed, count, height, width):
-    colours = np.array([ifs_files.NEITHER, ifs_files.MISSING, ifs_files.EXTRA, ifs_files.BOTH], np.uint8)
+    colours = np.array([NEITHER, MISSING, EXTRA, BOTH], np.uint8)
     frames = [Image.fromarray(colours[random_pixels(seed + k, (height, width), 3, np.uint8)]) for k in range(count)]
     for k, frame_ in enumerate(frames):
         frame_.putpixel((0, 0), (k, 2 * k, 255 - k))  # no two are the same: those would be joined
-    ifs_files.save_film(Path("a.gif"), frames)
+    save_film(Path("a.gif"), frames)
     with Image.open("a.gif") as film:
         assert getattr(film, "n_frames", 1) == count
         for k, frame_ in enumerate(frames):
@@ -228,7 +225,7 @@ rows = st.fixed_dictionaries(
 @FEW
 @given(st.lists(rows, min_size=1, max_size=20))
 def test_traces_read_back(trace):
-    ifs_files.save_trace(Path("a.csv"), trace)
+    save_trace(Path("a.csv"), trace)
     read = list(csv.DictReader(Path("a.csv").read_text().splitlines()))
     for before, after in zip(trace, read, strict=True):
         assert after.keys() == before.keys()
@@ -261,17 +258,17 @@ def test_checkpoints_read_back(state, maps, seed, stroke, iou, data):
     written = type(state)(
         **{**state.__dict__, "best_maps": maps, "best_stroke": stroke, "best_iou": iou, "resume": resume}
     )
-    ifs_checkpoint.save_checkpoint(Path("a.pt"), "a", setup, written, target)
-    read = ifs_checkpoint.load_checkpoint(Path("a.pt"))
+    save_checkpoint(Path("a.pt"), "a", setup, written, target)
+    read = load_checkpoint(Path("a.pt"))
     assert np.array_equal(read["maps"], maps)
     assert (read["stroke"], read["iou"], read["setup"], read["step"]) == (stroke, iou, asdict(setup), state.step)
-    kept = ifs_checkpoint.load_origin(Path("a.pt"), "a", setup, target.numpy())
-    again = ifs_checkpoint.resume_of(Path("a.pt"), kept, setup)
+    kept = load_origin(Path("a.pt"), "a", setup, target.numpy())
+    again = resume_of(Path("a.pt"), kept, setup)
     assert torch.equal(again["first"], maps[None])
     assert {key: again[key] for key in ("step", "stage", "best_iou")} == {
         key: resume[key] for key in ("step", "stage", "best_iou")
     }
-    ifs_checkpoint.save_checkpoint(Path("b.pt"), "a", setup, written, target)
+    save_checkpoint(Path("b.pt"), "a", setup, written, target)
     assert Path("b.pt").read_bytes() == Path("a.pt").read_bytes()
 
 
@@ -281,7 +278,7 @@ numbers = {
     else st.integers(low, min(high, 10**6))
     if isinstance(high, int)
     else st.floats(low, high)
-    for name, (low, high) in ifs_files.ifs_setup.RANGES.items()
+    for name, (low, high) in ifs_setup.RANGES.items()
     if name != "depth"
 }
 
@@ -290,8 +287,8 @@ numbers = {
 @given(st.fixed_dictionaries({}, optional=numbers))
 def test_setups_read_back(fields):
     words = ", ".join(f"{name}={value!r}" for name, value in fields.items())
-    Path("a_setup.py").write_text(f"from ifs_fit import Setup\n\nSETUP = Setup({words})\n")
-    assert ifs_files.load_setup("a", {})[0] == Setup(**fields)
+    Path("a_setup.py").write_text(f"from diff_ifs import Setup\n\nSETUP = Setup({words})\n")
+    assert load_setup("a", {})[0] == Setup(**fields)
 
 
 # --- Systems and pictures at the edge of what there is ---

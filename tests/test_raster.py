@@ -6,9 +6,19 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from systems import CARPET, CORNER_GASKET, DUST, FERN, KOCH
 
-import ifs_raster as raster
 import render_ifs
-from ifs_model import WINDOW, affine, apply, contract, fixed_points, kernels, similarity, words_of_depth
+from diff_ifs.draw import attractor, figures, growth
+from diff_ifs.draw import density as density_module
+from diff_ifs.draw.attractor import Attractor
+from diff_ifs.draw.coverage import coverage_strips, dilate, occupancy
+from diff_ifs.draw.density import density, density_strips, levels_to_keep, resample
+from diff_ifs.draw.distance import distance, distance_strips
+from diff_ifs.draw.figures import figure
+from diff_ifs.draw.geometry import OVERHEAD, bounds, nearest_point
+from diff_ifs.draw.growth import SHADES, iterate
+from diff_ifs.draw.pixels import colours_by_inverse_maps, hits, occupied_pixels
+from diff_ifs.setup import WINDOW, affine, similarity
+from ifs_model import apply, contract, fixed_points, kernels, words_of_depth
 
 
 def pascal(size: int) -> torch.Tensor:
@@ -32,7 +42,7 @@ def inside(picture: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("size", [32, 128, 512])
 def test_gasket_is_pascals_triangle_modulo_two(size):
-    drawn, true = raster.hits(CORNER_GASKET.double(), WINDOW, size), pascal(size)
+    drawn, true = hits(CORNER_GASKET.double(), WINDOW, size), pascal(size)
     assert drawn[true].all(), "every pixel of the construction holds a point"
     assert inside(true)[drawn].all(), "and nothing lies further than an edge away from it"
 
@@ -42,7 +52,7 @@ def test_gasket_is_pascals_triangle_modulo_two(size):
 )
 @pytest.mark.parametrize("depth", [3, 4, 5])
 def test_carpet_and_cantor_dust_are_their_substitutions(maps, block, depth):
-    drawn, true = raster.hits(maps.double(), WINDOW, 3**depth), carpet(depth, block)
+    drawn, true = hits(maps.double(), WINDOW, 3**depth), carpet(depth, block)
     assert drawn[true].all()
     assert inside(true)[drawn].all()
 
@@ -55,7 +65,7 @@ def test_koch_curve_lies_on_its_construction(size):
     pixels = ((points * torch.tensor([1.0, -1.0]) + 1) * size / 2).long().clamp(0, size - 1)
     true = torch.zeros(size, size, dtype=torch.bool)
     true[pixels[:, 1], pixels[:, 0]] = True
-    drawn = raster.hits(KOCH.double(), WINDOW, size)
+    drawn = hits(KOCH.double(), WINDOW, size)
     assert inside(true)[drawn].all()
     assert inside(drawn)[true].all()
     assert abs(int(drawn.sum()) - int(true.sum())) < 0.05 * int(true.sum())
@@ -66,7 +76,7 @@ def test_koch_curve_lies_on_its_construction(size):
     [(CORNER_GASKET, 1024, 2, math.log(3, 2)), (CARPET, 729, 3, math.log(8, 3))],
 )
 def test_box_counting_dimension(maps, size, base, dimension):
-    drawn = raster.hits(maps.double(), (-1.02, 0.98, -1.02, 0.98), size).float()  # off the lattice of the fractal
+    drawn = hits(maps.double(), (-1.02, 0.98, -1.02, 0.98), size).float()  # off the lattice of the fractal
     sides = [base**k for k in range(1, 4 if base == 3 else 6)]
     counts = [float(torch.nn.functional.max_pool2d(drawn[None], side).sum()) for side in sides]
     slope = math.log(counts[0] / counts[-1]) / math.log(sides[-1] / sides[0])
@@ -76,7 +86,7 @@ def test_box_counting_dimension(maps, size, base, dimension):
 def test_recursion_counts_levels():
     maps = CORNER_GASKET.double()
     for recursion in range(1, 5):
-        drawn = raster.hits(maps, (-1.1, 1.1, -1.1, 1.1), 1000, recursion)
+        drawn = hits(maps, (-1.1, 1.1, -1.1, 1.1), 1000, recursion)
         corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
         for _ in range(recursion):
             corners = apply(maps, corners).flatten(0, 1)
@@ -87,7 +97,7 @@ def test_deep_recursion_costs_what_the_converged_picture_costs():
     whole = (0, 243, 0, 243)
     points = {
         recursion: sum(
-            len(part[0]) * part[1].shape[1] for part in raster.Attractor(CARPET, WINDOW, 243, recursion).points(whole)
+            len(part[0]) * part[1].shape[1] for part in Attractor(CARPET, WINDOW, 243, recursion).points(whole)
         )
         for recursion in (12, 1000)
     }
@@ -96,8 +106,8 @@ def test_deep_recursion_costs_what_the_converged_picture_costs():
 
 @pytest.mark.parametrize("maps", [CORNER_GASKET, CARPET, KOCH, FERN])
 def test_bounds_hold_the_attractor_and_fit_it(maps):
-    box = raster.bounds(maps)
-    points = torch.cat([p for _, p in raster.grow(maps.double(), (-3, 3, -3, 3), 0.01, 1000)], dim=1)
+    box = bounds(maps)
+    points = torch.cat([p for _, p in iterate(maps.double(), (-3, 3, -3, 3), 0.01, 1000)], dim=1)
     low, high = points.amin(1).tolist(), points.amax(1).tolist()
     for k in range(2):
         assert box[2 * k] <= low[k] + 1e-9
@@ -107,11 +117,11 @@ def test_bounds_hold_the_attractor_and_fit_it(maps):
 
 def test_grown_and_followed_pictures_agree(monkeypatch):
     for maps in (CORNER_GASKET, KOCH):
-        grown = raster.hits(maps.double(), WINDOW, 300)
+        grown = hits(maps.double(), WINDOW, 300)
         with monkeypatch.context() as patch:
-            patch.setattr(raster, "SOLID_CELLS", 0)
-            patch.setattr(raster, "CLOUD_SIDE", 64)
-            followed = raster.hits(maps.double(), WINDOW, 300)
+            patch.setattr(attractor, "SOLID_CELLS", 0)
+            patch.setattr(figures, "CLOUD_SIDE", 64)
+            followed = hits(maps.double(), WINDOW, 300)
         assert inside(grown)[followed].all()
         assert inside(followed)[grown].all()
 
@@ -121,12 +131,12 @@ def test_pixels_that_growth_misses_are_drawn(maps):
     """A pixel is hit if one of its sub-pixels is, as growth alone finds them."""
     window = (-1.3, 1.3, -1.3, 1.3)
     for size in 50, 256:
-        alone = raster.occupancy(maps.double(), window, size, supersample=1, rim=False) > 0
-        finer = raster.occupancy(maps.double(), window, size, supersample=1024 // size, rim=False) > 0
-        taken = raster.hits(maps.double(), window, size)
+        alone = occupancy(maps.double(), window, size, supersample=1, rim=False) > 0
+        finer = occupancy(maps.double(), window, size, supersample=1024 // size, rim=False) > 0
+        taken = hits(maps.double(), window, size)
         assert int((finer & ~alone).sum()) > 0.05 * int(finer.sum())
         assert int((finer & ~taken).sum()) <= 0.0005 * int(finer.sum())
-        assert not (taken & ~raster.dilate(finer, 1.5)).any()
+        assert not (taken & ~dilate(finer, 1.5)).any()
 
 
 def test_distances_reach_as_far_as_the_attractor():
@@ -137,7 +147,7 @@ def test_distances_reach_as_far_as_the_attractor():
     specks = torch.tensor([[-1.6, 0.0], [2.4, 2.4]], dtype=torch.float64)
     maps = torch.tensor([similarity(1e-4, at=tuple(at)) for at in specks.tolist()]).double()
     for left, low, side in ((0, 0, 1), (0.9, 0.9, 1e-4), (-300, 40, 2)):
-        found = raster.distance(maps, (left, left + side, low, low + side), 40)
+        found = distance(maps, (left, left + side, low, low + side), 40)
         across = left + (torch.arange(40, dtype=torch.float64) + 0.5) * side / 40
         down = low + side - (torch.arange(40, dtype=torch.float64) + 0.5) * side / 40
         places = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=2).flatten(0, 1)
@@ -148,7 +158,7 @@ def test_distances_reach_as_far_as_the_attractor():
 def test_distances_in_a_deep_zoom_are_told_in_double_precision():
     point = torch.tensor([similarity(0.5, at=(0.15, 0.0))]).double()  # (0.3, 0)
     x = float(fixed_points(point)[0, 0])
-    found = raster.distance(point, (x + 3e-10, x + 4e-10, 0, 1e-10), 8)
+    found = distance(point, (x + 3e-10, x + 4e-10, 0, 1e-10), 8)
     assert found[-1, 0] == pytest.approx(3.1e-10, rel=0.03)
     assert found[-1, -1] == pytest.approx(3.9e-10, rel=0.03)
 
@@ -157,29 +167,29 @@ def test_a_needle_of_many_corners_is_drawn():
     """A hull of many corners has short edges only, however long it is."""
     ring = [similarity(0.1, at=(0.8 * math.cos(a), 0.8 * math.sin(a))) for a in torch.linspace(0, 6.2, 24).tolist()]
     maps = torch.tensor([*ring, affine(0.6, 0, 0, 0.0004, 0, 0.3012)]).double()
-    corners = raster.figure("hull", maps, WINDOW)
+    corners = figure("hull", maps, WINDOW)
     for shift in range(4):  # wherever the needle lies between the centres of pixels
         low = shift / 1024
-        strips = raster.coverage_strips(maps, (-1, 1, low - 1, low + 1), 256, 1, supersample=1, corners=corners)
+        strips = coverage_strips(maps, (-1, 1, low - 1, low + 1), 256, 1, supersample=1, corners=corners)
         needle = torch.cat(list(strips))[84:94, 80:176] > 0
         assert needle.any(0).all()
 
 
 def test_large_solid_attractors_of_slow_maps_are_grown(monkeypatch):
     turns = torch.tensor([similarity(0.97, degrees=d, at=(0.01 * d**0.3, 0)) for d in (40, 130, 250)])
-    grown = raster.hits(turns.double(), WINDOW, 300)
-    monkeypatch.setattr(raster, "GROWN_CELLS", 0)
-    monkeypatch.setattr(raster, "CLOUD_SIDE", 64)
-    monkeypatch.setattr(raster, "GROWN_AT_ONCE", 1000)
-    drawn = raster.hits(turns.double(), WINDOW, 300)
+    grown = hits(turns.double(), WINDOW, 300)
+    monkeypatch.setattr(attractor, "GROWN_CELLS", 0)
+    monkeypatch.setattr(figures, "CLOUD_SIDE", 64)
+    monkeypatch.setattr(growth, "GROWN_AT_ONCE", 1000)
+    drawn = hits(turns.double(), WINDOW, 300)
     assert drawn.float().mean() > 0.1
     assert (drawn ^ grown).float().mean() < 0.002 * drawn.float().mean()
 
 
 def test_a_zoomed_window_is_the_crop_of_a_larger_picture():
-    whole = raster.hits(KOCH.double(), WINDOW, 2048)
+    whole = hits(KOCH.double(), WINDOW, 2048)
     window = (-0.25, 0.25, 0.25, 0.75)
-    zoomed = raster.hits(KOCH.double(), window, 512)
+    zoomed = hits(KOCH.double(), window, 512)
     crop = whole[256:768, 768:1280]
     assert crop.any()
     assert inside(crop)[zoomed].all()
@@ -194,7 +204,7 @@ def test_a_zoom_by_a_billion_shows_the_same_corner():
     pictures = []
     for scale in (1.0, 2.0**-30):
         window = tuple(-1 + scale * edge for edge in (-0.013, 0.987, -0.013, 0.987))
-        pictures.append(raster.hits(CORNER_GASKET.double(), window, 256))
+        pictures.append(hits(CORNER_GASKET.double(), window, 256))
     whole, zoomed = pictures
     assert inside(whole)[zoomed].all()
     assert inside(zoomed)[whole].all()
@@ -203,7 +213,7 @@ def test_a_zoom_by_a_billion_shows_the_same_corner():
 
 def test_a_sprawling_system_is_drawn_in_time():
     maps = torch.tensor([similarity(0.97, degrees=7, at=(1, 0)), similarity(0.97, degrees=-9, at=(0, 1))])
-    picture = raster.occupancy(maps, WINDOW, 64)
+    picture = occupancy(maps, WINDOW, 64)
     assert picture.isfinite().all()
 
 
@@ -212,12 +222,12 @@ def test_dilation_agrees_with_the_distance_transform(radius):
     taken = torch.rand(60, 60, generator=torch.Generator().manual_seed(1)) > 0.99
     taken[20:40, 20:30] = True
     near = torch.from_numpy(distance_transform_edt(~taken.numpy()))
-    assert torch.equal(raster.dilate(taken, radius), near <= radius)
+    assert torch.equal(dilate(taken, radius), near <= radius)
 
 
 def test_stroke_of_a_point_is_a_disc():
     point = torch.tensor([similarity(0.1), similarity(0.2)])  # both shrink towards (0, 0)
-    picture = raster.occupancy(point, WINDOW, 200, stroke=0.5, supersample=4)
+    picture = occupancy(point, WINDOW, 200, stroke=0.5, supersample=4)
     assert float(picture.sum()) / 200**2 * 4 == pytest.approx(math.pi / 4, rel=0.01)
     assert picture[100, 100 + 49] == 1
     assert picture[100, 100 + 51] == 0
@@ -225,7 +235,7 @@ def test_stroke_of_a_point_is_a_disc():
 
 def test_distance_is_exact_for_a_point():
     point = torch.tensor([similarity(0.1, at=(0.9 * 0.5, 0))])
-    near = raster.distance(point, WINDOW, 101, margin=0)
+    near = distance(point, WINDOW, 101, margin=0)
     row, column = 20, 30
     x, y = (2 * column + 1) / 101 - 1, 1 - (2 * row + 1) / 101
     assert float(near[row, column]) == pytest.approx(math.hypot(x - 0.5, y), abs=2 / 101)
@@ -233,9 +243,9 @@ def test_distance_is_exact_for_a_point():
 
 def test_distance_counts_what_lies_outside_the_window():
     point = torch.tensor([similarity(0.5, at=(0.75, 0))])  # at (1.5, 0)
-    near = raster.distance(point, WINDOW, 64)
+    near = distance(point, WINDOW, 64)
     assert float(near[32, 63]) == pytest.approx(0.5, abs=0.05)
-    assert raster.distance(point, WINDOW, 64, margin=0.1).isinf().all()
+    assert distance(point, WINDOW, 64, margin=0.1).isinf().all()
 
 
 def test_density_gives_each_address_its_product_of_probabilities():
@@ -244,7 +254,7 @@ def test_density_gives_each_address_its_product_of_probabilities():
     )
     areas = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
     chances = areas / areas.sum()
-    mass = raster.density(maps, WINDOW, 256)
+    mass = density(maps, WINDOW, 256)
     assert float(mass.sum()) == pytest.approx(1)
     for first in range(3):
         for second in range(3):
@@ -258,14 +268,14 @@ def test_density_gives_each_address_its_product_of_probabilities():
 
 
 def test_density_of_few_levels_is_exact():
-    mass = raster.density(CARPET, WINDOW, 27, recursion=2)
+    mass = density(CARPET, WINDOW, 27, recursion=2)
     assert int((mass > 0).sum()) == 64
     assert torch.allclose(mass[mass > 0], torch.full((64,), 1 / 64, dtype=torch.float64))
 
 
 def test_density_of_a_window_is_the_crop_of_the_whole():
-    whole = raster.density(CARPET, WINDOW, 486)
-    part = raster.density(CARPET, (-1, -1 / 3, -1 / 3, 1 / 3), 162)
+    whole = density(CARPET, WINDOW, 486)
+    part = density(CARPET, (-1, -1 / 3, -1 / 3, 1 / 3), 162)
     assert float(part.sum()) == pytest.approx(1 / 8, rel=1e-3)
     assert torch.allclose(part, whole[162:324, :162], atol=1e-6)
 
@@ -274,10 +284,10 @@ def test_degenerate_systems_are_drawn():
     same = torch.tensor([similarity(0.5)] * 3)
     flat = torch.tensor([affine(0.5, 0, 0, 0, -0.5), affine(0.5, 0, 0, 0, 0.5)])
     for maps in (same, flat, contract(torch.randn(12, 2, 3, generator=torch.Generator().manual_seed(0)))):
-        picture = raster.occupancy(maps, WINDOW, 64)
+        picture = occupancy(maps, WINDOW, 64)
         assert picture.isfinite().all()
         assert (picture > 0).any()
-    assert int(raster.hits(flat.double(), WINDOW, 64).sum()) == 64, "a line across the picture"
+    assert int(hits(flat.double(), WINDOW, 64).sum()) == 64, "a line across the picture"
 
 
 def test_all_words_lie_in_the_picture():
@@ -286,7 +296,7 @@ def test_all_words_lie_in_the_picture():
     for _ in range(8):
         points = apply(maps, points).flatten(0, 1)
     assert len(points) == len(words_of_depth(4, 8))
-    drawn = raster.hits(maps, (-1.5, 1.5, -1.5, 1.5), 400)
+    drawn = hits(maps, (-1.5, 1.5, -1.5, 1.5), 400)
     pixels = ((points * torch.tensor([1.0, -1.0]) + 1.5) * 400 / 3).long()
     missed = ~inside(drawn)[pixels[:, 1], pixels[:, 0]]
     assert missed.double().mean() < 0.001
@@ -299,13 +309,13 @@ def in_strips(strips) -> torch.Tensor:
 
 
 def memory_for(rows: int, bytes_per_row: int) -> int:
-    return raster.OVERHEAD + rows * bytes_per_row
+    return OVERHEAD + rows * bytes_per_row
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3, 4])
 def test_levels_of_the_square_are_the_substitutions_of_the_carpet(level):
-    square = raster.figure("square", CARPET, WINDOW)
-    (drawn,) = raster.coverage_strips(CARPET, WINDOW, 243, level, supersample=1, corners=square)
+    square = figure("square", CARPET, WINDOW)
+    (drawn,) = coverage_strips(CARPET, WINDOW, 243, level, supersample=1, corners=square)
     true = carpet(level, [[1, 1, 1], [1, 0, 1], [1, 1, 1]])
     side = 243 // 3**level
     assert torch.equal(drawn.bool(), true.repeat_interleave(side, 0).repeat_interleave(side, 1))
@@ -313,9 +323,9 @@ def test_levels_of_the_square_are_the_substitutions_of_the_carpet(level):
 
 @pytest.mark.parametrize("level", [0, 1, 3, 6])
 def test_levels_of_the_segment_are_the_polygons_of_the_koch_curve(level):
-    segment = raster.figure("segment", KOCH, WINDOW)
+    segment = figure("segment", KOCH, WINDOW)
     assert torch.allclose(segment.abs(), torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double(), atol=1e-9), "its diameter"
-    (drawn,) = raster.coverage_strips(KOCH, WINDOW, 300, level, supersample=1, corners=segment)
+    (drawn,) = coverage_strips(KOCH, WINDOW, 300, level, supersample=1, corners=segment)
     points = torch.stack([torch.linspace(-1, 1, 2000).double(), torch.zeros(2000).double()], dim=1)
     for _ in range(level):
         points = apply(KOCH.double(), points).flatten(0, 1)
@@ -329,10 +339,10 @@ def test_levels_of_the_segment_are_the_polygons_of_the_koch_curve(level):
 
 @pytest.mark.parametrize("level", [0, 1, 2, 5])
 def test_levels_of_the_hull_are_the_triangles_of_the_gasket(level):
-    corners = raster.figure("hull", CORNER_GASKET, WINDOW)
+    corners = figure("hull", CORNER_GASKET, WINDOW)
     assert len(corners) == 3
     window = (-1.003, 1.001, -1.002, 1.002)  # so that no pixel's centre lies on an edge
-    (drawn,) = raster.coverage_strips(CORNER_GASKET, window, 256, level, supersample=1, corners=corners)
+    (drawn,) = coverage_strips(CORNER_GASKET, window, 256, level, supersample=1, corners=corners)
     at = (torch.arange(256).double() + 0.5) / 256 * 2.004
     x, y = (at - 1.003 + 1) / 2, (1.002 - at[:, None] + 1) / 2  # in the triangle x, y >= 0, x + y <= 1
     true = (x >= 0) & (y >= 0) & (x + y <= 1)
@@ -347,47 +357,47 @@ def test_levels_of_the_hull_are_the_triangles_of_the_gasket(level):
 @pytest.mark.parametrize("name", render_ifs.FIGURES)
 def test_deep_levels_of_any_figure_are_the_attractor(name):
     window = (-1.103, 1.107, -1.105, 1.105)
-    corners = raster.figure(name, CORNER_GASKET, WINDOW)
-    (drawn,) = raster.coverage_strips(CORNER_GASKET, window, 200, 40, supersample=1, corners=corners)
-    true = raster.hits(CORNER_GASKET.double(), window, 200)
+    corners = figure(name, CORNER_GASKET, WINDOW)
+    (drawn,) = coverage_strips(CORNER_GASKET, window, 200, 40, supersample=1, corners=corners)
+    true = hits(CORNER_GASKET.double(), window, 200)
     assert inside(true)[drawn > 0].all()
     assert inside(drawn)[true].all()
 
 
 @pytest.mark.parametrize("stroke", [0.0, 0.03])
 def test_strips_make_up_the_whole_picture(monkeypatch, stroke):
-    monkeypatch.setattr(raster, "SOLID_CELLS", 0)
-    whole = raster.occupancy(FERN, WINDOW, 100, stroke=stroke, supersample=2)
+    monkeypatch.setattr(attractor, "SOLID_CELLS", 0)
+    whole = occupancy(FERN, WINDOW, 100, stroke=stroke, supersample=2)
     pad = math.ceil(stroke * 100)
     cost = (8 if pad else 2) * (200 + 2 * pad)
     memory = memory_for(17, 2 * cost) + 2 * pad * cost
-    strips = raster.coverage_strips(FERN, WINDOW, 100, stroke=stroke, supersample=2, memory=memory)
+    strips = coverage_strips(FERN, WINDOW, 100, stroke=stroke, supersample=2, memory=memory)
     assert torch.equal(in_strips(strips), whole)
 
 
 @pytest.mark.parametrize("window", [WINDOW, (-0.5, 0.1, -0.2, 0.4), (0.05, 0.3, -0.9, -0.65)])
 def test_distances_in_strips_are_those_of_the_whole(monkeypatch, window):
-    monkeypatch.setattr(raster, "SOLID_CELLS", 0)
-    whole = raster.distance(KOCH, window, 90)
-    strips = raster.distance_strips(KOCH, window, 90, memory=memory_for(23, 48 * 90))
+    monkeypatch.setattr(attractor, "SOLID_CELLS", 0)
+    whole = distance(KOCH, window, 90)
+    strips = distance_strips(KOCH, window, 90, memory=memory_for(23, 48 * 90))
     assert torch.allclose(in_strips(strips), whole, atol=1e-9)
 
 
 def test_density_in_strips_is_that_of_the_whole():
-    strips = raster.density_strips(FERN, WINDOW, 120, memory=memory_for(25, 16 * 120))
-    assert torch.allclose(in_strips(strips), raster.density(FERN, WINDOW, 120), atol=1e-15)
+    strips = density_strips(FERN, WINDOW, 120, memory=memory_for(25, 16 * 120))
+    assert torch.allclose(in_strips(strips), density(FERN, WINDOW, 120), atol=1e-15)
 
 
 def test_a_row_that_does_not_fit_is_refused():
     with pytest.raises(MemoryError, match="a single row needs"):
-        next(raster.coverage_strips(KOCH, WINDOW, 1000, memory=raster.OVERHEAD + 100))
+        next(coverage_strips(KOCH, WINDOW, 1000, memory=OVERHEAD + 100))
 
 
 def test_each_map_has_its_own_colour():
     colours = torch.rand(8, 3, generator=torch.Generator().manual_seed(3))
     for strips in (
-        raster.coverage_strips(CARPET, WINDOW, 243, supersample=1, palette=colours),
-        raster.density_strips(CARPET, WINDOW, 243, palette=colours),
+        coverage_strips(CARPET, WINDOW, 243, supersample=1, palette=colours),
+        density_strips(CARPET, WINDOW, 243, palette=colours),
     ):
         (picture,) = strips
         centres = ((CARPET[:, :, 2] * torch.tensor([1, -1]) + 1) * 121.5).long()
@@ -401,8 +411,8 @@ def test_each_map_has_its_own_colour():
 @pytest.mark.parametrize(("window", "stroke"), [(WINDOW, 0.0), (WINDOW, 0.03), ((0.0, 0.03, 0.0, 0.03), 0.0)])
 def test_colours_are_where_the_plain_picture_is(window, stroke):
     """The search for the highest colour of a pixel does not look for edges as the plain one does."""
-    (coloured,) = raster.coverage_strips(FERN, window, 64, stroke=stroke, palette=torch.ones(1000, 3))
-    plain = raster.occupancy(FERN, window, 64, stroke=stroke)
+    (coloured,) = coverage_strips(FERN, window, 64, stroke=stroke, palette=torch.ones(1000, 3))
+    plain = occupancy(FERN, window, 64, stroke=stroke)
     assert plain.any()
     assert all(torch.equal(layer, plain) for layer in coloured)
 
@@ -411,10 +421,10 @@ def test_colours_are_where_the_plain_picture_is(window, stroke):
 @pytest.mark.parametrize("maps", [CARPET, KOCH])
 def test_looking_back_finds_the_colours_that_looking_down_finds(maps, colours):
     count, tile = colours or len(maps), (10, 90, 0, 100)
-    back = raster.looked_back(raster.Attractor(maps, WINDOW, 100), tile, count)
-    attractor = raster.Attractor(maps, WINDOW, 100)
+    back = colours_by_inverse_maps(Attractor(maps, WINDOW, 100), tile, count)
+    attractor = Attractor(maps, WINDOW, 100)
     attractor.direct = False  # so that words are looked for, from the highest colour down
-    down = raster.drawn(attractor, tile, colours=count)
+    down = occupied_pixels(attractor, tile, colours=count)
     both = (back > 0) & (down > 0)
     assert both.sum() >= 0.95 * (down > 0).sum()
     assert ((back - down).abs() > count / 100)[both].float().mean() < 0.02
@@ -424,17 +434,17 @@ def test_the_first_letter_of_an_endless_address_is_never_rounded_away():
     """About the fixed point of the last of four maps, addresses are dozens of last letters: 0.333… in base 4."""
     maps = torch.tensor([similarity(0.5, at=(x, y)) for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
     near = 2.0**-40
-    attractor = raster.Attractor(maps, (1 - near, 1 + near, 1 - near, 1 + near), 64)
-    first_letters = raster.drawn(attractor, (0, 64, 0, 64), colours=4)
+    attractor = Attractor(maps, (1 - near, 1 + near, 1 - near, 1 + near), 64)
+    first_letters = occupied_pixels(attractor, (0, 64, 0, 64), colours=4)
     assert (first_letters == 4).any()
     assert ((first_letters == 4) | (first_letters == 0)).all()
 
 
 def test_the_nearest_point_is_found_in_double_precision():
-    u, v = raster.nearest(CORNER_GASKET, 0.7, 0.9)  # beyond the middle of the long side, which is the attractor's own
+    u, v = nearest_point(CORNER_GASKET, 0.7, 0.9)  # beyond the middle of the long side, which is the attractor's own
     assert abs(u + v) < 1e-15
     assert abs(u - -0.1) < 1e-6
-    assert raster.nearest(KOCH, -3.0, 0.0) == pytest.approx((-1.0, 0.0), abs=1e-6)
+    assert nearest_point(KOCH, -3.0, 0.0) == pytest.approx((-1.0, 0.0), abs=1e-6)
 
 
 SLOW = {
@@ -462,7 +472,7 @@ def played(maps: torch.Tensor, size: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", SLOW)
 def test_maps_that_move_points_by_less_than_a_cell_do_not_stop_growth(name):
     maps = torch.tensor(SLOW[name])
-    true, drawn = played(maps, 32), raster.hits(maps.double(), WINDOW, 32)
+    true, drawn = played(maps, 32), hits(maps.double(), WINDOW, 32)
     assert true.sum() > 10
     assert (true & ~inside(drawn)).sum() == 0
     assert (true & ~drawn).sum() <= 0.02 * true.sum()
@@ -476,7 +486,7 @@ def test_three_slow_maps_fill_their_triangle(scale, size):
         [similarity(scale, at=((1 - scale) * x, (1 - scale) * y)) for x, y in ((-1, -1), (1, -1), (-1, 1))],
         dtype=torch.float64,
     )
-    drawn = raster.hits(maps, WINDOW, size, 100_000)
+    drawn = hits(maps, WINDOW, size, 100_000)
     true = torch.ones(size, size).tril().bool()
     assert (true & ~drawn).sum() <= 0.005 * true.sum()
     assert (drawn & ~inside(true)).sum() == 0
@@ -501,7 +511,7 @@ def test_slow_quarter_turns_fill_their_polygon(scale, size):
     at = (torch.arange(size).double() + 0.5) * 2 / size - 1
     centres = torch.stack([at.expand(size, size), -at[:, None].expand(size, size)], dim=-1)
     beyond = (centres @ ways.T - support).amax(-1) * size / 2  # pixels
-    drawn = raster.hits(maps, WINDOW, size)
+    drawn = hits(maps, WINDOW, size)
     assert not drawn[beyond > 0.75].any()
     whole = beyond < -0.75  # pixels that lie in the polygon with all of their corners
     assert inside(drawn)[whole].all()
@@ -538,7 +548,7 @@ def test_pictures_of_slow_maps_reach_as_far_as_their_attractors(kind, seed, size
         support = (offset + length * torch.lerp(support[first], support[(first + 1) % 1024], at % 1)).amax(0)
     right, high, left, low = support[::256].tolist()
     x, y, half = (right - left) / 2, (high - low) / 2, 0.52 * max(left + right, high + low)
-    drawn = raster.hits(maps, (x - half, x + half, y - half, y + half), size)
+    drawn = hits(maps, (x - half, x + half, y - half, y + half), size)
     for k, extent in ((0, left + right), (1, high + low)):
         lit = drawn.any(k).nonzero()
         edge = (size - extent * size / (2 * half)) / 2  # pixels between the picture's edge and the attractor
@@ -554,7 +564,7 @@ def test_zooms_into_images_that_overlap_are_sharp(scale, factor):
     pixel = 2 / factor / 64
     for x, y in ((1, 1), (1, 0.3), (-0.1, -1), (0.37, 0.21)):
         window = (x - 31.5 * pixel, x + 32.5 * pixel, y - 31.5 * pixel, y + 32.5 * pixel)
-        taken = raster.hits(maps, window, 64, 10**6)
+        taken = hits(maps, window, 64, 10**6)
         expected = torch.zeros(64, 64, dtype=torch.bool)
         expected[32 if y == 1 else 0 : 32 if y == -1 else 64, : 32 if x == 1 else 64] = True
         middles = torch.ones(64, dtype=torch.bool)
@@ -571,32 +581,32 @@ def test_zooms_into_images_that_overlap_are_sharp(scale, factor):
 def test_a_zoom_into_a_spiral_is_the_crop_of_a_larger_picture(slow):
     ends = similarity(0.25, 30, at=(1, 0)), similarity(0.2, -60, at=(-0.3, 0.5))
     maps = torch.tensor([similarity(slow, 25), *ends]).double()
-    whole = raster.occupancy(maps, (-1.5, 1.5, -1.5, 1.5), 1536, 10**4, supersample=2) > 0
-    x, y = raster.nearest(maps, 1.5, 0.1)
+    whole = occupancy(maps, (-1.5, 1.5, -1.5, 1.5), 1536, 10**4, supersample=2) > 0
+    x, y = nearest_point(maps, 1.5, 0.1)
     column, row = round((x + 1.5) * 512) - 64, round((1.5 - y) * 512) - 64
     window = (column / 512 - 1.5, column / 512 - 1.25, 1.25 - row / 512, 1.5 - row / 512)
     crop, zoom = (
         whole[row : row + 128, column : column + 128],
-        raster.occupancy(maps, window, 128, 10**4, supersample=2) > 0,
+        occupancy(maps, window, 128, 10**4, supersample=2) > 0,
     )
     assert crop.sum() > 200
     assert int((crop & ~zoom).sum()) < 0.02 * int(crop.sum())
-    assert not (zoom & ~raster.dilate(crop, 2))[2:-2, 2:-2].any()
+    assert not (zoom & ~dilate(crop, 2))[2:-2, 2:-2].any()
 
 
 def test_the_rim_is_grown_without_compiled_loops_and_with_addresses_too(monkeypatch):
     maps = torch.tensor([similarity(0.95, 90, at=at) for at in ((0.04, 0), (-0.03, 0.02), (0, -0.04))]).double()
 
     def pictures() -> list[torch.Tensor]:
-        tile, attractor = (0, 100, 0, 100), raster.Attractor(maps, WINDOW, 100)
-        return [raster.drawn(attractor, tile), raster.drawn(attractor, tile, colours=3) > 0]
+        tile, attractor = (0, 100, 0, 100), Attractor(maps, WINDOW, 100)
+        return [occupied_pixels(attractor, tile), occupied_pixels(attractor, tile, colours=3) > 0]
 
     if (loops := kernels(maps)) is not None:
-        assert loops.SHADES == raster.SHADES
+        assert loops.SHADES == SHADES
     compiled = pictures()
-    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
+    monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
     plain = pictures()
-    rimless = raster.occupancy(maps, WINDOW, 100, supersample=1, rim=False) > 0
+    rimless = occupancy(maps, WINDOW, 100, supersample=1, rim=False) > 0
     for ours, theirs in zip(compiled, plain, strict=True):
         assert int((ours ^ theirs).sum()) < 0.002 * int(theirs.sum())
         assert int(ours.sum()) > 1.005 * int(rimless.sum())
@@ -604,23 +614,23 @@ def test_the_rim_is_grown_without_compiled_loops_and_with_addresses_too(monkeypa
 
 def test_the_rim_is_followed_no_further_than_there_is_time(monkeypatch):
     maps = slow_and_random("turns", 0)
-    everything = sum(part.shape[1] for _, part in raster.grow(maps, raster.bounds(maps), 0.002, 1000))
-    monkeypatch.setattr(raster, "RIM_WORK", 1)
-    least = sum(part.shape[1] for _, part in raster.grow(maps, raster.bounds(maps), 0.002, 1000))
+    everything = sum(part.shape[1] for _, part in iterate(maps, bounds(maps), 0.002, 1000))
+    monkeypatch.setattr(growth, "RIM_WORK", 1)
+    least = sum(part.shape[1] for _, part in iterate(maps, bounds(maps), 0.002, 1000))
     assert least < everything
 
 
 def test_slow_maps_leap_no_further_than_the_levels_asked_for():
     maps = torch.tensor([similarity(0.999, at=(0.001, 0)), similarity(0.999, at=(-0.001, 0))]).double()
     for recursion in (50, 200, 400):
-        points = torch.cat([part for _, part in raster.grow(maps, (-1, 1, -1, 1), 1 / 64, recursion)], dim=1)
+        points = torch.cat([part for _, part in iterate(maps, (-1, 1, -1, 1), 1 / 64, recursion)], dim=1)
         assert points[0].abs().min() >= 2 * 0.999**recursion - 1 - 1e-9
 
 
 @pytest.mark.parametrize("scale", [0.99, 0.9999])
 def test_bounds_of_slow_maps_hold_their_attractor(scale):
     maps = torch.tensor([similarity(scale, at=((1 - scale) * x, 5 * (1 - scale))) for x in (7, 9)]).double()
-    xmin, xmax, ymin, ymax = raster.bounds(maps)
+    xmin, xmax, ymin, ymax = bounds(maps)
     assert 5 < xmin <= 7.01
     assert 8.99 <= xmax < 11
     assert 3.99 < ymin <= 5.01
@@ -631,16 +641,16 @@ def test_bounds_of_slow_maps_hold_their_attractor(scale):
 def test_bounds_of_slow_turns_fit_their_attractor(scale, compiled, monkeypatch):
     """Both maps take the unit disc into itself, and one turns the point (1, 0), which the other leaves where it is."""
     if not compiled:
-        monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
+        monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
     maps = torch.tensor([similarity(scale, 25), similarity(0.3, at=(0.7, 0))]).double()
-    assert max(abs(edge) for edge in raster.bounds(maps)) < 1.2
+    assert max(abs(edge) for edge in bounds(maps)) < 1.2
 
 
 def test_compiled_loops_and_plain_pytorch_grow_the_same_cells(monkeypatch):
     maps = FERN.double()
-    compiled = [points.shape[1] for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
-    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
-    plain = [points.shape[1] for _, points in raster.grow(maps, raster.bounds(maps), 0.01, 1000)]
+    compiled = [points.shape[1] for _, points in iterate(maps, bounds(maps), 0.01, 1000)]
+    monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
+    plain = [points.shape[1] for _, points in iterate(maps, bounds(maps), 0.01, 1000)]
     assert compiled == plain
     assert sum(plain) > 1000
 
@@ -650,7 +660,7 @@ def test_density_of_slow_maps_spreads_as_it_should(scale, recursion):
     """With x → s x + t, t random, the variance after R levels is that of t times (1 − s^(2R)) / (1 − s²)."""
     step = (1 - scale**2) ** 0.5 / 3
     maps = torch.tensor([similarity(scale, at=(x * step, y * step)) for x in (-1, 1) for y in (-1, 1)]).double()
-    mass = raster.density(maps, (-2, 2, -2, 2), 200, recursion)
+    mass = density(maps, (-2, 2, -2, 2), 200, recursion)
     assert float(mass.sum()) == pytest.approx(1)
     at = (2 * torch.arange(200).double() + 1) / 100 - 2
     for part in (mass.sum(0), mass.sum(1)):
@@ -675,7 +685,7 @@ def test_density_zooms_into_images_that_overlap_hold_their_mass(halvings, factor
     maps = torch.tensor([similarity(scale, at=corner) for corner in corners]).double()
     for x, y in ((0.3, -0.2), (-0.6, 0.1)):
         half = 1 / factor
-        mass = raster.density(maps, (x - half, x + half, y - half, y + half), 24, 10**6) / (half / 12) ** 2
+        mass = density(maps, (x - half, x + half, y - half, y + half), 24, 10**6) / (half / 12) ** 2
         expected = bernoulli_density(halvings, x) * bernoulli_density(halvings, y)
         assert float(mass.mean()) == pytest.approx(expected, rel=0.2)
         assert float(mass.std()) < 0.3 * expected
@@ -687,42 +697,42 @@ def test_thinned_masses_stand_for_all():
     masses[::7] = 0
     mean = torch.zeros_like(masses)
     for _ in range(1000):
-        kept, factors = raster.thinned(masses, 100, chance)
+        kept, factors = resample(masses, 100, chance)
         assert len(kept) <= 100
         mean[kept] += factors * masses[kept] / 1000
     assert float(mean.sum()) == pytest.approx(float(masses.sum()))
     assert float((mean - masses).abs().sum()) < 0.05 * float(masses.sum())
     heaviest = masses.topk(5).indices
     assert torch.equal(mean[heaviest].float(), masses[heaviest].float()), "these are always kept"
-    none, _ = raster.thinned(torch.zeros(5).double(), 2, chance)
+    none, _ = resample(torch.zeros(5).double(), 2, chance)
     assert len(none) == 0
 
 
 def test_compiled_loops_and_plain_pytorch_draw_the_same_pixels(monkeypatch):
     off = (-1.0031, 0.9969, -1.0042, 0.9958)  # its lattice is not that of the maps, where rounding decides on a pixel
     systems = [(FERN, 1000, off), (KOCH, 7, off), (FERN, 1000, (-0.2031, -0.1031, -0.0427, 0.0573))]
-    compiled = [raster.hits(maps, window, 150, recursion) for maps, recursion, window in systems]
-    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
+    compiled = [hits(maps, window, 150, recursion) for maps, recursion, window in systems]
+    monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
     for taken, (maps, recursion, window) in zip(compiled, systems, strict=True):
         assert taken.sum() > 500
-        assert int((taken ^ raster.hits(maps, window, 150, recursion)).sum()) <= 2
+        assert int((taken ^ hits(maps, window, 150, recursion)).sum()) <= 2
 
 
 def test_compiled_loops_and_plain_pytorch_put_the_same_mass_into_each_pixel(monkeypatch):
     off = (-1.0031, 0.9969, -1.0042, 0.9958)  # its lattice is not that of the maps, where rounding decides on a pixel
     systems = [(FERN, 1000, off), (KOCH, 7, off), (CARPET, 1000, (-1.0031, -0.5031, 0.0973, 0.5973))]
-    compiled = [raster.density(maps, window, 150, recursion) for maps, recursion, window in systems]
-    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
+    compiled = [density(maps, window, 150, recursion) for maps, recursion, window in systems]
+    monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
     for mass, (maps, recursion, window) in zip(compiled, systems, strict=True):
         assert mass.sum() > 0.05
-        assert torch.allclose(mass, raster.density(maps, window, 150, recursion), rtol=1e-9, atol=1e-15)
+        assert torch.allclose(mass, density(maps, window, 150, recursion), rtol=1e-9, atol=1e-15)
 
 
 def test_levels_of_particles_are_not_kept_all_at_once(monkeypatch):
     levels = [(level, torch.zeros(2, 1000), torch.ones(1000)) for level in range(100)]
-    assert list(raster.needed(iter(levels), 1000)) == [99]
-    assert list(raster.needed(iter(levels), 90)) == [*range(90, 100)]
-    monkeypatch.setattr(raster, "PARTICLE_BYTES", 10 * 12_000)
-    kept = raster.needed(iter(levels), 0)
+    assert list(levels_to_keep(iter(levels), 1000)) == [99]
+    assert list(levels_to_keep(iter(levels), 90)) == [*range(90, 100)]
+    monkeypatch.setattr(density_module, "PARTICLE_BYTES", 10 * 12_000)
+    kept = levels_to_keep(iter(levels), 0)
     assert len(kept) <= 10
     assert max(kept) == 99

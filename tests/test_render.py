@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ifs_files import shutil
 from PIL import Image
 from refusals import refusal
 from systems import CARPET, CORNER_GASKET, FERN
 
-import ifs_files
-import ifs_picture
-import ifs_raster
 import render_ifs
-from ifs_model import WINDOW, affine, similarity
+from diff_ifs.draw import attractor
+from diff_ifs.draw.geometry import OVERHEAD
+from diff_ifs.draw.picture import Style, encode_rows
+from diff_ifs.files import results
+from diff_ifs.files.results import STRIP, save_rows
+from diff_ifs.setup import WINDOW, affine, similarity
 
 THIRD, HIGH = 1 / 3, 3**0.5 / 6
 KOCH = torch.tensor(
@@ -200,7 +203,7 @@ def test_a_sweep_over_levels_is_a_film_or_a_contact_sheet():
     assert np.array_equal(frames[3], drawn("koch", 3, 80, "--figure", "segment"))
     assert render("koch", 4, 80, "--figure", "segment", "--sweep", "levels", "--out", "sheet.png") == 0
     with Image.open("sheet.png") as sheet:
-        assert sheet.size == (3 * 88 + 8, 2 * (80 + ifs_files.STRIP + 8) + 8)
+        assert sheet.size == (3 * 88 + 8, 2 * (80 + STRIP + 8) + 8)
 
 
 def test_a_sweep_over_a_fit_shows_its_way():
@@ -252,9 +255,9 @@ print(code, int(status.split("VmHWM:")[1].split()[0]) * 1024)
 
 
 def test_little_memory_gives_the_same_picture(monkeypatch):
-    monkeypatch.setattr(ifs_raster, "SOLID_CELLS", 0)
+    monkeypatch.setattr(attractor, "SOLID_CELLS", 0)
     plain = drawn("fern", 40, 300)
-    overhead = ifs_raster.OVERHEAD / 2**30
+    overhead = OVERHEAD / 2**30
     assert np.array_equal(drawn("fern", 40, 300, "--memory", overhead + 1e-4), plain)
 
 
@@ -301,7 +304,7 @@ def test_every_kind_of_picture_is_the_same_without_compiled_loops(monkeypatch):
     options = [[], ["--kind", "density"], ["--kind", "distance"], ["--color", "map"], ["--figure", "hull"]]
     runs = [("fern", *some) for some in options] + [("grey",), ("fern", "--zoom-at", 0, -0.5, 1000)]
     compiled = [drawn(name, 60, 64, *some) for name, *some in runs]
-    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
+    monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
     for picture, (name, *some) in zip(compiled, runs, strict=True):
         assert picture.max() > 100
         difference = np.abs(drawn(name, 60, 64, *some).astype(int) - picture)
@@ -359,14 +362,14 @@ def test_bad_input_is_one_clear_line_and_loses_nothing(arguments, message, capsy
 def test_a_full_disk_is_one_line_and_loses_nothing(monkeypatch, capsys):
     Path("old.npy").write_bytes(b"old")
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(ifs_files.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert render("koch", 9, 64, "--out", "old.npy") == 2
     assert "old.npy would take 0.0 GiB, and the disk has 0.0 left" in capsys.readouterr().err
     assert Path("old.npy").read_bytes() == b"old"
 
 
 def test_mp4_needs_a_package_and_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(ifs_files, "can_film", lambda: False)
+    monkeypatch.setattr(results, "can_film", lambda: False)
     assert render("koch", 3, 64, "--sweep", "levels", "--out", "a.mp4") == 2
     assert "pip install imageio-ffmpeg" in capsys.readouterr().err
 
@@ -391,20 +394,20 @@ def test_mp4_is_written_where_it_can_be_at_odd_sizes_too(capfd):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_rows_are_read_back_as_they_were_written(channels):
     picture = np.random.default_rng(channels).integers(0, 256, (37, 37, channels), dtype=np.uint8)
-    assert ifs_files.save_rows(Path("rows.png"), iter([picture[:10], picture[10:11], picture[11:]]), 37)
+    assert save_rows(Path("rows.png"), iter([picture[:10], picture[10:11], picture[11:]]), 37)
     with Image.open("rows.png") as read:
         assert np.array_equal(np.asarray(read).reshape(picture.shape), picture)
 
 
 def test_sixteen_bits_are_read_back_as_they_were_written():
     picture = np.random.default_rng(0).integers(0, 65536, (20, 20, 1), dtype=np.uint16)
-    ifs_files.save_rows(Path("deep.png"), iter([picture[:7], picture[7:]]), 20)
+    save_rows(Path("deep.png"), iter([picture[:7], picture[7:]]), 20)
     with Image.open("deep.png") as read:
         assert np.array_equal(np.asarray(read), picture[..., 0])
 
 
 def test_the_greys_of_a_fit_are_drawn_at_any_resolution(capsys):
-    from ifs_picture import SOFT, View, exposure, greys
+    from diff_ifs.draw.picture import SOFT, View, exposure, greys
 
     target = greys(FERN, View(WINDOW, 32, 1000, exposure=3.0, soft=SOFT / 16)).float()
     found = exposure(FERN, WINDOW, target)
@@ -432,7 +435,7 @@ def test_a_level_short_of_a_slow_attractor_is_told_of(capsys):
 def test_densities_are_shown_by_their_logarithms():
     """log(1 + m / mean) over log(1 + peak / mean), and black where there is nothing."""
     mass = torch.tensor([[0.0, 1.0], [2.0, 9.0]], dtype=torch.float64)
-    look = ifs_picture.Look("density", "none", None, 1.0, 16, False)
-    (shown,) = ifs_picture.rows(lambda: iter([mass]), 2, look)
+    look = Style("density", "none", None, 1.0, 16, False)
+    (shown,) = encode_rows(lambda: iter([mass]), 2, look)
     wanted = np.log1p(mass.numpy() / 4) / np.log1p(9 / 4)
     assert np.abs(shown[..., 0] / 65535 - wanted).max() < 1e-4

@@ -16,11 +16,14 @@ from PIL import Image
 from refusals import refusal
 
 import compress_ifs
-import ifs_files
-import ifs_fit
 import render_ifs
 import train_ifs
-from ifs_checkpoint import as_tensors
+from diff_ifs.files.checkpoint import as_tensors
+from diff_ifs.files.system import load_coded
+from diff_ifs.files.target import load_target
+from diff_ifs.fit import search
+from diff_ifs.fit.judge import evaluate
+from diff_ifs.fit.search import fit
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--steps", "30", "--starts", "2", "--size", "64", "--points", "2000", "--quiet"]
@@ -226,9 +229,9 @@ def test_help_and_refusals_do_not_wait_for_torch():
     setups = {
         "field": "SETUP = Setup(stepps=3)",
         "syntax": "SETUP = (",
-        "fails": "from ifs_setup import Setup\nSETUP = Setup(steps=3 * 1)",
-        "stretches": "from ifs_fit import Setup\nfrom ifs_model import similarity\nSETUP = Setup(maps=[similarity(2)])",
-        "other": "import ifs_setup\nSETUP = ifs_setup.similarity(0.5)",
+        "fails": "from diff_ifs import Setup\nSETUP = Setup(steps=3 * 1)",
+        "stretches": "from diff_ifs import Setup, similarity\nSETUP = Setup(maps=[similarity(2)])",
+        "other": "import diff_ifs\nSETUP = diff_ifs.similarity(0.5)",
     }
     for name, text in setups.items():
         shutil.copy(ROOT / "koch.png", f"{name}.png")
@@ -353,7 +356,7 @@ def test_an_interrupt_while_a_loop_is_compiled_waits_for_the_next_state():
 @posix
 def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
     shutil.copytree(fitted / "results", "results")
-    honest, states = ifs_fit.fit, 0
+    honest, states = fit, 0
 
     def stopped(*arguments, **options):
         nonlocal states
@@ -364,7 +367,7 @@ def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ifs_fit, "fit", stopped)
+        patch.setattr(search, "fit", stopped)
         assert train_ifs.main(["koch", *TINY]) == 143
     half = torch.load("koch.pt", weights_only=True)
     assert half["step"] < 30
@@ -409,7 +412,7 @@ def test_a_poor_fit_says_so(capsys):
 
 @pytest.mark.parametrize("where", ["maps", "best_maps", "loss"])
 def test_numbers_that_are_not_finite_never_reach_a_checkpoint(where, monkeypatch, capsys):
-    honest = ifs_fit.fit
+    honest = fit
 
     def astray(*arguments, **options):
         for state in honest(*arguments, **options):
@@ -420,7 +423,7 @@ def test_numbers_that_are_not_finite_never_reach_a_checkpoint(where, monkeypatch
                     state.resume[where][..., 0, 0] = float("nan")
             yield state
 
-    monkeypatch.setattr(ifs_fit, "fit", astray)
+    monkeypatch.setattr(search, "fit", astray)
     assert train_ifs.main(["koch", *TINY]) == 2
     said = re.search(r"the fit went astray at step (\d+)", capsys.readouterr().err)
     assert int(said[1]) >= 15
@@ -453,9 +456,9 @@ def test_a_full_disk_is_said_in_one_line_and_what_was_there_is_whole(fitted, mon
 
 @posix
 def test_a_second_run_of_the_same_name_is_refused(capsys):
-    import ifs_files
+    from diff_ifs.files.disk import lock_results
 
-    with ifs_files.claim("koch", Path("results/koch")):
+    with lock_results("koch", Path("results/koch")):
         assert train_ifs.main(["koch", *TINY]) == 2
         assert "another run of koch is at work in this folder" in capsys.readouterr().err
     assert not Path("results").exists()
@@ -475,11 +478,11 @@ def test_the_koch_curve_comes_out_as_readme_says_and_goes_into_28_bytes():
     assert fit["iou"] >= 0.95
     assert compress_ifs.main(["koch", "--quiet"]) == 0
     coded, target = (
-        as_tensors(ifs_files.load_coded(Path("koch.ifs"))),
-        ifs_files.load_target(ROOT / "koch.png", fit["size"]),
+        as_tensors(load_coded(Path("koch.ifs"))),
+        load_target(ROOT / "koch.png", fit["size"]),
     )
     assert Path("koch.ifs").stat().st_size <= 28
-    assert ifs_fit.judge(coded["maps"], target, coded["stroke"])[0] >= fit["iou"] - 0.005
+    assert evaluate(coded["maps"], target, coded["stroke"])[0] >= fit["iou"] - 0.005
 
 
 def test_maps_auto_prints_the_curve_it_chose_from(capsys):

@@ -1,5 +1,6 @@
 """Checkpoints: what NAME.pt holds, read without torch and written with it.
 
+from typing import TYPE_CHECKING
 A checkpoint is what `torch.save` makes of a dict: an uncompressed zip archive of a pickle and the bytes of its tensors.
 Reading it here takes no second for loading torch, so that what is wrong with one is said at once; and of all that a
 pickle may call, nothing is but what puts such tensors together.
@@ -17,14 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import ifs_setup
-from ifs_files import InputError, is_plain, whole_file
-from ifs_setup import WINDOW, Setup
+from diff_ifs.errors import InputError
+from diff_ifs.files.disk import atomic_write
+from diff_ifs.files.names import is_plain
+from diff_ifs.setup import MAX_SINGULAR, RANGES, WINDOW, Setup
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ifs_fit import State
+    from diff_ifs.fit.run import State
 
 STORAGES = {"FloatStorage": np.dtype("<f4"), "DoubleStorage": np.dtype("<f8")}
 
@@ -113,7 +115,7 @@ def load_checkpoint(path: Path) -> dict:
     maps, window, stroke = (checkpoint.get(key) for key in ("maps", "window", "stroke"))
     if not (type(maps) is np.ndarray and maps.ndim == 3 and maps.shape[1:] == (2, 3) and 1 <= len(maps) <= 1000):
         raise InputError(f"{path} does not hold 1 to 1000 maps of shape (n, 2, 3)")
-    if not np.isfinite(maps).all() or _stretch(maps).max() > ifs_setup.MAX_SINGULAR:
+    if not np.isfinite(maps).all() or _stretch(maps).max() > MAX_SINGULAR:
         raise InputError(f"{path} holds maps that are not contractions by at least 0.99; make it again")
     if abs(maps).max() > 1e3:
         raise InputError(f"{path} holds maps that lead far away; make it again")
@@ -127,7 +129,7 @@ def load_checkpoint(path: Path) -> dict:
         raise InputError(f"{path} holds a window that is not square")
     if not (type(stroke) in (int, float) and 0 <= stroke <= 1):
         raise InputError(f"{path} does not hold a stroke from 0 to 1")
-    for key, low, high in (("step", 0, 10**9), ("size", *ifs_setup.RANGES["size"])):
+    for key, low, high in (("step", 0, 10**9), ("size", *RANGES["size"])):
         if type(checkpoint.get(key)) is not int or not low <= checkpoint[key] <= high:
             raise InputError(f"{path} does not hold a {key} from {low} to {high}")
     if not (type(checkpoint.get("iou")) in (int, float) and -1 <= checkpoint["iou"] <= 1):
@@ -182,7 +184,7 @@ def load_origin(path: Path, name: str, setup: Setup, target: np.ndarray) -> dict
 
 def resume_of(path: Path, checkpoint: dict, setup: Setup) -> dict:
     """What a fit needs to go on from a checkpoint, in tensors. Raises InputError if it is not there."""
-    from ifs_fit import check_resume
+    from diff_ifs.fit.run import check_resume
 
     try:
         resume = as_tensors(checkpoint.get("resume"))
@@ -225,7 +227,7 @@ def save_checkpoint(path: Path, name: str, setup: Setup, state: "State", target:
 
     more = {}
     if setup.grey:
-        from ifs_picture import exposure
+        from diff_ifs.draw.picture import exposure
 
         more["exposure"] = exposure(state.best_maps, WINDOW, target)
     content = io.BytesIO()  # torch's own writer takes a full disk badly
@@ -252,7 +254,7 @@ def save_checkpoint(path: Path, name: str, setup: Setup, state: "State", target:
         },
         content,
     )
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(content.getbuffer())
 
 

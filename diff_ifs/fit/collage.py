@@ -1,4 +1,4 @@
-"""A picture as the collage of its own copies: one map of a system, placed where the others leave a gap.
+"""Maps that fill the gaps that other maps leave.
 
 If the maps send a picture to pieces that make it up again, their attractor is like the picture (collage theorem,
 Barnsley et al., "Solution of an inverse problem for fractals and other sets", PNAS 83, 1986). With all maps but one
@@ -41,7 +41,7 @@ def roots(covariances: Tensor) -> Tensor:
     return (axes * values.clamp(min=1e-5).sqrt()[:, None]) @ axes.mT
 
 
-def narrowed(maps: Tensor) -> Tensor:
+def clip_width(maps: Tensor) -> Tensor:
     """Maps (C, 2, 3), those that are too wide scaled down to WIDEST about the image of the middle."""
     scale = (WIDEST / singular_values(maps)[:, 0]).clamp(max=1)
     return torch.cat([maps[..., :2] * scale[:, None, None], maps[..., 2:]], dim=-1)
@@ -116,7 +116,7 @@ class Collage:
         linear = roots(covariance) @ rotations(2 * math.pi * uniform(CANDIDATES))
         linear[:, :, 1] *= torch.where(uniform(CANDIDATES, 1) < 0.5, -1.0, 1.0)  # mirrors
         noise = torch.randn(CANDIDATES, TRIALS, 2, 3, generator=generator, dtype=torch.float64)
-        maps = narrowed(torch.cat([linear @ self.round, mean[..., None]], dim=2))
+        maps = clip_width(torch.cat([linear @ self.round, mean[..., None]], dim=2))
         found, costs = self.climb(maps, some(left, SAMPLE), some(self.pixels, SAMPLE), cap, share, noise)
         best = found[costs.argmin()]
         best[:, 2] += self.middle - best[:, :2] @ self.middle
@@ -131,12 +131,12 @@ class Collage:
         """
         if (loops := kernels(maps)) is not None:
             arrays = (tensor.contiguous().numpy() for tensor in (maps, left, pixels, self.away, self.middle, noise))
-            found, costs = loops.climb(*arrays, cap, share, WIDEST, FINEST)
+            found, costs = loops.hill_climb(*arrays, cap, share, WIDEST, FINEST)
             return torch.from_numpy(found), torch.from_numpy(costs)
         step, costs = maps.new_full((len(maps), 1, 1), 0.3), self.cost(maps, left, pixels, cap, share)
         for trial in noise.unbind(1):
             size = determinants(maps).abs().sqrt()[:, None, None] / 2 + 0.05
-            tried = narrowed(maps + step * size * trial * maps.new_tensor([1, 1, 0.5]))
+            tried = clip_width(maps + step * size * trial * maps.new_tensor([1, 1, 0.5]))
             cost = self.cost(tried, left, pixels, cap, share)
             better = (cost < costs) & (step[:, 0, 0] >= FINEST)
             maps, costs = torch.where(better[:, None, None], tried, maps), torch.where(better, cost, costs)

@@ -1,6 +1,4 @@
-"""What a drawing looks like: coverage, mass and distance become the rows of a picture, with tone and colour.
-
-`ifs_raster` measures, and knows nothing of greys and colours; `ifs_files` writes rows, and knows nothing of systems.
+"""From a system to the rows of a picture: what is looked at, and how it is shown.
 
 Letters in shapes: S side of the picture, H rows of a strip, C channels (grey, grey + alpha, RGB or RGBA).
 """
@@ -16,7 +14,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-import ifs_raster
+from diff_ifs.draw.coverage import coverage_strips
+from diff_ifs.draw.density import density_strips
+from diff_ifs.draw.distance import distance_strips
+from diff_ifs.draw.figures import figure
+from diff_ifs.draw.geometry import MEMORY, OVERHEAD, Progress
 
 KEPT = 1 / 4  # of the memory, in which what was measured is kept for the second look that normalising needs
 SOFT = 0.5  # sigma, in pixels of the picture that was fitted, with which greys are drawn, at any resolution
@@ -38,7 +40,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How it is shown.
 
     color: none, map (by the first letter of the address) or address (by all of it), in the colours of `cmap`; with
@@ -69,12 +71,12 @@ def palette(name: str, count: int) -> Tensor:
     return torch.from_numpy(colours(at)[:, :3].astype(np.float32))
 
 
-def measure(
+def render_strips(
     maps: Tensor,
     view: View,
-    look: Look,
-    memory: int = ifs_raster.MEMORY,
-    progress: ifs_raster.Progress = bool,
+    look: Style,
+    memory: int = MEMORY,
+    progress: Progress = bool,
     world: tuple[float, float, float, float] = (-1.0, 1.0, -1.0, 1.0),
 ) -> Iterator[Tensor]:
     """Yield what a picture shows, in strips from the top: (H, S) coverage, mass, or distance from the pen in the world.
@@ -82,13 +84,13 @@ def measure(
     With color map or address, strips are (4, H, S): the sums of red, green and blue, and coverage or mass. `world` is
     the window that the figure "square" stands for.
     """
-    corners = None if view.figure is None else ifs_raster.figure(view.figure, maps, world)
+    corners = None if view.figure is None else figure(view.figure, maps, world)
     colours = None
     if look.color != "none":
         name = look.cmap or ("tab10" if look.color == "map" else "viridis")
         colours = palette(name, len(maps) if look.color == "map" else SHADES).to(maps.device)
     if look.kind == "occupancy":
-        yield from ifs_raster.coverage_strips(
+        yield from coverage_strips(
             maps,
             view.window,
             view.size,
@@ -103,18 +105,14 @@ def measure(
     elif look.kind == "grey":
         yield greys(maps, view, memory, progress)
     elif look.kind == "density":
-        yield from ifs_raster.density_strips(
-            maps, view.window, view.size, view.recursion, colours, memory, progress=progress
-        )
+        yield from density_strips(maps, view.window, view.size, view.recursion, colours, memory, progress=progress)
     else:
-        strips = ifs_raster.distance_strips(
-            maps, view.window, view.size, view.recursion, None, corners, memory, progress
-        )
+        strips = distance_strips(maps, view.window, view.size, view.recursion, None, corners, memory, progress)
         for near in strips:
             yield (near - view.stroke).clamp(min=0)
 
 
-def greys(maps: Tensor, view: View, memory: int = ifs_raster.MEMORY, progress: ifs_raster.Progress = bool) -> Tensor:
+def greys(maps: Tensor, view: View, memory: int = MEMORY, progress: Progress = bool) -> Tensor:
     """Coverage (S, S), float64: 1 − exp(−exposure · ρ), with ρ the measure per unit of area, blurred by a Gaussian.
 
     The blur is that of the fit, in the world, so that a picture has the same greys at every resolution. Raises
@@ -125,11 +123,11 @@ def greys(maps: Tensor, view: View, memory: int = ifs_raster.MEMORY, progress: i
     sigma = min(view.soft / pixel, size / 4)  # a zoom beyond that would show nothing but one grey
     pad = math.ceil(4 * sigma)
     side, edge = size + 2 * pad, pad * pixel
-    needed = ifs_raster.OVERHEAD + 32 * side**2
+    needed = OVERHEAD + 32 * side**2
     if needed > memory:
         raise MemoryError(f"greys are drawn at once, and need {needed / 2**30:.1f} GiB")
     window = (xmin - edge, xmax + edge, ymin - edge, ymax + edge)
-    strips = ifs_raster.density_strips(maps, window, side, view.recursion, None, memory, progress)
+    strips = density_strips(maps, window, side, view.recursion, None, memory, progress)
     mass = gaussian_filter(torch.cat(list(strips)).cpu().numpy(), sigma, mode="constant", truncate=4.0)
     return -torch.expm1(torch.from_numpy(mass[pad : pad + size, pad : pad + size]) * (-view.exposure / pixel**2))
 
@@ -144,14 +142,14 @@ def exposure(maps: Tensor, window: tuple[float, float, float, float], target: Te
     return float(trials[torch.stack([(-torch.expm1(-t * depth) - wanted).square().mean() for t in trials]).argmin()])
 
 
-def kept(size: int, look: Look, memory: int) -> int:
+def cache_bytes(size: int, look: Style, memory: int) -> int:
     """Bytes of what is measured of a picture, where they are kept, else 0, and it is measured twice."""
     needed = (8 if look.color == "none" else 32) * size**2
     return needed if look.kind in ("density", "distance") and needed <= KEPT * memory else 0
 
 
-def rows(
-    measured: Callable[[], Iterator[Tensor]], size: int, look: Look, memory: int = ifs_raster.MEMORY
+def encode_rows(
+    measured: Callable[[], Iterator[Tensor]], size: int, look: Style, memory: int = MEMORY
 ) -> Iterator[np.ndarray]:
     """Yield the rows of a picture, (H, S, C) uint8 or uint16, from what `measured` yields each time it is called.
 
@@ -160,7 +158,7 @@ def rows(
     Mass m is shown as log(1 + m / mean) over all that is lit, as a part of its peak, to the power 1 / gamma; distance
     as a part of the largest one.
     """
-    if kept(size, look, memory):
+    if cache_bytes(size, look, memory):
         strips = list(measured())
         again: Callable[[], Iterator[Tensor]] = lambda: iter(strips)  # noqa: E731
     else:
@@ -186,7 +184,7 @@ def rows(
         yield picture.numpy().astype(np.uint8 if look.bits == 8 else np.uint16)
 
 
-def _tone(measured: Callable[[], Iterator[Tensor]], look: Look) -> Callable[[Tensor], Tensor]:
+def _tone(measured: Callable[[], Iterator[Tensor]], look: Style) -> Callable[[Tensor], Tensor]:
     """What turns coverage, mass or distance into a value in [0, 1]."""
     if look.kind in ("occupancy", "grey"):
         return lambda coverage: coverage ** (1 / look.gamma) if look.gamma != 1 else coverage
@@ -203,11 +201,9 @@ def _tone(measured: Callable[[], Iterator[Tensor]], look: Look) -> Callable[[Ten
     return lambda near: (near / (peak or 1.0)).nan_to_num(posinf=1.0).clamp(max=1) ** (1 / look.gamma)
 
 
-def image(
-    measured: Callable[[], Iterator[Tensor]], size: int, look: Look, memory: int = ifs_raster.MEMORY
-) -> Image.Image:
+def image(measured: Callable[[], Iterator[Tensor]], size: int, look: Style, memory: int = MEMORY) -> Image.Image:
     """The whole picture, for a film or a sheet; what is transparent shows black."""
-    picture = np.concatenate(list(rows(measured, size, look, memory)))
+    picture = np.concatenate(list(encode_rows(measured, size, look, memory)))
     alpha = picture[..., -1:].astype(np.float32) / 255 if look.transparent else 1
     colours = picture[..., :-1] if look.transparent else picture
     return Image.fromarray((colours * alpha).astype(np.uint8).repeat(3 // colours.shape[-1], axis=-1))

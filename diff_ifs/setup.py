@@ -13,7 +13,6 @@ WINDOW = (-1.0, 1.0, -1.0, 1.0)  # xmin, xmax, ymin, ymax of the world that a pi
 MAX_MAPS = 1000
 MAX_POINTS = 16_000_000
 MAX_SINGULAR = 0.9901  # of a map in a checkpoint: the largest `bound` of a fit, and some room for rounding
-
 RANGES = {  # least and most; whole numbers where they are
     "maps": (1, MAX_MAPS),
     "depth": (1, 64),

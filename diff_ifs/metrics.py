@@ -1,18 +1,18 @@
-"""How alike two pictures are. Pictures are (S, S) tensors; a float picture is on where it is at least 1/2."""
+"""How much two pictures differ."""
 
 import torch
 from scipy.ndimage import binary_erosion, distance_transform_edt
 from torch import Tensor
 
 
-def on(picture: Tensor) -> Tensor:
+def foreground(picture: Tensor) -> Tensor:
     """The pixels that are on, as booleans."""
     return picture if picture.dtype == torch.bool else picture >= 0.5
 
 
 def iou(a: Tensor, b: Tensor) -> float:
     """Intersection over union, |a ∩ b| / |a ∪ b|, in [0, 1]; two empty pictures agree perfectly (1)."""
-    a, b = on(a), on(b)
+    a, b = foreground(a), foreground(b)
     union = int((a | b).sum())
     return int((a & b).sum()) / union if union else 1.0
 
@@ -59,5 +59,5 @@ def _outline_distances(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _outline(picture: Tensor):
     """The pixels that are on and have a neighbour (of four) that is off; the border of the picture counts as off."""
-    pixels = on(picture).cpu().numpy()
+    pixels = foreground(picture).cpu().numpy()
     return pixels & ~binary_erosion(pixels)

@@ -1,0 +1,1 @@
+"""Maps rounded to a lattice and fitted once more."""

@@ -1,0 +1,1 @@
+"""Hard pictures: the converged attractor at any size."""

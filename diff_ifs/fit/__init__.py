@@ -1,0 +1,1 @@
+"""The search for maps: plan, starts, proposals, objective, judgement."""

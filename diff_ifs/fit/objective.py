@@ -1,0 +1,129 @@
+"""The loss of many systems at one stage of a fit, and the step that lowers it.
+
+Letters in shapes: B systems, n maps, S side of the picture.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from diff_ifs.backend import blur, convolve, kernels, tree_loss, word_loss, words_by_weight
+from diff_ifs.draw.growth import address_tree
+from diff_ifs.fit.stages import Stage
+from diff_ifs.metrics import foreground
+from diff_ifs.setup import WINDOW, Setup
+from ifs_model import AddressTree, LossSettings, area_weights, contract, frame, pen_discs, words_of_depth
+
+REFRESH = 10  # steps between two choices of the words
+PENS = (6.0, 12.0)  # alphas with which grown points draw under a pen, whose curves have fewer points than areas
+BARE = 1.5  # alpha with which grown points draw a picture as wide as they are: more suits a pen of half a pixel
+GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
+
+
+class Objective:
+    """The loss of B systems against a target picture, at one stage of the fit."""
+
+    def __init__(self, target: Tensor, stage: Stage, setup: Setup):
+        self.stage, self.setup = stage, setup
+        self.target = F.adaptive_avg_pool2d(target[None, None], stage.size)[0, 0]
+        pixels = foreground(self.target).cpu().numpy()
+        away = distance_transform_edt(~pixels) / stage.size if pixels.any() else 0 * pixels
+        self.toll, self.inside = (  # what stray points pay, and distances to the outside, in pixels
+            torch.from_numpy(field).to(target.dtype).to(target.device)
+            for field in (setup.pull * away, distance_transform_edt(pixels))
+        )
+        self.mass = float(self.target.sum())
+        self.discs: Tensor | None = None  # of the pens
+        self.pen_variance = 0.0  # of a disc, along each axis
+        self.even, self.tip = self.target[None], slice(None)  # points spread evenly over the target, for each tip
+        self.frame = torch.tensor(frame(WINDOW, stage.size), dtype=target.dtype, device=target.device)
+        self.words: tuple[Tensor, Tensor] | None = None
+        self.trees: list[AddressTree] = []
+
+    def refresh(self, maps: Tensor, stroke: Tensor | None, sigma: float) -> None:
+        """Fix what holds until the next call: the words that are drawn, and alpha.
+
+        Alpha is the one with which points spread evenly over the target would look most like it, at this blur.
+        """
+        if stroke is not None and self.discs is None:
+            self.take_pen(stroke)
+        if self.stage.grown:
+            half = len(maps) // 2
+            first, second = (self.stage.solidity, self.setup.solidity * BARE) if stroke is None else PENS
+            self.alphas = maps.new_tensor([first] * (len(maps) - half) + [second] * half)
+            self.trees = [address_tree(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
+            return
+        sample = -(-self.stage.size // 128)  # every so manieth row and column is enough to choose among 16
+        even = blur(self.even, self.beyond_pen(sigma))[:, ::sample, ::sample].flatten(1)
+        bare = 1 - self.target[::sample, ::sample].flatten()
+        trials = [10 ** (0.1 * k - 0.5) for k in range(16)]
+        if (loops := kernels(even)) is not None:
+            misfit = torch.from_numpy(loops.misfits(even.contiguous().numpy(), bare.contiguous().numpy(), trials))
+        else:
+            misfit = torch.stack([torch.exp(even * -trial).sub_(bare).square_().mean(1) for trial in trials])
+        solidity = self.setup.solidity if stroke is not None else self.stage.solidity
+        alphas = solidity * self.mass * even.new_tensor(trials)[misfit.argmin(0)]
+        self.alphas = alphas[self.tip].expand(len(maps)).contiguous()
+        n, depth = maps.shape[-3], self.setup.depth
+        if depth is None:
+            words = words_by_weight(area_weights(maps), round(self.stage.points**0.5))
+            self.words = (words, words)
+        elif self.words is None:
+            self.words = tuple(words_of_depth(n, part, maps.device) for part in (depth - depth // 2, depth // 2))
+
+    def take_pen(self, stroke: Tensor) -> None:
+        """Draw with pens of these radii (B,), in world units, that the whole stage keeps."""
+        radius = stroke * (self.stage.size / 2)
+        reach = int(radius.max() + 0.5)  # a disc's edge is one pixel wide
+        self.discs = pen_discs(radius, reach)
+        self.pen_variance = float(radius.mean()) ** 2 / 4
+        radii, self.tip = radius.unique(return_inverse=True)
+        tips = (radii - 0.25).clamp(min=0, max=float(self.inside.max()) - 0.5)
+        ridges = (self.inside > tips[:, None, None]).to(self.target)  # where the pens' tips went
+        ridges *= self.mass / ridges.sum((1, 2), keepdim=True)
+        self.even = convolve(ridges, pen_discs(radii, reach))
+
+    def beyond_pen(self, sigma: float) -> float:
+        """What a Gaussian must add to the pen's disc so that both together blur as one of `sigma` would."""
+        return sigma if self.discs is None else max(sigma**2 - self.pen_variance, 0.3**2) ** 0.5
+
+    def __call__(self, maps: Tensor, stroke: Tensor | None, sigma: float) -> Tensor:
+        """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
+        if self.trees:
+            toll = torch.zeros_like(self.toll)
+            look = LossSettings(self.target, toll, self.beyond_pen(sigma), self.alphas, self.stage.levels, self.discs)
+            return tree_loss(maps, self.trees, self.frame, 1 / GROWN**2, look)
+        look = LossSettings(self.target, self.toll, self.beyond_pen(sigma), self.alphas, self.stage.levels, self.discs)
+        return word_loss(maps, self.words, self.frame, look, self.setup.pull / self.stage.size)
+
+
+def descend(objective: Objective, run: dict) -> Tensor:
+    """One step of Adam (Kingma & Ba 2015) on all systems of `run`.
+
+    Afterwards the maps are projected to contractions. Changes `run` and returns the losses (B,) before the step.
+    """
+    stage, setup = objective.stage, objective.setup
+    share = run["stage_step"] / max(1, stage.steps - 1)
+    rate = stage.rates[1] + (stage.rates[0] - stage.rates[1]) * (1 + math.cos(math.pi * share)) / 2
+    sigma = stage.blurs[0] * (stage.blurs[1] / stage.blurs[0]) ** share
+    if run["stage_step"] % REFRESH == 0:
+        objective.refresh(run["maps"], run["stroke"], sigma)
+    loss = objective(run["maps"].requires_grad_(), run["stroke"], sigma)
+    (gradient,) = torch.autograd.grad(loss.sum(), run["maps"])
+    run["adam_step"] += 1
+    k, maps, moments = run["adam_step"], run["maps"].detach(), (run["first"], run["second"])
+    if (loops := kernels(maps)) is not None:
+        arrays = (tensor.contiguous().numpy() for tensor in (maps, gradient, *moments))
+        run["maps"] = torch.from_numpy(loops.descend(*arrays, k, rate, setup.bound))
+        return loss.detach()
+    with torch.no_grad():
+        gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0).clamp(
+            -1e15, 1e15
+        )  # its square is finite
+        first, second = moments[0].lerp_(gradient, 0.1), moments[1].lerp_(gradient.square(), 0.01)
+        update = first / (1 - 0.9**k) / ((second / (1 - 0.99**k)).sqrt() + 1e-8)
+        run["maps"] = contract(maps - rate * update, setup.bound)
+    return loss.detach()

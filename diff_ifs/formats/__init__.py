@@ -1,0 +1,1 @@
+"""Systems as bytes and text: plain numbers, no torch."""

@@ -1,0 +1,214 @@
+"""The attractor on a grid: images of points that are the first in their cell; bounds; marks; pens that follow it.
+
+Letters in shapes: n maps, P points, Q their images that are kept, C cells.
+"""
+
+import numpy as np
+
+from diff_ifs.kernels.jit import BLOCK, exact, exact_part
+
+SHADES = 20  # steps that a point can lie further out in a cell than another
+
+
+def pen_ious(taken, wanted, reach: int):
+    """IoUs (reach² + 1,) of wanted pixels (S, S) with what pens draw around taken ones (2 S, 2 S): see `fit.judge`."""
+    along, near = np.empty(taken.shape, np.int32), np.empty((2, len(taken)), np.int32)
+    hits, misses = np.zeros(reach * reach + 2, np.int64), np.zeros(reach * reach + 2, np.int64)
+    _count_by_pen(taken, wanted, reach, along, near, hits, misses)
+    return (hits.cumsum() / np.maximum(hits.sum() + misses.cumsum(), 1))[:-1]
+
+
+@exact
+def _count_by_pen(taken, wanted, reach, along, near, hits, misses):
+    """Counts pixels by the squared distance from taken ones, in sub-pixels, within which half of each lies."""
+    side, far = len(taken), reach * reach + 1
+    for row in range(side):
+        gap = reach + 1
+        for column in range(side):
+            gap = 0 if taken[row, column] else min(gap + 1, reach + 1)
+            along[row, column] = gap
+        gap = reach + 1
+        for column in range(side - 1, -1, -1):
+            gap = min(gap + 1, along[row, column])
+            along[row, column] = gap * gap
+    for row in range(side):
+        here = near[row % 2]
+        for column in range(side):
+            here[column] = far
+        for other in range(max(0, row - reach), min(side, row + reach + 1)):
+            step = (row - other) * (row - other)
+            for column in range(side):
+                here[column] = min(here[column], along[other, column] + step)
+        if row % 2:
+            for column in range(0, side, 2):
+                a, b, c, d = near[0, column], near[0, column + 1], near[1, column], near[1, column + 1]
+                half = min(max(min(a, b), min(c, d)), max(a, b), max(c, d))  # the second smallest
+                if wanted[row // 2, column // 2]:
+                    hits[half] += 1
+                else:
+                    misses[half] += 1
+
+
+def iterate(maps, points, free, columns: int, outermost):
+    """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first in free cells, and origins (Q,).
+
+    Coordinates are in units of cells; `free` (C,) holds rows of `columns` cells, and is updated. Points outside share
+    the cells of the border. The origin of the image of point p under map k is k P + p.
+
+    With `outermost` (C, 8) instead of (0, 8), images count in free cells and next to them, and only if they lie further
+    out there than all before, in one of eight directions: see `draw.growth.Grid.watch_rim`. It is updated, too.
+    """
+    most = max(256, 2 * points.shape[1])
+    new, origins, k, found = np.empty((2, most)), np.empty(most, np.int64), 0, 0
+    room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
+    while True:
+        k, found = _iterate(maps, points, free, columns, outermost, room, k, new, origins, found)
+        if k == len(maps):
+            return new[:, :found].copy(), origins[:found].copy()
+        new = np.concatenate([new, np.empty_like(new)], axis=1)
+        origins = np.concatenate([origins, np.empty_like(origins)])
+
+
+def flood(maps, points, free, columns: int, levels: int):
+    """Points (2, P), and after them, level by level, what `spread` finds until nothing is new; where levels end."""
+    found, most = points.shape[1], points.shape[1] + np.count_nonzero(free)
+    new, origins, ends = np.empty((2, most)), np.empty(most, np.int64), np.empty(min(levels, most) + 1, np.int64)
+    new[:, :found], ends[0] = points, found
+    room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
+    ends = ends[: _flood(maps, free, columns, room, new, origins, ends)]
+    return new[:, : ends[-1]].copy(), ends.tolist()
+
+
+@exact
+def _flood(maps, free, columns, room, new, origins, ends):
+    """Notes where each level ends, and says how many there are."""
+    x, y, cells = room
+    first, found, rows = 0, ends[0], len(free) // columns
+    for level in range(1, len(ends)):
+        last = found
+        for k in range(len(maps)):
+            for begin in range(first, last, BLOCK):
+                across, up = new[0, begin : min(begin + BLOCK, last)], new[1, begin : min(begin + BLOCK, last)]
+                _find_cells(maps[k], across, up, columns, rows, x, y, cells)
+                found = _claim(x, y, cells, len(across), free, 0, new, origins, found)
+        if found == last:
+            return level
+        first, ends[level] = last, found
+    return len(ends)
+
+
+@exact
+def _iterate(maps, points, free, columns, outermost, room, first, new, origins, found):
+    """Goes on from the first map to the next one for which there may be no room, and says where it stands."""
+    x, y, cells = room
+    count = points.shape[1]
+    for k in range(first, len(maps)):
+        if found + count > len(origins):
+            return k, found
+        for begin in range(0, count, BLOCK):
+            across, up = points[0, begin : begin + BLOCK], points[1, begin : begin + BLOCK]
+            _find_cells(maps[k], across, up, columns, len(free) // columns, x, y, cells)
+            here = x, y, cells, len(across), free, k * count + begin, new, origins, found
+            found = _exceed(columns, outermost, *here) if len(outermost) else _claim(*here)
+    return len(maps), found
+
+
+@exact_part
+def _find_cells(map_, across, up, columns, rows, x, y, cells):
+    a, b, e = map_[0, 0], map_[0, 1], map_[0, 2]
+    c, d, f = map_[1, 0], map_[1, 1], map_[1, 2]
+    for p in range(len(across)):
+        x[p] = a * across[p] + b * up[p] + e
+        y[p] = c * across[p] + d * up[p] + f
+        # Written so that not even NaN leaves the grid.
+        column = np.int32(min(x[p], columns - 1.0) if x[p] > 0 else 0.0)
+        row = np.int32(min(y[p], rows - 1.0) if y[p] > 0 else 0.0)
+        cells[p] = np.int64(row) * columns + column
+
+
+@exact_part
+def _claim(x, y, cells, count, free, origin, new, origins, found):
+    """Take the cells that are still free, and note who did; how many are noted by now."""
+    for p in range(count):
+        if free[cells[p]]:
+            free[cells[p]] = False
+            new[0, found], new[1, found], origins[found] = x[p], y[p], origin + p
+            found += 1
+    return found
+
+
+@exact_part
+def _exceed(columns, outermost, x, y, cells, count, free, origin, new, origins, found):
+    """Take what is free, or lies further out on the rim; as `_claim`."""
+    for p in range(count):
+        if _on_rim(free, cells[p], columns) and _is_further(x[p], y[p], outermost[cells[p]], cells[p], columns):
+            free[cells[p]] = False
+            new[0, found], new[1, found], origins[found] = x[p], y[p], origin + p
+            found += 1
+    return found
+
+
+@exact_part
+def _on_rim(free, cell, columns):
+    if cell <= columns or cell + columns + 1 >= len(free):
+        return True
+    for middle in (cell, cell - columns, cell + columns):
+        if free[middle - 1] or free[middle] or free[middle + 1]:
+            return True
+    return False
+
+
+@exact_part
+def _is_further(x, y, outermost, cell, columns):
+    u, v, further = min(max(x - cell % columns, 0.0), 1.0), min(max(y - cell // columns, 0.0), 1.0), False
+    for k, way in enumerate((u, v, (u + v) / 2, (u - v + 1) / 2)):
+        ahead, back = 1 + int(way * SHADES), 1 + int((1 - way) * SHADES)
+        if ahead > outermost[2 * k]:
+            outermost[2 * k], further = ahead, True
+        if back > outermost[2 * k + 1]:
+            outermost[2 * k + 1], further = back, True
+    return further
+
+
+def support(offset, low, high, left, least, radius: float, enough: float):
+    """The support function (D,) of an attractor on a ring of directions, from above: see `draw.geometry.bounds`."""
+    found = np.full(len(least), radius)
+    _tighten(offset, low, high, left, least, enough, found, np.empty_like(found))
+    return found
+
+
+@exact
+def _tighten(offset, low, high, left, least, enough, found, tighter):
+    count = len(found)
+    for _ in range(100_000):
+        change = 0.0
+        for d in range(count):
+            most = least[d]
+            for k in range(len(offset)):
+                there = left[k, d]
+                most = max(most, offset[k, d] + low[k, d] * found[there] + high[k, d] * found[(there + 1) % count])
+            tighter[d] = min(found[d], most)
+            change = max(change, found[d] - tighter[d])
+        if change <= enough:
+            return
+        for d in range(count):
+            found[d] = tighter[d]
+
+
+@exact
+def mark(maps, points, left: float, top: float, picture):
+    """Set the pixels of a picture (H, W) in which the images of points (2, P) under maps (K, 2, 3) lie.
+
+    Pixel (row, column) is where row <= y + top < row + 1 and column <= x + left < column + 1; points outside fall on
+    its border.
+    """
+    last_column, last_row = picture.shape[1] - 1.0, picture.shape[0] - 1.0
+    for k in range(maps.shape[0]):
+        a, b, e = maps[k, 0, 0], maps[k, 0, 1], maps[k, 0, 2]
+        c, d, f = maps[k, 1, 0], maps[k, 1, 1], maps[k, 1, 2]
+        for p in range(points.shape[1]):
+            x = a * points[0, p] + b * points[1, p] + e + left
+            y = c * points[0, p] + d * points[1, p] + f + top
+            column = int(min(x, last_column)) if x > 0 else 0
+            row = int(min(y, last_row)) if y > 0 else 0
+            picture[row, column] = True
