@@ -60,7 +60,7 @@ def fit_picture(path: Path, setup: Setup, device: str = "cpu") -> tuple[dict, Im
     """The row of one picture, and its strip of the sheet."""
     target, setup = task(path, setup)
     began = time.perf_counter()
-    *_, state = fit(target, setup, "cpu", every=20)
+    *_, state = fit(target, setup, device, every=20)
     return shown(path, target, setup, state, time.perf_counter() - began)
 
 
