@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 import render_ifs
-from ifs_model import WINDOW, similarity
+from diff_ifs.setup import WINDOW, similarity
 
 # Nothing here is symmetric: whatever is turned, mirrored or has its axes swapped is another picture.
 PLACES = ((-0.5531, 0.3527), (0.3043, 0.6541), (0.1517, -0.4523))

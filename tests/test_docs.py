@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ifs_setup import Setup
+from diff_ifs.setup import Setup
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,5 +1,7 @@
 """Every frame of the films and contact sheets that render_ifs.py makes, and how long they last."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from drawings import PLACES, discs, dots, drawn, film, render, save
 from PIL import Image, ImageDraw, ImageFont
 from systems import CARPET
 
-import ifs_files
-from ifs_model import WINDOW
+from diff_ifs.files import results
+from diff_ifs.files.results import BOTH, save_film
+from diff_ifs.setup import WINDOW
 
 SPECKS = dots()
 
@@ -120,7 +123,7 @@ def test_a_zoom_film_takes_four_seconds(frames, each):
 @pytest.mark.slow
 def test_a_zoom_film_has_at_most_25_frames_a_second(monkeypatch):
     given = {}
-    monkeypatch.setattr(ifs_files, "save_film", lambda path, frames, **how: given.update(how))
+    monkeypatch.setattr(results, "save_film", lambda path, frames, **how: given.update(how))
     for frames, seconds in ((100, 4), (150, 6)):
         options = ["--zoom-at", *PLACES[0], 5, "--frames", frames, "--supersample", 1]
         assert render("specks", 0, 8, *options) == 0
@@ -129,7 +132,7 @@ def test_a_zoom_film_has_at_most_25_frames_a_second(monkeypatch):
 
 def test_long_films_have_25_frames_a_second():
     frames = [Image.new("L", (4, 4), k % 251) for k in range(200)]
-    ifs_files.save_film(ifs_files.Path("film.gif"), frames, seconds=8.0, pause=1.5)
+    save_film(Path("film.gif"), frames, seconds=8.0, pause=1.5)
     assert durations("film.gif") == [40] * 199 + [1500]
 
 
@@ -137,7 +140,7 @@ def caption(text: str, size: tuple[int, int]) -> np.ndarray:
     """The line of text under a frame, as Pillow writes it on the sheet's grey."""
     line = Image.new("RGB", size, (60, 64, 72))
     font = ImageFont.load_default(size=14)
-    ImageDraw.Draw(line).text((4, 4), text, fill=ifs_files.BOTH, font=font)
+    ImageDraw.Draw(line).text((4, 4), text, fill=BOTH, font=font)
     return np.asarray(line)
 
 

@@ -13,7 +13,7 @@ from refusals import refusal
 from scipy.ndimage import binary_erosion
 from systems import CARPET
 
-from ifs_model import WINDOW, affine, similarity
+from diff_ifs.setup import WINDOW, affine, similarity
 
 SPECKS = dots()
 MIDDLE = tuple(np.mean(PLACES, axis=0))  # of three specks of one mass
