@@ -110,7 +110,7 @@ def coarse_measure(attractor: Attractor) -> tuple[Tensor, Tensor, Tensor]:
     masses = weights.new_zeros(GLANCE**2).scatter_add_(0, row * GLANCE + column, weights)
     part, found = (row * GLANCE + column)[:, None].expand(-1, 2), masses.nonzero().squeeze(1)
     ends = (
-        points.new_zeros(GLANCE**2, 2).scatter_reduce_(0, part, points.T, kind, include_attractor=False)[found]
+        points.new_zeros(GLANCE**2, 2).scatter_reduce_(0, part, points.T, kind, include_self=False)[found]
         for kind in ("amin", "amax")
     )
     first, last = ends
