@@ -1,0 +1,223 @@
+"""Parts of the hard rasteriser, each against what a few lines of numpy find by looking at everything."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from systems import CORNER_GASKET, KOCH
+
+import ifs_kernels
+import ifs_raster as raster
+from ifs_cover import Chart
+from ifs_model import WINDOW, affine, similarity
+
+LEANING = torch.tensor(
+    [affine(0.6, -0.2, 0.1, 0.5, -0.3, 0.2), affine(0.3, 0.3, -0.4, 0.4, 0.5, -0.3), similarity(0.4, 100, (0.2, 0.5))]
+).double()
+
+
+def points_of(maps: torch.Tensor, depth: int) -> np.ndarray:
+    """The images (P, 2) of a fixed point under all words of a depth: points of the attractor."""
+    maps = maps.double().numpy()
+    points = np.linalg.solve(np.eye(2) - maps[0, :, :2], maps[0, :, 2])[None]
+    for _ in range(depth):
+        points = np.concatenate([points @ map_[:, :2].T + map_[:, 2] for map_ in maps])
+    return points
+
+
+@pytest.mark.parametrize("maps", [LEANING, KOCH, CORNER_GASKET], ids=["leaning", "koch", "gasket"])
+def test_no_point_is_nearer_than_the_one_that_is_found(maps):
+    points = points_of(maps, 10 if len(maps) == 3 else 8)
+    chance = np.random.default_rng(0)
+    for x, y in chance.uniform(-1.5, 1.5, (40, 2)):
+        u, v = raster.nearest(maps, x, y)
+        away = np.hypot(points[:, 0] - x, points[:, 1] - y).min()
+        assert math.hypot(u - x, v - y) <= away + 1e-9
+        assert np.hypot(points[:, 0] - u, points[:, 1] - v).min() < 0.05, "it is one of the attractor's own"
+
+
+def test_a_chart_knows_how_far_the_attractor_reaches_in_all_directions():
+    """Each of its ranges of angles, over half a turn, holds all points for all angles in it."""
+    points = points_of(LEANING, 9)
+    some = torch.from_numpy(points[:: max(1, len(points) // 400)].T.copy())  # the chart sees only these
+    box = raster.bounds(LEANING)
+    chart = Chart(some, torch.zeros(some.shape[1]).long(), box, 0.02)
+    kept = [points[(np.abs(points - p).max(1) < 0.01).nonzero()[0]] for p in some.T.numpy()]
+    near = np.concatenate(kept)  # others that share their cells, or nearly
+    middle = np.array([(box[0] + box[1]) / 2, (box[2] + box[3]) / 2])
+    count = len(chart.extents)
+    for k in range(0, count, 7):
+        for share in (0.001, 0.5, 0.999):
+            angle = ((k + share) / count - 0.5) * math.pi
+            reach = (near - middle) @ [math.cos(angle), math.sin(angle)]
+            assert chart.extents[k, 0] <= reach.min() + 1e-9
+            assert chart.extents[k, 1] >= reach.max() - 1e-9
+            assert chart.extents[k, 1] - chart.extents[k, 0] < np.ptp(reach) + 0.2
+
+
+def test_a_chart_holds_the_first_point_of_each_cell_and_of_cells_of_twice_the_side():
+    points = torch.tensor([[0.1, 0.3, 0.6, 2.7, 2.6], [0.2, 0.2, 0.7, 1.9, 3.4]]).double()
+    chart = Chart(points, torch.arange(5), (0.0, 3.0, 0.0, 4.0), 0.5)
+    left, top = chart.frame[4:6].tolist()
+    for level, (offset, rows, columns) in enumerate(chart.shapes.tolist()):
+        side = 0.5 * 2**level
+        wanted = {}
+        for k, (x, y) in enumerate(points.T.tolist()):
+            wanted.setdefault((int((y - top) / side), int((x - left) / side)), k)
+        grid = chart.index[offset : offset + rows * columns].view(rows, columns)
+        found = {(int(r), int(c)): int(grid[r, c]) for r, c in (grid >= 0).nonzero().tolist()}
+        assert found == wanted
+
+
+@pytest.mark.parametrize("step", [(0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, 1), (-1, 1), (1, -1)])
+def test_cells_beside_any_free_cell_are_at_the_rim(step):
+    """A point that lies further out than all before is taken there, and nowhere else."""
+    columns, rows, cell = 7, 6, (3, 2)  # row and column
+    free = np.zeros((rows, columns), dtype=bool)
+    outermost = np.zeros((rows * columns, 8), dtype=np.uint8)
+    outermost[cell[0] * columns + cell[1]] = 11  # half of the way, in each direction
+    same = np.eye(2, 3)[None]
+    point = np.array([[cell[1] + 0.97], [cell[0] + 0.95]])
+    new, _ = ifs_kernels.spread(same, point, free.ravel().copy(), columns, outermost.copy())
+    assert new.shape[1] == 0, "all around is taken"
+    free[cell[0] + step[0], cell[1] + step[1]] = True
+    new, origins = ifs_kernels.spread(same, point, free.ravel().copy(), columns, outermost.copy())
+    assert np.array_equal(new, point)
+    assert origins.tolist() == [0]
+    for further in ((0.5, 0.5), (0.45, 0.5)):  # not further out than what is there
+        inner = np.array([[cell[1] + further[0]], [cell[0] + further[1]]])
+        assert ifs_kernels.spread(same, inner, free.ravel().copy(), columns, outermost.copy())[0].shape[1] == 0
+
+
+def test_the_first_point_in_a_free_cell_is_kept_and_mapped_on():
+    """Six points on a grid of 4 × 3 cells, and two maps."""
+    maps = np.array([[[1.0, 0, 0], [0, 1.0, 0]], [[0, 1.0, 0.5], [1.0, 0, 0]]])
+    points = np.array([[0.5, 0.7, 2.5, 3.5, -2.0, 9.0], [0.5, 0.2, 1.5, 0.5, 1.5, 9.0]])
+    free = np.ones(12, dtype=bool)
+    free[0 * 4 + 3] = False
+    new, origins = ifs_kernels.spread(maps, points, free, 4, np.zeros((0, 8), np.uint8))
+    wanted, taken = [], {3}
+    for k, map_ in enumerate(maps):
+        for p, (x, y) in enumerate((points.T @ map_[:, :2].T + map_[:, 2]).tolist()):
+            cell = 4 * min(max(int(y), 0), 2) + min(max(int(x), 0), 3)
+            if cell not in taken:
+                taken.add(cell)
+                wanted.append((6 * k + p, x, y))
+    assert origins.tolist() == [w[0] for w in wanted]
+    assert np.allclose(new.T, [w[1:] for w in wanted])
+    assert set(np.flatnonzero(~free)) == taken
+
+
+# --- Bounds, frames, figures ---
+
+
+@pytest.mark.parametrize("maps", [LEANING, KOCH])
+def test_bounds_are_those_of_the_attractor_on_each_side(maps):
+    points, box = points_of(maps, 9), raster.bounds(maps)
+    low, high = points.min(0), points.max(0)
+    assert box[0] <= low[0] + 1e-9
+    assert box[1] >= high[0] - 1e-9
+    assert box[2] <= low[1] + 1e-9
+    assert box[3] >= high[1] - 1e-9
+    wide = max(high - low)
+    assert np.abs(np.array(box) - [low[0], high[0], low[1], high[1]]).max() < 0.06 * wide
+
+
+def test_bounds_with_a_figure_hold_it_and_its_images():
+    corners = torch.tensor([[-2.0, 0.1], [0.3, 1.7], [1.1, -0.4]]).double()
+    box = raster.bounds(LEANING, corners=corners)
+    points, seen = corners.numpy(), [corners.numpy()]
+    for _ in range(6):
+        points = np.concatenate([points @ m[:, :2].T + m[:, 2] for m in LEANING.numpy()])
+        seen.append(points)
+    seen = np.concatenate(seen)
+    assert np.abs(np.array(box)[[0, 2]] - seen.min(0)).max() < 0.12
+    assert np.abs(np.array(box)[[1, 3]] - seen.max(0)).max() < 0.12
+    assert (np.array(box)[[0, 2]] <= seen.min(0) + 1e-9).all()
+    assert (np.array(box)[[1, 3]] >= seen.max(0) - 1e-9).all()
+
+
+def test_maps_in_pixels_do_what_maps_do_in_the_world():
+    window, side = (-0.5, 2.5, -2.0, 1.0), 60
+    in_pixels = raster.in_pixels(LEANING, window, side).numpy()
+    world = np.array([[0.3, -0.7], [1.9, 0.4]])
+
+    def pixels(points: np.ndarray) -> np.ndarray:
+        return np.stack([(points[:, 0] + 0.5) * 20 - 0.5, (1.0 - points[:, 1]) * 20 - 0.5], axis=1)
+
+    for map_, there in zip(LEANING.numpy(), in_pixels, strict=True):
+        after = pixels(world @ map_[:, :2].T + map_[:, 2])
+        assert np.allclose(pixels(world) @ there[:, :2].T + there[:, 2], after, atol=1e-5)  # nudged by less
+
+
+def test_the_hull_has_the_outermost_points_in_their_order():
+    corners, points = raster.hull(LEANING).numpy(), points_of(LEANING, 11)
+    for angle in np.linspace(0, 2 * np.pi, 50):
+        way = [math.cos(angle), math.sin(angle)]
+        assert (corners @ way).max() == pytest.approx((points @ way).max(), abs=0.005)
+    ahead = np.roll(corners, -1, 0) - corners
+    turns = ahead[:, 0] * np.roll(ahead, -1, 0)[:, 1] - ahead[:, 1] * np.roll(ahead, -1, 0)[:, 0]
+    assert (np.sign(turns) == np.sign(turns[0])).all(), "all the way around the same way"
+
+
+def test_the_box_of_a_measure_is_so_many_deviations_wide():
+    maps = torch.tensor([affine(0.5, 0.2, 0, 0.5, -0.4, 0.1), affine(0.5, 0, 0.1, 0.6, 0.5, -0.2)]).double()
+    weights = torch.tensor([0.3, 0.7]).double()
+    points, share = np.zeros((1, 2)), np.ones(1)
+    for _ in range(16):
+        points = np.concatenate([points @ m[:, :2].T + m[:, 2] for m in maps.numpy()])
+        share = np.concatenate([share * p for p in weights.numpy()])
+    mean = share @ points
+    deviation = np.sqrt(share @ (points - mean) ** 2)
+    low, high = mean - raster.DEVIATIONS * deviation, mean + raster.DEVIATIONS * deviation
+    assert raster.spread(maps, weights) == pytest.approx((low[0], high[0], low[1], high[1]), rel=1e-3)
+
+
+# --- Pens, and what a level lacks ---
+
+
+@pytest.mark.parametrize("radius", [0.0, 1.0, 3.7])
+def test_dilation_reaches_as_far_up_as_down_and_sideways(radius):
+    taken = torch.zeros(20, 30, dtype=torch.bool)
+    for row, column in ((3, 4), (17, 28), (9, 15)):
+        taken[row, column] = True
+    row, column = np.mgrid[:20, :30]
+    true = np.min([np.hypot(row - r, column - c) for r, c in ((3, 4), (17, 28), (9, 15))], axis=0)
+    assert np.array_equal(raster.dilate(taken, radius).numpy(), true <= radius)
+
+
+def test_colours_of_a_pen_are_those_of_the_nearest_pixel():
+    colours = torch.zeros(12, 20, dtype=torch.int16)
+    colours[4, 3], colours[6, 15] = 5, 2
+    found = raster._with_pen(colours, 4.2)
+    row, column = np.mgrid[:12, :20]
+    to_five, to_two = np.hypot(row - 4, column - 3), np.hypot(row - 6, column - 15)
+    wanted = np.where(np.minimum(to_five, to_two) <= 4.2, np.where(to_five < to_two, 5, 2), 0)
+    assert np.array_equal(found.numpy(), wanted)
+
+
+def test_what_a_level_lacks_is_a_part_of_the_pixels():
+    """Level k of halves of an interval has 2^(k+1) points, the fixed points' images, of 128 pixels."""
+    line = torch.tensor([similarity(0.5, at=(-0.5, 0.011)), similarity(0.5, at=(0.5, 0.011))]).double()
+    whole = int(raster.hits(line, WINDOW, 128).sum())
+    for level in (2, 4):
+        ends = {-1.0, 1.0}
+        for _ in range(level):
+            ends = {x / 2 + shift for x, shift in itertools.product(ends, (-0.5, 0.5))} | ends
+        pixels = len({min(int((x + 1) * 64 + 1e-3), 127) for x in ends})
+        assert raster.lacking(line, WINDOW, level) == pytest.approx(1 - pixels / whole, abs=0.02)
+
+
+def test_a_cloud_that_is_thinned_keeps_no_more_than_asked_for_in_every_place():
+    """Order: the heaviest word of each of 32 × 32 places comes first, then the second ones."""
+    attractor = raster.Attractor(LEANING, WINDOW, 64)
+    places = [(10, 10), (10, 10), (50, 20), (10, 10), (50, 20)]
+    maps = torch.stack([
+        torch.tensor([[1e-6, 0, x], [0, 1e-6, y]]).double() for x, y in places
+    ])  # fmt: skip
+    order = attractor.order(maps, torch.tensor([0.1, 0.5, 0.2, 0.3, 0.4]).double(), (0, 64, 0, 64)).tolist()
+    assert sorted(order[:2]) == [1, 4]
+    assert sorted(order[2:4]) == [2, 3]
+    assert order[4] == 0
