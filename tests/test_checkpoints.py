@@ -9,9 +9,10 @@ import pytest
 import torch
 from drawings import dots
 
-from ifs_checkpoint import load_checkpoint, load_path
-from ifs_files import InputError
-from ifs_model import WINDOW, similarity
+from diff_ifs.draw.picture import exposure
+from diff_ifs.errors import InputError
+from diff_ifs.files.checkpoint import fingerprint, load_checkpoint, load_path
+from diff_ifs.setup import WINDOW, similarity
 
 MAPS = torch.tensor([similarity(0.5, at=(0.3, 0.1)), similarity(0.4, 20, (-0.2, -0.6))]).double()
 PLAIN = {
@@ -195,7 +196,6 @@ def test_a_way_that_cannot_be_shown_is_refused(changes):
 
 
 def test_the_fingerprint_of_a_target_is_that_of_its_pixels_bytes():
-    from ifs_checkpoint import fingerprint
 
     target = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
     assert fingerprint(target) == hashlib.sha256(target.tobytes()).hexdigest()
@@ -204,7 +204,6 @@ def test_the_fingerprint_of_a_target_is_that_of_its_pixels_bytes():
 
 def test_an_exposure_is_found_for_a_grey_picture():
     """One speck of all mass: its Gaussian, half a pixel wide, as 1 − exp(−e ρ)."""
-    from ifs_picture import exposure
 
     at = (2 * np.arange(32) + 1) / 32 - 1
     x, y = at[20], at[9]

@@ -8,10 +8,14 @@ import pytest
 import torch
 from systems import CORNER_GASKET, KOCH
 
-import ifs_kernels
-import ifs_raster as raster
-from ifs_cover import Chart
-from ifs_model import WINDOW, affine, similarity
+from diff_ifs.draw import coverage
+from diff_ifs.draw.attractor import Attractor
+from diff_ifs.draw.chart import Chart
+from diff_ifs.draw.figures import hull
+from diff_ifs.draw.geometry import DEVIATIONS, bounds, in_pixels, measure_box, nearest_point
+from diff_ifs.draw.words import heaviest_of_each_place
+from diff_ifs.kernels.growth import iterate
+from diff_ifs.setup import WINDOW, affine, similarity
 
 LEANING = torch.tensor(
     [affine(0.6, -0.2, 0.1, 0.5, -0.3, 0.2), affine(0.3, 0.3, -0.4, 0.4, 0.5, -0.3), similarity(0.4, 100, (0.2, 0.5))]
@@ -32,7 +36,7 @@ def test_no_point_is_nearer_than_the_one_that_is_found(maps):
     points = points_of(maps, 10 if len(maps) == 3 else 8)
     chance = np.random.default_rng(0)
     for x, y in chance.uniform(-1.5, 1.5, (40, 2)):
-        u, v = raster.nearest(maps, x, y)
+        u, v = nearest_point(maps, x, y)
         away = np.hypot(points[:, 0] - x, points[:, 1] - y).min()
         assert math.hypot(u - x, v - y) <= away + 1e-9
         assert np.hypot(points[:, 0] - u, points[:, 1] - v).min() < 0.05, "it is one of the attractor's own"
@@ -42,7 +46,7 @@ def test_a_chart_knows_how_far_the_attractor_reaches_in_all_directions():
     """Each of its ranges of angles, over half a turn, holds all points for all angles in it."""
     points = points_of(LEANING, 9)
     some = torch.from_numpy(points[:: max(1, len(points) // 400)].T.copy())  # the chart sees only these
-    box = raster.bounds(LEANING)
+    box = bounds(LEANING)
     chart = Chart(some, torch.zeros(some.shape[1]).long(), box, 0.02)
     kept = [points[(np.abs(points - p).max(1) < 0.01).nonzero()[0]] for p in some.T.numpy()]
     near = np.concatenate(kept)  # others that share their cells, or nearly
@@ -80,15 +84,15 @@ def test_cells_beside_any_free_cell_are_at_the_rim(step):
     outermost[cell[0] * columns + cell[1]] = 11  # half of the way, in each direction
     same = np.eye(2, 3)[None]
     point = np.array([[cell[1] + 0.97], [cell[0] + 0.95]])
-    new, _ = ifs_kernels.spread(same, point, free.ravel().copy(), columns, outermost.copy())
+    new, _ = iterate(same, point, free.ravel().copy(), columns, outermost.copy())
     assert new.shape[1] == 0, "all around is taken"
     free[cell[0] + step[0], cell[1] + step[1]] = True
-    new, origins = ifs_kernels.spread(same, point, free.ravel().copy(), columns, outermost.copy())
+    new, origins = iterate(same, point, free.ravel().copy(), columns, outermost.copy())
     assert np.array_equal(new, point)
     assert origins.tolist() == [0]
     for further in ((0.5, 0.5), (0.45, 0.5)):  # not further out than what is there
         inner = np.array([[cell[1] + further[0]], [cell[0] + further[1]]])
-        assert ifs_kernels.spread(same, inner, free.ravel().copy(), columns, outermost.copy())[0].shape[1] == 0
+        assert iterate(same, inner, free.ravel().copy(), columns, outermost.copy())[0].shape[1] == 0
 
 
 def test_the_first_point_in_a_free_cell_is_kept_and_mapped_on():
@@ -97,7 +101,7 @@ def test_the_first_point_in_a_free_cell_is_kept_and_mapped_on():
     points = np.array([[0.5, 0.7, 2.5, 3.5, -2.0, 9.0], [0.5, 0.2, 1.5, 0.5, 1.5, 9.0]])
     free = np.ones(12, dtype=bool)
     free[0 * 4 + 3] = False
-    new, origins = ifs_kernels.spread(maps, points, free, 4, np.zeros((0, 8), np.uint8))
+    new, origins = iterate(maps, points, free, 4, np.zeros((0, 8), np.uint8))
     wanted, taken = [], {3}
     for k, map_ in enumerate(maps):
         for p, (x, y) in enumerate((points.T @ map_[:, :2].T + map_[:, 2]).tolist()):
@@ -115,7 +119,7 @@ def test_the_first_point_in_a_free_cell_is_kept_and_mapped_on():
 
 @pytest.mark.parametrize("maps", [LEANING, KOCH])
 def test_bounds_are_those_of_the_attractor_on_each_side(maps):
-    points, box = points_of(maps, 9), raster.bounds(maps)
+    points, box = points_of(maps, 9), bounds(maps)
     low, high = points.min(0), points.max(0)
     assert box[0] <= low[0] + 1e-9
     assert box[1] >= high[0] - 1e-9
@@ -127,7 +131,7 @@ def test_bounds_are_those_of_the_attractor_on_each_side(maps):
 
 def test_bounds_with_a_figure_hold_it_and_its_images():
     corners = torch.tensor([[-2.0, 0.1], [0.3, 1.7], [1.1, -0.4]]).double()
-    box = raster.bounds(LEANING, corners=corners)
+    box = bounds(LEANING, corners=corners)
     points, seen = corners.numpy(), [corners.numpy()]
     for _ in range(6):
         points = np.concatenate([points @ m[:, :2].T + m[:, 2] for m in LEANING.numpy()])
@@ -141,19 +145,19 @@ def test_bounds_with_a_figure_hold_it_and_its_images():
 
 def test_maps_in_pixels_do_what_maps_do_in_the_world():
     window, side = (-0.5, 2.5, -2.0, 1.0), 60
-    in_pixels = raster.in_pixels(LEANING, window, side).numpy()
+    seen = in_pixels(LEANING, window, side).numpy()
     world = np.array([[0.3, -0.7], [1.9, 0.4]])
 
     def pixels(points: np.ndarray) -> np.ndarray:
         return np.stack([(points[:, 0] + 0.5) * 20 - 0.5, (1.0 - points[:, 1]) * 20 - 0.5], axis=1)
 
-    for map_, there in zip(LEANING.numpy(), in_pixels, strict=True):
+    for map_, there in zip(LEANING.numpy(), seen, strict=True):
         after = pixels(world @ map_[:, :2].T + map_[:, 2])
         assert np.allclose(pixels(world) @ there[:, :2].T + there[:, 2], after, atol=1e-5)  # nudged by less
 
 
 def test_the_hull_has_the_outermost_points_in_their_order():
-    corners, points = raster.hull(LEANING).numpy(), points_of(LEANING, 11)
+    corners, points = hull(LEANING).numpy(), points_of(LEANING, 11)
     for angle in np.linspace(0, 2 * np.pi, 50):
         way = [math.cos(angle), math.sin(angle)]
         assert (corners @ way).max() == pytest.approx((points @ way).max(), abs=0.005)
@@ -171,8 +175,8 @@ def test_the_box_of_a_measure_is_so_many_deviations_wide():
         share = np.concatenate([share * p for p in weights.numpy()])
     mean = share @ points
     deviation = np.sqrt(share @ (points - mean) ** 2)
-    low, high = mean - raster.DEVIATIONS * deviation, mean + raster.DEVIATIONS * deviation
-    assert raster.spread(maps, weights) == pytest.approx((low[0], high[0], low[1], high[1]), rel=1e-3)
+    low, high = mean - DEVIATIONS * deviation, mean + DEVIATIONS * deviation
+    assert measure_box(maps, weights) == pytest.approx((low[0], high[0], low[1], high[1]), rel=1e-3)
 
 
 # --- Pens, and what a level lacks ---
@@ -185,13 +189,13 @@ def test_dilation_reaches_as_far_up_as_down_and_sideways(radius):
         taken[row, column] = True
     row, column = np.mgrid[:20, :30]
     true = np.min([np.hypot(row - r, column - c) for r, c in ((3, 4), (17, 28), (9, 15))], axis=0)
-    assert np.array_equal(raster.dilate(taken, radius).numpy(), true <= radius)
+    assert np.array_equal(coverage.dilate(taken, radius).numpy(), true <= radius)
 
 
 def test_colours_of_a_pen_are_those_of_the_nearest_pixel():
     colours = torch.zeros(12, 20, dtype=torch.int16)
     colours[4, 3], colours[6, 15] = 5, 2
-    found = raster._with_pen(colours, 4.2)
+    found = coverage._with_pen(colours, 4.2)
     row, column = np.mgrid[:12, :20]
     to_five, to_two = np.hypot(row - 4, column - 3), np.hypot(row - 6, column - 15)
     wanted = np.where(np.minimum(to_five, to_two) <= 4.2, np.where(to_five < to_two, 5, 2), 0)
@@ -201,23 +205,25 @@ def test_colours_of_a_pen_are_those_of_the_nearest_pixel():
 def test_what_a_level_lacks_is_a_part_of_the_pixels():
     """Level k of halves of an interval has 2^(k+1) points, the fixed points' images, of 128 pixels."""
     line = torch.tensor([similarity(0.5, at=(-0.5, 0.011)), similarity(0.5, at=(0.5, 0.011))]).double()
-    whole = int(raster.hits(line, WINDOW, 128).sum())
+    whole = int((coverage.occupancy(line, WINDOW, 128, supersample=1) > 0).sum())
     for level in (2, 4):
         ends = {-1.0, 1.0}
         for _ in range(level):
             ends = {x / 2 + shift for x, shift in itertools.product(ends, (-0.5, 0.5))} | ends
         pixels = len({min(int((x + 1) * 64 + 1e-3), 127) for x in ends})
-        assert raster.lacking(line, WINDOW, level) == pytest.approx(1 - pixels / whole, abs=0.02)
+        assert coverage.missing_fraction(line, WINDOW, level) == pytest.approx(1 - pixels / whole, abs=0.02)
 
 
 def test_a_cloud_that_is_thinned_keeps_no_more_than_asked_for_in_every_place():
     """Order: the heaviest word of each of 32 × 32 places comes first, then the second ones."""
-    attractor = raster.Attractor(LEANING, WINDOW, 64)
+    attractor = Attractor(LEANING, WINDOW, 64)
     places = [(10, 10), (10, 10), (50, 20), (10, 10), (50, 20)]
     maps = torch.stack([
         torch.tensor([[1e-6, 0, x], [0, 1e-6, y]]).double() for x, y in places
     ])  # fmt: skip
-    order = attractor.order(maps, torch.tensor([0.1, 0.5, 0.2, 0.3, 0.4]).double(), (0, 64, 0, 64)).tolist()
+    order = heaviest_of_each_place(
+        attractor, maps, torch.tensor([0.1, 0.5, 0.2, 0.3, 0.4]).double(), (0, 64, 0, 64)
+    ).tolist()
     assert sorted(order[:2]) == [1, 4]
     assert sorted(order[2:4]) == [2, 3]
     assert order[4] == 0

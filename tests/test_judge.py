@@ -9,10 +9,12 @@ import torch
 from drawings import PLACES, discs, dots
 from systems import CARPET, CORNER_GASKET
 
-import ifs_fit
-from ifs_fit import Setup, begin, best_radius, judge, soft_picture, stages
-from ifs_model import WINDOW, affine
-from ifs_raster import occupancy
+from diff_ifs.draw.coverage import occupancy
+from diff_ifs.fit import judge
+from diff_ifs.fit.judge import best_radius, evaluate, soft_picture
+from diff_ifs.fit.run import begin, report, still, take_pens
+from diff_ifs.fit.stages import stages
+from diff_ifs.setup import WINDOW, Setup, affine
 
 
 def disc(radius: float, size: int, place: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
@@ -25,10 +27,10 @@ def disc(radius: float, size: int, place: tuple[float, float] = (0.0, 0.0)) -> t
 
 def test_the_distances_that_choose_a_pen_are_those_of_the_middles_of_pixels(monkeypatch):
     given = []
-    monkeypatch.setattr(ifs_fit, "best_radius", lambda near, wanted, finest: given.append(near) or 0.0)
+    monkeypatch.setattr(judge, "best_radius", lambda near, wanted, finest: given.append(near) or 0.0)
     size = 32
     places = [((2 * c + 1) / size - 1, 1 - (2 * r + 1) / size) for r, c in ((5, 7), (20, 11), (13, 25))]
-    judge(dots(places), disc(0.5, size), search_stroke=True)
+    evaluate(dots(places), disc(0.5, size), search_stroke=True)
     at = (2 * np.arange(size) + 1) / size - 1
     true = np.min([np.hypot(at - x, -at[:, None] - y) for x, y in places], axis=0)
     assert np.abs(given[0].numpy() - true).max() < 1e-9
@@ -37,18 +39,18 @@ def test_the_distances_that_choose_a_pen_are_those_of_the_middles_of_pixels(monk
 @pytest.mark.parametrize("radius", [0.05, 0.09, 0.12])
 def test_the_pen_that_drew_a_picture_is_found(radius):
     target = torch.from_numpy(discs(radius, 64, parts=8)).round().float()
-    found = judge(dots(), target, search_stroke=True)
+    found = evaluate(dots(), target, search_stroke=True)
     assert found.stroke == pytest.approx(radius, abs=0.4 / 64)
     assert found.iou > 0.94
     assert found.iou == found.score
-    assert judge(dots(), target, found.stroke).iou == found.iou
+    assert evaluate(dots(), target, found.stroke).iou == found.iou
     iou = (found.picture >= 0.5).logical_and(target > 0.5).sum() / (found.picture >= 0.5).logical_or(target > 0.5).sum()
     assert found.iou == pytest.approx(float(iou))
 
 
 def test_pens_wider_than_a_sixteenth_of_the_picture_are_not_looked_for():
     target = torch.from_numpy(discs(0.2, 64)).round().float()
-    found = judge(dots(), target, search_stroke=True)
+    found = evaluate(dots(), target, search_stroke=True)
     assert found.stroke <= 0.125 + 0.25 / 64  # and tried a little further
 
 
@@ -80,7 +82,7 @@ def test_a_soft_picture_is_as_bright_as_suits_its_target():
     picture = soft_picture(left, target)
     assert float((picture - target)[2:-2, 2:].abs().median()) < 0.05
     assert float(picture[:, 18:].max()) < 0.01
-    verdict = judge(left, target, grey=True)
+    verdict = evaluate(left, target, grey=True)
     assert verdict.score == pytest.approx(-float((picture - target).square().mean()))
     assert verdict.stroke == 0
     assert verdict.picture.equal(picture)
@@ -89,8 +91,8 @@ def test_a_soft_picture_is_as_bright_as_suits_its_target():
 def test_grown_pictures_are_judged_with_nine_sub_pixels_and_drawn_ones_with_36():
     """Of a speck's pen, the middles of so many sub-pixels are inside; of a bare speck, one sub-pixel."""
     target = torch.zeros(20, 20)
-    assert float(judge(dots([PLACES[0]]), target).picture.sum()) == pytest.approx(1 / 9)
-    found = judge(dots([PLACES[0]]), target, stroke=0.13).picture.numpy()
+    assert float(evaluate(dots([PLACES[0]]), target).picture.sum()) == pytest.approx(1 / 9)
+    found = evaluate(dots([PLACES[0]]), target, stroke=0.13).picture.numpy()
     assert np.abs(found - discs(0.13, 20, parts=6, places=[PLACES[0]])).max() < 1e-6
 
 
@@ -101,7 +103,7 @@ def run_of(*systems: torch.Tensor, stroke: float | None = None, setup: Setup, ta
     run = begin(target, setup, "cpu")
     run["maps"] = torch.stack(systems).float()
     run["stroke"] = None if stroke is None else torch.full((len(systems),), stroke)
-    run.update(ifs_fit._still(run["maps"]), best_maps=run["maps"][0])
+    run.update(still(run["maps"]), best_maps=run["maps"][0])
     return run
 
 
@@ -110,7 +112,7 @@ def test_a_fit_ends_with_the_pen_that_suits_it_best(end):
     target = torch.from_numpy(discs(0.1, 64, parts=8)).round().float()
     setup = Setup(maps=3, size=64)
     run = run_of(dots(), setup=setup, target=target)
-    state = ifs_fit._report(run, target, stages(setup)[-1], setup, 99, torch.zeros(1), True, end)
+    state = report(run, target, stages(setup)[-1], setup, 99, torch.zeros(1), True, end)
     if end:
         assert state.stroke == state.best_stroke == pytest.approx(0.1, abs=0.4 / 64)
         assert state.iou > 0.97
@@ -118,7 +120,7 @@ def test_a_fit_ends_with_the_pen_that_suits_it_best(end):
         assert state.stroke == 0
         assert state.iou < 0.1
     bare = dataclasses.replace(setup, stroke=0.0)
-    state = ifs_fit._report(
+    state = report(
         run_of(dots(), setup=bare, target=target), target, stages(bare)[-1], bare, 99, torch.zeros(1), True, end
     )
     assert state.stroke == 0, "none is asked for"
@@ -131,7 +133,7 @@ def test_in_the_last_stage_the_leader_is_the_one_that_looks_best_before_the_one_
     bad, good = 0.8 * CARPET.double(), CARPET.double()
     run = run_of(bad, good, setup=setup, target=target)
     loss = torch.tensor([0.25, 0.5])
-    state = ifs_fit._report(run, target, stages(setup)[-1], setup, 99, loss, final)
+    state = report(run, target, stages(setup)[-1], setup, 99, loss, final)
     assert torch.allclose(state.maps, (good if final else bad).float().double())
     assert state.loss == (0.5 if final else 0.25)
     assert (state.iou > 0.95) == final
@@ -144,7 +146,7 @@ def test_a_system_without_a_loss_leads_only_where_all_are_such():
     target = disc(0.5, 32)
     setup = Setup(maps=3, size=32)
     run = run_of(dots(), CORNER_GASKET, setup=setup, target=target)
-    state = ifs_fit._report(run, target, stages(setup)[0], setup, 99, torch.tensor([math.nan, 3.0]))
+    state = report(run, target, stages(setup)[0], setup, 99, torch.tensor([math.nan, 3.0]))
     assert torch.allclose(state.maps, CORNER_GASKET.double())
 
 
@@ -152,9 +154,9 @@ def test_the_best_so_far_is_kept_with_its_pen():
     target = torch.from_numpy(discs(0.1, 64, parts=8)).round().float()
     setup = Setup(maps=3, size=64)
     run = run_of(dots(), stroke=0.1, setup=setup, target=target)
-    first = ifs_fit._report(run, target, stages(setup)[0], setup, 99, torch.zeros(1))
+    first = report(run, target, stages(setup)[0], setup, 99, torch.zeros(1))
     run.update(maps=run["maps"] * 0.9, stroke=torch.tensor([0.05]), step=10)
-    second = ifs_fit._report(run, target, stages(setup)[0], setup, 99, torch.zeros(1))
+    second = report(run, target, stages(setup)[0], setup, 99, torch.zeros(1))
     assert second.iou < first.iou == second.best_iou
     assert second.stroke == pytest.approx(0.05)
     assert second.best_stroke == pytest.approx(0.1)
@@ -164,10 +166,10 @@ def test_the_best_so_far_is_kept_with_its_pen():
 
 
 def test_pens_are_taken_only_where_they_are_worth_three_hundredths():
-    """Both pens gain about as much as their rims are of all; see `ifs_fit.WORTH`."""
+    """Both pens gain about as much as their rims are of all; see `judge.PEN_GAIN`."""
     for pen, taken in ((0.004, False), (0.05, True)):
         target = occupancy(CARPET, WINDOW, 81, stroke=pen, supersample=6).round()
         setup = Setup(maps=8, size=81)
         run = run_of(CARPET, setup=setup, target=target)
-        ifs_fit._take_pens(run, target)
+        take_pens(run, target)
         assert (run["stroke"] is not None) == taken, pen

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from ifs_files import ifs_setup
 from PIL import Image
 
 from diff_ifs.draw.coverage import occupancy
@@ -25,7 +24,7 @@ from diff_ifs.files.target import load_target
 from diff_ifs.fit.run import check_resume
 from diff_ifs.fit.search import fit
 from diff_ifs.metrics import chamfer, dice, hd95, iou, mse
-from diff_ifs.setup import WINDOW, Setup, affine, similarity
+from diff_ifs.setup import RANGES, WINDOW, Setup, affine, similarity
 from ifs_model import area_weights, attractor_points, compose, contract, frame, singular_values, splat, words_by_weight
 
 SIDE = 48
@@ -278,7 +277,7 @@ numbers = {
     else st.integers(low, min(high, 10**6))
     if isinstance(high, int)
     else st.floats(low, high)
-    for name, (low, high) in ifs_setup.RANGES.items()
+    for name, (low, high) in RANGES.items()
     if name != "depth"
 }
 

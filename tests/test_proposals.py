@@ -8,9 +8,9 @@ import torch
 from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt
 
-from ifs_collage import Collage, moments, narrowed, roots
-from ifs_fit import fill_gaps, pen_radius, placed_anew, random_maps
-from ifs_model import affine, similarity
+from diff_ifs.fit.collage import Collage, clip_width, moments, roots
+from diff_ifs.fit.proposals import fill_gaps, mutate, pen_radius, random_maps
+from diff_ifs.setup import affine, similarity
 
 SIDE = 64
 
@@ -129,7 +129,7 @@ MIDDLE = np.array([(BAR[0] + BAR[2]) / 2, (BAR[1] + BAR[3]) / 2])  # of the attr
 
 @pytest.fixture(scope="module")
 def bred():
-    return placed_anew(EIGHT.expand(400, -1, -1, -1), TARGET, generator(3))
+    return mutate(EIGHT.expand(400, -1, -1, -1), TARGET, generator(3))
 
 
 def test_maps_are_moved_to_what_is_missed_and_nowhere_else(bred):
@@ -177,14 +177,14 @@ def test_small_maps_are_moved_first():
     maps = EIGHT.clone()
     maps[5, :, :2] *= 0.3  # about its own place
     maps[5, :, 2] += torch.tensor(places(EIGHT[5], MIDDLE) - places(maps[5], MIDDLE)).float()
-    bred = placed_anew(maps.expand(600, -1, -1, -1), TARGET, generator(1))
+    bred = mutate(maps.expand(600, -1, -1, -1), TARGET, generator(1))
     apart = np.linalg.norm(places(bred, MIDDLE) - places(maps, MIDDLE), axis=-1)
     times = (apart > 0.3).sum(0)
     assert times[5] > 1.5 * np.delete(times, 5).mean()
 
 
 def test_the_same_generator_proposes_the_same():
-    one, same, other = (placed_anew(EIGHT.expand(6, -1, -1, -1), TARGET, generator(seed)) for seed in (1, 1, 2))
+    one, same, other = (mutate(EIGHT.expand(6, -1, -1, -1), TARGET, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -336,8 +336,8 @@ def test_moments_and_roots_are_the_mean_and_the_square_root_of_the_covariance():
     assert torch.allclose(root, root.mT)
 
 
-def test_wide_maps_are_narrowed_about_the_middle():
+def test_wide_maps_are_clip_width_about_the_middle():
     maps = torch.tensor([affine(0.5, 0.5, -0.5, 0.5, 0.1, 0.2), affine(0, 1.76, 0.5, 0, 0.3, -0.4)]).double()
-    found = narrowed(maps)
+    found = clip_width(maps)
     assert torch.equal(found[0], maps[0]), "0.71 is narrow enough"
     assert torch.allclose(found[1], torch.tensor(affine(0, 0.88, 0.25, 0, 0.3, -0.4)).double())

@@ -8,8 +8,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-import ifs_files
-from ifs_files import InputError
+from diff_ifs.errors import InputError, one_line
+from diff_ifs.files import names, results
+from diff_ifs.files.disk import atomic_write, keep_previous
+from diff_ifs.files.setup_file import load_setup
+from diff_ifs.files.target import load_target
 
 
 @pytest.fixture(autouse=True)
@@ -35,37 +38,37 @@ def test_a_picture_lies_in_the_middle_of_a_square_of_its_longer_side(width, heig
     picture.save("corner.png")
     square = Image.new("L", (64, 64))
     square.paste(picture, ((64 - width) // 2, (64 - height) // 2))
-    target = ifs_files.load_target(Path("corner.png"), 64)
+    target = load_target(Path("corner.png"), 64)
     assert np.array_equal(target.numpy() * 255, np.asarray(square))
 
 
 def test_a_large_picture_is_averaged_and_a_small_one_has_sharp_pixels():
     picture = corner(64, 64)
     picture.save("large.png")
-    small = ifs_files.load_target(Path("large.png"), 16).numpy()
+    small = load_target(Path("large.png"), 16).numpy()
     wanted = (np.asarray(picture) / 255).reshape(16, 4, 16, 4).mean((1, 3))
     assert np.abs(small - wanted).max() < 0.003
-    large = ifs_files.load_target(Path("large.png"), 128).numpy()
+    large = load_target(Path("large.png"), 128).numpy()
     assert np.array_equal(large, (np.asarray(picture) / 255).repeat(2, 0).repeat(2, 1))
 
 
 def test_a_target_beside_the_scripts_gives_way_to_one_in_the_folder():
-    assert ifs_files.find_picture("koch") == ifs_files.HERE / "koch.png"
+    assert names.find_picture("koch") == names.HERE / "koch.png"
     corner(64, 64).save("koch.png")
-    assert ifs_files.find_picture("koch") == Path("koch.png")
-    Path("koch_setup.py").write_text("from ifs_setup import Setup\nSETUP = Setup(seed=8)\n")
-    assert ifs_files.load_setup("koch", {})[0].seed == 8
+    assert names.find_picture("koch") == Path("koch.png")
+    Path("koch_setup.py").write_text("from diff_ifs import Setup\nSETUP = Setup(seed=8)\n")
+    assert load_setup("koch", {})[0].seed == 8
 
 
 def test_a_checkpoint_is_looked_for_in_the_folder_alone(monkeypatch):
-    beside = ifs_files.HERE / "nothing_of_that_name.pt"
+    beside = names.HERE / "nothing_of_that_name.pt"
     assert not beside.exists()
     with pytest.raises(InputError, match=r"there is no nothing_of_that_name\.pt here, nor a"):
-        ifs_files.find_checkpoint("nothing_of_that_name")
+        names.find_checkpoint("nothing_of_that_name")
     Path("mine.pt").touch()
-    assert ifs_files.find_checkpoint("mine") == Path("mine.pt")
+    assert names.find_checkpoint("mine") == Path("mine.pt")
     with pytest.raises(InputError, match=r"the checkpoints that exist: mine$"):
-        ifs_files.find_checkpoint("other")
+        names.find_checkpoint("other")
 
 
 # --- Whole files ---
@@ -81,7 +84,7 @@ def test_a_file_takes_its_place_only_when_all_of_it_is_on_the_disk(monkeypatch):
         honest(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with ifs_files.whole_file(Path("result.txt")) as file:
+    with atomic_write(Path("result.txt")) as file:
         file.write(b"all of it")
     assert events == [(9, "before")]
     assert Path("result.txt").read_text() == "all of it"
@@ -91,7 +94,7 @@ def test_a_write_that_is_given_up_leaves_what_was_there():
     Path("result.txt").write_text("before")
 
     def interrupted():
-        with ifs_files.whole_file(Path("result.txt")) as file:
+        with atomic_write(Path("result.txt")) as file:
             file.write(b"half")
             raise KeyboardInterrupt
 
@@ -102,18 +105,18 @@ def test_a_write_that_is_given_up_leaves_what_was_there():
 
 
 def test_folders_are_made_for_files():
-    with ifs_files.whole_file(Path("deep/er/result.txt")) as file:
+    with atomic_write(Path("deep/er/result.txt")) as file:
         file.write(b"here")
     assert Path("deep/er/result.txt").read_bytes() == b"here"
 
 
 def test_earlier_checkpoints_are_kept_under_the_next_free_name():
     path = Path("horse.pt")
-    assert ifs_files.keep_previous(path) is None
+    assert keep_previous(path) is None
     kept = []
     for content in (b"one", b"two", b"two", b"three", b"one"):
         path.write_bytes(content)
-        kept.append(ifs_files.keep_previous(path))
+        kept.append(keep_previous(path))
     names = ["horse_previous", "horse_previous_2", "horse_previous_2", "horse_previous_3", "horse_previous"]
     assert [copy.stem for copy in kept] == names, "one that is kept already is not kept again"
     assert [Path(f"{name}.pt").read_bytes() for name in names] == [b"one", b"two", b"two", b"three", b"one"]
@@ -130,7 +133,7 @@ def test_strips_make_up_a_png_of_any_depth(channels, dtype):
 
     shape = 9, 9, channels
     picture = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
-    assert ifs_files.save_rows(Path("rows.png"), iter([picture[:4], picture[4:5], picture[5:]]), 9)
+    assert results.save_rows(Path("rows.png"), iter([picture[:4], picture[4:5], picture[5:]]), 9)
     data = Path("rows.png").read_bytes()
     assert data[24] == 8 * picture.itemsize
     assert data[25] == {1: 0, 2: 4, 3: 2, 4: 6}[channels]
@@ -142,17 +145,17 @@ def test_strips_make_up_a_png_of_any_depth(channels, dtype):
 
 def test_a_picture_of_nothing_is_said_to_be_empty():
     black = np.zeros((4, 4, 3), dtype=np.uint8)
-    assert not ifs_files.save_rows(Path("black.png"), iter([black]), 4)
+    assert not results.save_rows(Path("black.png"), iter([black]), 4)
     black[2, 1, 2] = 1
-    assert ifs_files.save_rows(Path("black.png"), iter([black[:2], black[2:]]), 4)
+    assert results.save_rows(Path("black.png"), iter([black[:2], black[2:]]), 4)
 
 
 def test_numbers_are_written_strip_by_strip_in_their_order():
     plain = torch.arange(36, dtype=torch.float64).view(6, 6)
-    ifs_files.save_array(Path("plain.npy"), iter([plain[:1], plain[1:4], plain[4:]]), 6)
+    results.save_array(Path("plain.npy"), iter([plain[:1], plain[1:4], plain[4:]]), 6)
     assert np.array_equal(np.load("plain.npy"), plain.numpy())
     layers = torch.arange(4 * 36, dtype=torch.float32).view(4, 6, 6)
-    ifs_files.save_array(Path("layers.npy"), iter([layers[:, :2], layers[:, 2:]]), 6)
+    results.save_array(Path("layers.npy"), iter([layers[:, :2], layers[:, 2:]]), 6)
     found = np.load("layers.npy")
     assert found.dtype == np.float32
     assert np.array_equal(found, layers.permute(1, 2, 0).numpy())
@@ -166,33 +169,33 @@ def test_differences_of_small_pictures_are_shown_larger(size, zoom):
     have, want = torch.zeros(size, size), torch.zeros(size, size)
     have[3:9, 2:20], want[5:30, 10:14] = 0.5, 1
     have[20:22, 11] = 0.49
-    frame = np.asarray(ifs_files.difference_frame(have, want, ""))
+    frame = np.asarray(results.difference_frame(have, want, ""))
     assert frame.shape == (size * zoom + 26, size * zoom, 3)
     for (row, column), colour in {
-        (4, 3): ifs_files.EXTRA,
-        (6, 12): ifs_files.BOTH,
-        (20, 11): ifs_files.MISSING,
-        (0, 0): ifs_files.NEITHER,
-        (size - 1, size - 1): ifs_files.NEITHER,
+        (4, 3): results.EXTRA,
+        (6, 12): results.BOTH,
+        (20, 11): results.MISSING,
+        (0, 0): results.NEITHER,
+        (size - 1, size - 1): results.NEITHER,
     }.items():
         square = frame[row * zoom : (row + 1) * zoom, column * zoom : (column + 1) * zoom]
         assert (square == colour).all()
 
 
 def test_the_colours_of_a_difference_are_named_below_it_in_their_colours():
-    frame = ifs_files.difference_frame(torch.zeros(256, 256), torch.zeros(256, 256), "step 3")
+    frame = results.difference_frame(torch.zeros(256, 256), torch.zeros(256, 256), "step 3")
     line = np.asarray(frame)[512:]
     font = ImageFont.load_default(size=14)
-    blue, orange = ((line == colour).all(-1) for colour in (ifs_files.MISSING, ifs_files.EXTRA))
+    blue, orange = ((line == colour).all(-1) for colour in (results.MISSING, results.EXTRA))
     assert blue.any()
     assert orange.any()
     assert blue.nonzero()[1].max() < orange.nonzero()[1].min(), "missing is named first"
     wide = ImageDraw.Draw(frame).textlength("too much", font=font)
     assert 490 < orange.nonzero()[1].max() <= 504
     assert orange.nonzero()[1].min() >= 504 - wide - 1
-    assert ifs_files.MISSING[2] == max(ifs_files.MISSING), "README: blue is missing"
-    assert ifs_files.EXTRA[0] == max(ifs_files.EXTRA) > ifs_files.EXTRA[1] > ifs_files.EXTRA[2], "orange is too much"
-    assert min(ifs_files.BOTH) > 230, "white is right"
+    assert results.MISSING[2] == max(results.MISSING), "README: blue is missing"
+    assert results.EXTRA[0] == max(results.EXTRA) > results.EXTRA[1] > results.EXTRA[2], "orange is too much"
+    assert min(results.BOTH) > 230, "white is right"
 
 
 # --- Names ---
@@ -204,16 +207,16 @@ def test_the_colours_of_a_difference_are_named_below_it_in_their_colours():
 )
 def test_names_have_at_most_150_bytes(name, passes):
     if passes:
-        ifs_files.check_name(name)
+        names.check_name(name)
         return
     with pytest.raises(InputError):
-        ifs_files.check_name(name)
+        names.check_name(name)
 
 
 def test_messages_are_cut_off_where_they_get_long():
-    assert ifs_files._one_line("x" * 300) == "x" * 300
-    assert ifs_files._one_line("x" * 301) == "x" * 300 + "…"
-    assert ifs_files._one_line(ValueError()) == "ValueError"
+    assert one_line("x" * 300) == "x" * 300
+    assert one_line("x" * 301) == "x" * 300 + "…"
+    assert one_line(ValueError()) == "ValueError"
 
 
 @pytest.mark.parametrize(
@@ -221,5 +224,5 @@ def test_messages_are_cut_off_where_they_get_long():
     [(0, "there are no pictures at all"), (12, "the pictures that exist: a00, a01"), (13, "of the 13 pictures")],
 )
 def test_a_dozen_names_are_listed_and_of_more_the_nearest(count, said):
-    names = {f"a{k:02}" for k in range(count)}
-    assert said in ifs_files._there_are(names, "a0", "pictures")
+    some = {f"a{k:02}" for k in range(count)}
+    assert said in names._there_are(some, "a0", "pictures")

@@ -16,14 +16,17 @@ import torch
 from drawings import PLACES, discs, dots
 from PIL import Image, ImageDraw, ImageFont
 
-import ifs_files
-import ifs_fit
 import train_ifs
-from ifs_setup import Setup
+from diff_ifs.files import results
+from diff_ifs.files.target import load_target
+from diff_ifs.fit import search
+from diff_ifs.fit.judge import evaluate
+from diff_ifs.fit.stages import stages
+from diff_ifs.setup import Setup
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 BEST, OTHER = dots(), dots([(x - 0.5, y + 0.2) for x, y in PLACES])
-COLOURS = {"both": ifs_files.BOTH, "missing": ifs_files.MISSING, "extra": ifs_files.EXTRA}
+COLOURS = {"both": results.BOTH, "missing": results.MISSING, "extra": results.EXTRA}
 TINY = ["--maps", "3", "--steps", "20", "--starts", "2", "--size", "64", "--points", "500", "--quiet"]
 
 
@@ -51,7 +54,7 @@ def given(monkeypatch) -> dict:
         found.update(target=target, setup=setup, device=device, every=every, resume=resume)
         yield from ()
 
-    monkeypatch.setattr(ifs_fit, "fit", fit)
+    monkeypatch.setattr(search, "fit", fit)
     return found
 
 
@@ -63,7 +66,7 @@ def test_without_options_the_fit_is_the_default_one(given):
     assert given["setup"] == dataclasses.replace(Setup(), grey=False)
     assert given["target"].shape == (256, 256)
     assert np.array_equal(given["target"][::4, ::4].numpy() > 0.5, np.asarray(letter()) > 0)
-    assert given["every"] == sum(stage.steps for stage in ifs_fit.stages(given["setup"])) // 50
+    assert given["every"] == sum(stage.steps for stage in stages(given["setup"])) // 50
     assert given["resume"] is None
 
 
@@ -83,7 +86,7 @@ def test_without_options_the_fit_is_the_default_one(given):
     ],
 )
 def test_each_option_is_a_field_of_the_setup_that_wins_over_the_file(option, field, value, given):
-    text = "from ifs_setup import Setup\nSETUP = Setup(maps=4, steps=50, size=48, grey=False, rate=0.02)\n"
+    text = "from diff_ifs import Setup\nSETUP = Setup(maps=4, steps=50, size=48, grey=False, rate=0.02)\n"
     Path("eff_setup.py").write_text(text)
     written = Setup(maps=4, steps=50, size=48, grey=False, rate=0.02)
     train_ifs.main(["eff", option, *([] if isinstance(value, bool) else [str(value)])])
@@ -107,7 +110,7 @@ def test_maps_auto_takes_the_number_that_is_worth_most_at_its_price(options, pri
         asked.append((setup.seed, each))
         yield from curve
 
-    monkeypatch.setattr(ifs_fit, "price_maps", price_maps)
+    monkeypatch.setattr(search, "price_maps", price_maps)
     train_ifs.main(["eff", "--maps", "auto", "--seed", "7", *options])
     assert asked == [(7, price)]
     best = {0.003: 4, 0.02: 2}[price]
@@ -124,7 +127,7 @@ def test_maps_auto_takes_the_number_that_is_worth_most_at_its_price(options, pri
 
 def told(monkeypatch, interrupt: int | None = None, **fields) -> list:
     """Fits have these fields in all of their states from now on; the states. One may be interrupted by a signal."""
-    honest, states = ifs_fit.fit, []
+    honest, states = search.fit, []
 
     def fit(*arguments, **options):
         for state in honest(*arguments, **options):
@@ -134,7 +137,7 @@ def told(monkeypatch, interrupt: int | None = None, **fields) -> list:
             if interrupt is not None and len(states) == interrupt:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(ifs_fit, "fit", fit)
+    monkeypatch.setattr(search, "fit", fit)
     return states
 
 
@@ -143,9 +146,9 @@ def frame_of(path: str | Path, text: str) -> np.ndarray:
     with Image.open(path) as opened:
         frame = opened.convert("RGB")
     assert frame.size == (512, 512 + 26)
-    line = Image.new("RGB", (250, 26), ifs_files.NEITHER)
+    line = Image.new("RGB", (250, 26), results.NEITHER)
     font = ImageFont.load_default(size=14)
-    ImageDraw.Draw(line).text((8, 4), text, fill=ifs_files.BOTH, font=font)
+    ImageDraw.Draw(line).text((8, 4), text, fill=results.BOTH, font=font)
     assert np.array_equal(np.asarray(frame)[512:, :250], np.asarray(line)), text
     pixels = np.asarray(frame)[:512].reshape(64, 8, 64, 8, 3)
     assert (pixels == pixels[:, :1, :, :1]).all(), "each pixel is a square"
@@ -156,10 +159,10 @@ def assert_difference(frame: np.ndarray, coverage: np.ndarray) -> None:
     """The frame is the difference between a coverage (64, 64) and the letter; half-covered pixels may be either."""
     have, want, sure = coverage > 0.5, np.asarray(letter()) > 0, np.abs(coverage - 0.5) > 0.2
     for colour, where in (
-        (ifs_files.BOTH, have & want),
-        (ifs_files.EXTRA, have & ~want),
-        (ifs_files.MISSING, ~have & want),
-        (ifs_files.NEITHER, ~have & ~want),
+        (results.BOTH, have & want),
+        (results.EXTRA, have & ~want),
+        (results.MISSING, ~have & want),
+        (results.NEITHER, ~have & ~want),
     ):
         shown = (frame == colour).all(-1)
         assert where.any()
@@ -208,7 +211,7 @@ def test_frames_are_the_states_and_where_the_winner_was_no_leader_its_own_way(mo
     iou = ((moved > 0.5) & want).sum() / ((moved > 0.5) | want).sum()
     with Image.open("results/eff/frame_000011.png") as opened:
         shown = np.asarray(opened.convert("RGB"))[:512:8, :512:8]
-    have = (shown == ifs_files.BOTH).all(-1) | (shown == ifs_files.EXTRA).all(-1)
+    have = (shown == results.BOTH).all(-1) | (shown == results.EXTRA).all(-1)
     sure = np.abs(moved - 0.5) > 0.2
     assert np.array_equal(have[sure], (moved > 0.5)[sure])
     assert iou < 0.1
@@ -303,8 +306,8 @@ def test_a_grey_fit_says_how_far_its_greys_are_off(capsys):
     assert "spot.png is fitted with its greys; --no-grey fits black and white" in said.err
     assert "a poor fit" not in said.err
     left = torch.load("spot.pt", weights_only=True)
-    target = ifs_files.load_target(Path("spot.png"), 32, invert=True)
-    score = ifs_fit.judge(left["maps"], target, grey=True)
+    target = load_target(Path("spot.png"), 32, invert=True)
+    score = evaluate(left["maps"], target, grey=True)
     assert f", MSE {((score.picture - target) ** 2).mean():.5f}, " in said.out
     assert 0 < left["exposure"] < 1000
     assert left["stroke"] == 0

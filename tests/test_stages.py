@@ -9,19 +9,14 @@ import torch
 from drawings import discs
 from systems import CARPET, KOCH
 
-import ifs_fit
-from ifs_fit import (
-    Objective,
-    Setup,
-    begin,
-    check_resume,
-    descend,
-    fit,
-    initial_systems,
-    price_maps,
-    stages,
-)
-from ifs_model import affine, similarity
+from diff_ifs.backend import blur
+from diff_ifs.fit import search
+from diff_ifs.fit.objective import Objective, descend
+from diff_ifs.fit.proposals import initial_systems
+from diff_ifs.fit.run import begin, check_resume, still
+from diff_ifs.fit.search import fit, price_maps
+from diff_ifs.fit.stages import Stage, stages
+from diff_ifs.setup import Setup, affine, similarity
 
 SMALL = Setup(maps=3, size=32, points=500, steps=20, starts=2)
 
@@ -123,7 +118,7 @@ def test_given_maps_are_jittered_all_but_the_first():
 class Slope:
     """An objective that is a plane: its gradient is one everywhere."""
 
-    def __init__(self, stage: ifs_fit.Stage, setup: Setup):
+    def __init__(self, stage: Stage, setup: Setup):
         self.stage, self.setup, self.sigmas, self.refreshed = stage, setup, [], []
 
     def refresh(self, maps: torch.Tensor, stroke: torch.Tensor | None, sigma: float) -> None:
@@ -134,10 +129,10 @@ class Slope:
         return maps.sum((1, 2, 3))
 
 
-def moved(stage: ifs_fit.Stage, step: int) -> tuple[float, Slope]:
+def moved(stage: Stage, step: int) -> tuple[float, Slope]:
     """How far a first step of Adam goes: the learning rate, whatever the gradient."""
     slope, maps = Slope(stage, SMALL), torch.zeros(1, 3, 2, 3).double()
-    run = {"maps": maps, "stroke": None, "stage_step": step, **ifs_fit._still(maps)}
+    run = {"maps": maps, "stroke": None, "stage_step": step, **still(maps)}
     descend(slope, run)
     assert torch.allclose(run["maps"], run["maps"].flatten()[0].expand(1, 3, 2, 3))
     return -float(run["maps"][0, 0, 0, 0]), slope
@@ -213,7 +208,7 @@ def test_alpha_draws_points_that_are_spread_evenly_over_the_picture_like_it():
     errors = {}
     for factor in (0.25, 1.0, 4.0):
         alpha = float(objective.alphas) * factor
-        soft = 1 - torch.exp(-alpha * ifs_fit.blur(density[None], 0.8)[0])
+        soft = 1 - torch.exp(-alpha * blur(density[None], 0.8)[0])
         errors[factor] = float((soft - target).square().mean())
     assert errors[1.0] < min(errors[0.25], errors[4.0])
 
@@ -259,7 +254,7 @@ def test_numbers_of_maps_are_tried_by_short_fits_until_two_are_worth_less(monkey
         tried.append((setup, tuple(target.shape)))
         yield type("State", (), {"best_iou": reached[setup.n]})
 
-    monkeypatch.setattr(ifs_fit, "fit", short)
+    monkeypatch.setattr(search, "fit", short)
     setup = Setup(maps=9, seed=5, pull=0.3, depth=2)
     found = dict(price_maps(torch.ones(256, 256), setup, "cpu", price=0.01))
     assert found == {n: reached[n] for n in (2, 3, 4, 5, 6, 8)}, "0.70 of 5 maps, then 0.695 and 0.68"
