@@ -1,0 +1,216 @@
+"""Files of fractals beside what their formats say: flames as flam3 takes them, JSON, and .ifs bits written by hand."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diff_ifs.errors import InputError
+from diff_ifs.files.system import load_coded
+from diff_ifs.formats.code import Code, checksum, pack, stroke_code, stroke_of, unpack
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def flame(attributes: str, *xforms: str) -> dict:
+    Path("a.flame").write_text(f"<flame {attributes}>{''.join(f'<xform {x}/>' for x in xforms)}</flame>")
+    return load_coded(Path("a.flame"))
+
+
+def test_the_coefs_of_a_flame_are_columns_and_its_y_points_down():
+    """x' = 0.5 x + 0.3 y + 0.1 and y' = 0.2 x + 0.4 y - 0.7, where y is down."""
+    (map_,) = flame("", 'weight="1" linear="1" coefs="0.5 0.2 0.3 0.4 0.1 -0.7"')["maps"]
+    x, y = 0.6, -0.8  # in the world, where y is up
+    down = 0.2 * x + 0.4 * -y - 0.7
+    assert map_ @ [x, y, 1] == pytest.approx([0.5 * x + 0.3 * -y + 0.1, -down])
+
+
+@pytest.mark.parametrize(
+    ("amounts", "factor"),
+    [('linear="1"', 1), ('linear="0.5"', 0.5), ('linear3D="0.25"', 0.25), ('linear="0.5" linear3D="0.25"', 0.75)],
+)
+def test_the_amount_of_the_linear_variation_scales_what_a_map_does(amounts, factor):
+    (map_,) = flame("", f'weight="1" {amounts} coefs="0.5 0.2 0.3 0.4 0.1 -0.7"')["maps"]
+    (whole,) = flame("", 'weight="1" linear="1" coefs="0.5 0.2 0.3 0.4 0.1 -0.7"')["maps"]
+    assert np.allclose(map_, factor * whole)
+
+
+XFORM = 'linear="1" coefs="0.5 0 0 0.5 0 0"'
+
+
+@pytest.mark.parametrize(
+    ("attributes", "window", "size"),
+    [
+        ("", (-1, 1, -1, 1), 256),
+        ('size="200 100" scale="50"', (-2, 2, -2, 2), 200),
+        ('size="100 200" scale="50"', (-2, 2, -2, 2), 200),
+        ('size="100 100" scale="50" center="0.5 0.25"', (-0.5, 1.5, -1.25, 0.75), 100),
+        ('size="100 100" scale="50" zoom="2"', (-0.25, 0.25, -0.25, 0.25), 100),
+        ('size="400 400" scale="50" zoom="-1" center="1 0"', (-7, 9, -8, 8), 400),
+    ],
+)
+def test_the_window_of_a_flame_is_as_wide_as_its_longer_side(attributes, window, size):
+    """`scale` is pixels per unit, and a zoom of z doubles it z times."""
+    found = flame(attributes, XFORM)
+    assert found["window"] == pytest.approx(window)
+    assert found["size"] == size
+
+
+def test_the_first_of_many_flames_is_read():
+    Path("a.flame").write_text(f"<flames><flame><xform {XFORM}/></flame><flame/><flame>nonsense</flame></flames>")
+    assert len(load_coded(Path("a.flame"))["maps"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("attributes", "xform", "message"),
+    [
+        ("", 'linear="1" coefs="0.5 0 0 0.5 0 0" post="1 0 0 1 0 0.1"', "xform 2 has a post transform"),
+        ("", 'linear="1" coefs="0.5 0 0 0.5 0 0" chaos="1 0"', "xform 2 has a chaos list"),
+        ("", 'linear="1" julia="0.1" coefs="0.5 0 0 0.5 0 0"', "xform 2 has the variation 'julia'"),
+        ("", 'linear="3" coefs="0.5 0 0 0.5 0 0"', "map 2 must shrink the world"),
+        ('size="0 0"', XFORM, "makes no sense"),
+        ('scale="-1"', XFORM, "makes no sense"),
+        ('zoom="65"', XFORM, "makes no sense"),
+        ('size="100"', XFORM, "its size must be 2 finite numbers"),
+        ('rotate="1"', XFORM, "rotated"),
+        ('angle="1"', XFORM, "rotated"),
+    ],
+)
+def test_what_is_not_drawn_of_a_flame_is_refused(attributes, xform, message):
+    with pytest.raises(InputError, match=message):
+        flame(attributes, XFORM, xform)
+
+
+def test_what_changes_nothing_in_a_flame_is_let_pass():
+    more = 'weight="0.5" color="0.2" opacity="1" post="1 0 0 1 0 0" chaos="1 1" julia="0"'
+    assert len(flame('angle="0"', f"{XFORM} {more}")["maps"]) == 1
+
+
+# --- JSON ---
+
+MAPS = [[[0.5, 0.1, -0.2], [0.0, 0.25, 0.75]]]
+
+
+def as_json(**fields: object) -> dict:
+    Path("a.json").write_text(json.dumps({"maps": MAPS, **fields}))
+    return load_coded(Path("a.json"))
+
+
+def test_of_json_the_maps_alone_are_needed():
+    plain = as_json()
+    assert plain["maps"].tolist() == MAPS
+    assert (plain["window"], plain["stroke"], plain["size"]) == ((-1, 1, -1, 1), 0, 256)
+    found = as_json(window=[0, 3, -1, 2], stroke=0.5, size=100, n=1, weights=[1], format="diff_ifs", version=1)
+    assert (found["window"], found["stroke"], found["size"]) == ((0, 3, -1, 2), 0.5, 100)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"n": 2}, '"n" is not the number'),
+        ({"weights": [1, 1]}, '"weights" must be a list of 1'),
+        ({"weights": ["a"]}, '"weights" must hold finite numbers'),
+        ({"window": [0, 1, 0]}, '"window" must be a list of 4'),
+        ({"window": [0, 1, 0, 1.1]}, "not a square"),
+        ({"window": [1, 0, 1, 0]}, "not a square"),
+        ({"window": [0, 1e-7, 0, 1e-7]}, "not a square"),
+        ({"window": [2.1e6, 2.2e6, 0, 1e5]}, "not a square"),
+        ({"stroke": 2.01}, "stroke is not from 0 to the width"),
+        ({"stroke": -0.01}, "stroke is not from 0 to the width"),
+        ({"size": 0}, '"size" is not a number of pixels'),
+        ({"size": 1.5}, '"size" is not a number of pixels'),
+        ({"size": 2**20 + 1}, '"size" is not a number of pixels'),
+        ({"format": "other"}, "of another format or version"),
+        ({"version": 2}, "of another format or version"),
+        ({"maps": [[[0.5, 0, 1000.1], [0, 0.5, 0]]]}, "numbers that are not from -1000 to 1000"),
+        ({"maps": [[[0.5, 0, 0], [0, 0.5, 0]], [[0.991, 0, 0], [0, 0.5, 0]]]}, "map 2 must shrink the world to 0.99"),
+        ({"maps": [[[0, 0.7, 0], [0.7, 0.8, 0]]]}, "map 1 must shrink the world"),
+    ],
+)
+def test_json_out_of_its_ranges_is_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        as_json(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"maps": [[[0.99, 0, 1000], [0, -0.99, -1000]]]},
+        {"stroke": 2},
+        {"size": 1},
+        {"size": 2**20},
+        {"window": [1.9e6, 2e6, 0, 1e5]},
+        {"window": [0, 1.1e-6, 0, 1.1e-6]},
+    ],
+)
+def test_json_at_its_limits_is_read(fields):
+    as_json(**fields)
+
+
+# --- The bits of .ifs ---
+
+
+def test_the_checksum_is_the_crc_8_of_everybody():
+    """The check value of CRC-8 (polynomial 7, start 0), as catalogues of such codes have it, is F4."""
+    assert checksum(b"123456789") == 0xF4
+    assert checksum(b"123456789\xf4") == 0
+    assert checksum(b"") == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "bits"),
+    [
+        # version 3, similar, pen, unusual; size k + 3; n + 7; box l - 10, 10 - r, b - 10, 10 - t
+        (Code(1, 256, (-8, 8, -8, 8)), "001 0 0 0 0101 1000 0010 0010 0010 0010"),
+        (Code(8, 8, (-10, 10, 0, 1)), "001 0 0 0 0000 1111 0000 0000 1010 1001"),
+        (Code(9, 4096, (-1, 5, -9, 3)), "001 0 0 0 1001 0 10000 1001 0101 0001 0111"),
+        (Code(255, 100, (-8, 8, -8, 8)), "001 0 0 0 1111 000001100011 00000 100000110 0010 0010 0010 0010"),
+        (Code(4, 256, (-8, 8, -8, 8), similar=True, stroke=0xAB), "001 1 1 0 10101011 0101 1011 0010 0010 0010 0010"),
+        (Code(4, 16, (-8, 8, -8, 8), gain=5, spread=2), "001 0 0 1 0 110 101 0001 1011 0010 0010 0010 0010"),
+        (
+            Code(4, 16, (-8, 8, -8, 8), window=(-0.5, 0.25, 1.5)),
+            f"001 0 0 1 1 {0xBF000000:032b} {0x3E800000:032b} {0x3FC00000:032b} 0 000 0001 1011 0010 0010 0010 0010",
+        ),
+    ],
+)
+def test_headers_are_written_bit_by_bit_as_documented(code, bits):
+    bits = bits.replace(" ", "")
+    number, length = code.header()
+    assert f"{number:0{length}b}" == bits
+    numbers = [[0] * (5 if code.similar else 6)] * code.n
+    data = pack(code, numbers)
+    written = "".join(f"{byte:08b}" for byte in data)
+    assert written.startswith(bits)
+    back, found = unpack(data)
+    assert back == code
+    assert found == numbers
+
+
+@pytest.mark.parametrize(
+    ("code", "radius"), [(1, 1), (15, 15), (16, 16), (31, 31), (32, 32), (0x2F, 62), (0xFF, 31 << 14)]
+)
+def test_strokes_are_small_floating_point_numbers(code, radius):
+    """side · 2⁻²⁰ · m if e = 0, else side · 2⁻²⁰ · (16 + m) · 2^(e − 1)"""
+    assert stroke_of(code, 2.0) == 2 * radius / 2**20
+    assert stroke_code(stroke_of(code, 3.0), 3.0) == code
+    assert stroke_code(1.01 * stroke_of(code, 3.0), 3.0) == code
+    assert stroke_code(0, 3.0) == 0
+
+
+@pytest.mark.parametrize(("similar", "n", "length"), [(False, 3, 20), (True, 4, 28), (False, 40, 200)])
+def test_the_lattice_is_the_finest_that_the_file_has_room_for(similar, n, length):
+    """Counted ring by ring: |A| + |B| = m has 4 m pairs, each with 2 (L − 2 m) + 1 shifts, or the square of that."""
+    code = Code(n, 256, (-8, 8, -8, 8), similar=similar, length=length)
+
+    def systems(steps: int) -> int:
+        rings = ((4 * m or 1) * (2 * (steps - 2 * m) + 1) ** (1 + similar) for m in range(steps // 2 + 1))
+        points = sum(rings)
+        return math.comb((2 * points if similar else points**2) + n - 1, n)
+
+    room = 2 ** (8 * (length - 1) - code.header()[1])
+    assert systems(code.steps) <= room < systems(code.steps + 1)
