@@ -4,10 +4,12 @@ It writes NAME.pt, the fitted system, and results/NAME/: difference frames, a GI
 """
 
 import argparse
+import math
 import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -24,10 +26,13 @@ from diff_ifs.files.target import is_grey, pixels, read_picture, scaled
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
+    from tqdm import tqdm
 
-    from diff_ifs.fit.run import State
+    from diff_ifs.fit.objective import Objective
+    from diff_ifs.fit.run import Run, State
     from diff_ifs.setup import Setup
 
+LADDER = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)  # numbers of maps that --maps auto tries
 PRICE = 0.003  # IoU that one map more must be worth to --maps auto
 POOR = 0.8  # IoU below which a fit of black and white calls for another
 # Fields of a Setup that are options:
@@ -82,38 +87,92 @@ def number_of_maps(text: str) -> int | str:
 
 
 class Stop:
-    """The first Ctrl-C or SIGTERM ends a fit, and what it has is written; a second one ends the program at once.
+    """The first Ctrl-C or SIGTERM ends a fit at its next state; a second one ends the program at once.
 
-    `code` is the exit code that the signal asks for, 0 before it comes. While `writing`, it interrupts nothing, nor
-    while a loop is compiled or loaded, which might leave numba's lock taken for ever: the fit ends at its next state.
+    `code` is the exit code that the signal asks for, 0 before it comes.
     """
 
     def __enter__(self) -> "Stop":
-        self.code, self.writing, self.handlers = 0, False, {}
+        self.code, self.handlers = 0, {}
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell script's background
                 self.handlers[number] = signal.signal(number, self.first)
-        self.hook, sys.unraisablehook = sys.unraisablehook, self.unraisable
         return self
 
     def first(self, number: int, frame: FrameType | None) -> None:
         self.code = 128 + number
         for handled in self.handlers:
             signal.signal(handled, signal.SIG_DFL)
-        while frame and not frame.f_globals.get("__name__", "").startswith("numba."):
-            frame = frame.f_back
-        if not (self.writing or frame):
-            raise KeyboardInterrupt
-
-    def unraisable(self, what: "sys.UnraisableHookArgs") -> None:
-        """Where an interrupt cannot be raised, as in a callback of the compiler's, the fit ends at its next state."""
-        if what.exc_type is not KeyboardInterrupt:
-            self.hook(what)
 
     def __exit__(self, *error: object) -> None:
-        sys.unraisablehook = self.hook
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+
+
+def fit(
+    target: "Tensor", setup: "Setup", device: str = "cpu", every: int = 10, resume: dict | None = None
+) -> Iterator["State"]:
+    """Fit an IFS to a picture by gradient descent; yield a State at the start, every so many steps, after each stage.
+
+    target: coverage (S, S), S = setup.size, an array or tensor of booleans, bytes or floats from 0 to 1. `every` is
+    rounded up to a multiple of ten. `resume` is that of an earlier state: the fit goes on as if it had never stopped;
+    one that was complete repeats its last stage from the best maps it had found. Raises ValueError for another target.
+    """
+    from diff_ifs.arrays import as_target
+    from diff_ifs.fit.objective import REFRESH, Objective
+    from diff_ifs.fit.run import Run
+
+    target = as_target(target, setup.size).to(device)
+    run = Run.resumed(resume, setup, device) if resume else Run.started(target, setup, device)
+    every = max(1, -(-every // REFRESH)) * REFRESH
+    while run.stage < len(run.plan):
+        stage = run.plan[run.stage]  # coarse to fine: size, blur, rate, systems
+        if run.stage_step == 0:
+            run.select(target)  # those with the least loss and those whose converged attractors are best
+            run.breed(target)  # copies with a map or two placed anew
+            run.choose_pens(target)
+            run.double()
+        if run.step == 0:
+            yield run.report(target, stage, run.losses(target))
+        objective = Objective(target, stage, setup)  # the soft picture of each system against the target
+        for _ in range(run.stage_step, stage.steps):
+            losses = descend(objective, run)
+            run.advance()
+            if run.stage_step % every == 0:  # 0 again after the stage's last step
+                yield run.report(target, stage, losses)
+
+
+def descend(objective: "Objective", run: "Run") -> "Tensor":
+    """One step of gradient descent on all systems of a run; their losses (B,) before it."""
+    import torch
+
+    from diff_ifs.fit.objective import REFRESH
+
+    rate, sigma = objective.stage.schedule(run.stage_step)
+    if run.stage_step % REFRESH == 0:
+        objective.refresh(run.maps, run.stroke, sigma)  # which words or points are drawn, and how solidly
+    losses = objective(run.maps.requires_grad_(), run.stroke, sigma)
+    (gradient,) = torch.autograd.grad(losses.sum(), run.maps)
+    run.adam(gradient, rate)  # and back to contractions
+    return losses.detach()
+
+
+def price_maps(target: "Tensor", setup: "Setup", device: str, price: float) -> Iterator[tuple[int, float]]:
+    """Yield numbers of maps and the IoU that a short fit reaches with each, until more maps are twice worth less.
+
+    What n maps are worth is the IoU minus `price` for each map. Short fits see a picture of 128 × 128 pixels at most.
+    """
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    size, worth = min(setup.size, 128), []
+    small = adaptive_avg_pool2d(target[None, None], size)[0, 0]
+    for n in LADDER:
+        short = replace(setup, maps=n, size=size, starts=min(setup.batch, 16), rounds=2, steps=250, depth=None)
+        *_, state = fit(small, short, device, every=short.steps)
+        yield n, state.best_iou
+        worth.append(state.best_iou - price * n)
+        if len(worth) > 2 and max(worth[-2:]) < max(worth):
+            return
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,9 +184,6 @@ def main(argv: list[str] | None = None) -> int:
         except InputError as error:
             print(f"train_ifs.py: {error}", file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            print("train_ifs.py: stopped before the fit began; nothing was written", file=sys.stderr)
-            return stop.code or 130
 
 
 def train(arguments: argparse.Namespace, stop: Stop) -> int:
@@ -166,8 +222,6 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         import torch
         from tqdm import tqdm
 
-        from diff_ifs.fit.run import check_resume
-        from diff_ifs.fit.search import fit
         from diff_ifs.fit.stages import stages
         from diff_ifs.metrics import hd95, mse
 
@@ -180,37 +234,26 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         if setup_file is None:
             print(f"no {name}_setup.py: {setup.batch} random starts of {setup.n} maps", file=sys.stderr)
 
+        if stop.code:
+            print("stopped before the fit began; nothing was written", file=sys.stderr)
+            return stop.code
         frames, state, fault = {}, None, ""
         steps = sum(stage.steps for stage in stages(setup))
-        bar = tqdm(total=steps, desc=name, unit="step", disable=arguments.quiet)
-        try:
+        with tqdm(total=steps, desc=name, unit="step", disable=arguments.quiet) as bar:
             for reached in fit(target, setup, device, every=steps // 50, resume=resume):
-                try:
-                    check_resume(reached.resume, setup)
-                except ValueError as error:
-                    fault = f"the fit went astray at step {reached.step} ({error})"
+                if fault := fault_of(reached):
                     break
-                if state is None and not arguments.resume and (kept := keep_previous(checkpoint)):
-                    print(f"the checkpoint of an earlier fit is kept as {kept}", file=sys.stderr)
-                if not frames:
+                if state is None:
+                    if not arguments.resume and (kept := keep_previous(checkpoint)):
+                        print(f"the checkpoint of an earlier fit is kept as {kept}", file=sys.stderr)
                     clear_frames(folder)
                 state = reached
-                bar.total = state.steps
-                bar.set_postfix(loss=f"{state.loss:.4f}", IoU=f"{state.best_iou:.4f}", refresh=False)
-                bar.update(state.step - bar.n)
-                if not frames:
-                    bar.refresh()  # however soon after the empty one
+                show(bar, state)
                 if state.step < state.steps:  # that of the last step is written last: it says that all is there
                     save_checkpoint(checkpoint, name, setup, state, target)
                 frames[state.step] = state.maps, draw_frame(folder, target, state.step, state.picture)
                 if stop.code:
                     break
-            stop.writing = True
-        except KeyboardInterrupt:
-            if state is None:
-                raise
-        finally:
-            bar.close()
         if state is None:
             raise InputError(f"{fault}; try another --seed")
 
@@ -237,10 +280,23 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     return stop.code
 
 
+def fault_of(state: "State") -> str:
+    """What is wrong with a state that went astray, else nothing."""
+    if all(maps.isfinite().all() for maps in (state.resume["maps"], state.maps)) and math.isfinite(state.loss):
+        return ""
+    return f"the fit went astray at step {state.step}: its maps are no longer finite numbers"
+
+
+def show(bar: "tqdm", state: "State") -> None:
+    bar.total = state.steps
+    bar.set_postfix(loss=f"{state.loss:.4f}", IoU=f"{state.best_iou:.4f}", refresh=False)
+    bar.update(state.step - bar.n)
+    if not state.step:
+        bar.refresh()  # however soon after the empty one
+
+
 def choose_maps(target: "Tensor", setup: "Setup", device: str, price: float) -> int:
     """The number of maps that is worth most, after printing the curve it was chosen from."""
-    from diff_ifs.fit.search import price_maps
-
     print(f" maps     IoU   IoU - {price:g} a map", file=sys.stderr)
     worth = {}
     for n, iou in price_maps(target, setup, device, price):

@@ -55,8 +55,8 @@ from diff_ifs.files.disk import atomic_write
 from diff_ifs.files.results import save_trace
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import load_target
-from diff_ifs.fit.search import fit
 from diff_ifs.setup import Setup
+from train_ifs import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 256

@@ -21,7 +21,7 @@ STEP = 20
 def main() -> None:
     target = load_target(find_picture("koch"), 256)
     run = as_tensors(load_checkpoint(Path("koch.pt"))["resume"])
-    maps = run["path_maps"][run["path_steps"].index(STEP)][0].double()
+    maps = run.path_maps[run.path_steps.index(STEP)][0].double()
     weights = model.area_weights(maps)
     words = (model.words_by_weight(weights, 50), model.words_by_weight(weights, 50))
     to_pixels = torch.tensor(model.frame(model.WINDOW, 128), dtype=torch.float64)

@@ -41,9 +41,9 @@ from diff_ifs.files.results import difference_frame, save_picture, save_trace
 from diff_ifs.files.target import is_grey, pixels, read_picture, scaled
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.run import State
-from diff_ifs.fit.search import fit
 from diff_ifs.metrics import chamfer, dice, hd95, iou, mse
 from diff_ifs.setup import Setup
+from train_ifs import fit
 
 MEASURES = ("iou", "dice", "chamfer", "hd95", "mse", "seconds")
 LOWER_IS_BETTER = ("chamfer", "hd95", "mse", "seconds")

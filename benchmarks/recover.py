@@ -26,10 +26,10 @@ from diff_ifs.files.command import pick_device
 from diff_ifs.files.disk import atomic_write
 from diff_ifs.files.results import contact_sheet, difference_frame, save_picture
 from diff_ifs.fit.judge import evaluate
-from diff_ifs.fit.search import fit
 from diff_ifs.metrics import iou
 from diff_ifs.setup import WINDOW, Setup, affine, similarity
 from ifs_model import compose
+from train_ifs import fit
 
 SIZE = 256
 PEN = 2 / SIZE  # its radius in world units

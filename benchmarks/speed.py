@@ -13,7 +13,7 @@ product. The floor of a step is the time that its own share of these takes at th
 
 Exponentials, the words and the optimiser are not counted. The loops hold nothing of a point but its place in the cache.
 
-Where there is one system, the rates are those for one picture, else those for eight. A step is `fit.objective.descend`, a
+Where there is one system, the rates are those for one picture, else those for eight. A step is `train_ifs.descend`, a
 tenth of a choice of words included. The distance field draws the Koch curve as 4³ segments, which do not resolve a
 picture of this size; our step draws as many points as do, which the agreement that is printed shows. Times are medians;
 memory is the peak beyond what was there before. PLOT (default: speed_DEVICE.png) shows cost against points, depth,
@@ -40,12 +40,13 @@ from diff_ifs.draw.coverage import occupancy
 from diff_ifs.files.command import pick_device
 from diff_ifs.files.names import find_picture
 from diff_ifs.files.target import load_target
-from diff_ifs.fit.objective import REFRESH, Objective, descend
-from diff_ifs.fit.run import begin
+from diff_ifs.fit.objective import REFRESH, Objective
+from diff_ifs.fit.run import Run
 from diff_ifs.fit.stages import Stage
 from diff_ifs.metrics import iou
 from diff_ifs.setup import WINDOW, Map, Setup, affine
 from ifs_model import apply, coverage, frame, gaussian, pen_discs, word_maps, words_of_depth
+from train_ifs import descend
 
 SIZE = 256
 POINTS, SYSTEMS = (4_000, 40_000, 400_000), (1, 8, 64)
@@ -191,20 +192,24 @@ class Step:
         target = load_target(find_picture(name), size).to(device)
         rates, blurs = (setup.rate / 100, setup.rate / 100), (SPREAD, SPREAD)
         stage = Stage(size, points, systems, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=grown)
-        self.objective, self.run, self.device = Objective(target, stage, setup), begin(target, setup, device), device
-        self.objective.refresh(self.run["maps"], self.run["stroke"], SPREAD)
+        self.objective, self.run, self.device = (
+            Objective(target, stage, setup),
+            Run.started(target, setup, device),
+            device,
+        )
+        self.objective.refresh(self.run.maps, self.run.stroke, SPREAD)
 
     def forward(self) -> Tensor:
-        return self.objective(self.run["maps"], self.run["stroke"], SPREAD)
+        return self.objective(self.run.maps, self.run.stroke, SPREAD)
 
     def gradient(self) -> None:
-        self.run["maps"].requires_grad_()
-        torch.autograd.grad(self.forward().sum(), self.run["maps"])
+        self.run.maps.requires_grad_()
+        torch.autograd.grad(self.forward().sum(), self.run.maps)
 
     def descend(self) -> None:
         for _ in range(REFRESH):
             descend(self.objective, self.run)
-            self.run["stage_step"] += 1
+            self.run.stage_step += 1
 
     def seconds(self) -> float:
         """Of one step, a tenth of a choice of words included."""
@@ -213,8 +218,8 @@ class Step:
     def agreement(self, wanted: Tensor) -> float:
         """The best IoU with a picture (S, S) that the points of the first system reach with any alpha."""
         look = self.objective
-        density, _ = splat_words(self.run["maps"][:1], look.words, look.frame, len(wanted))
-        radius = self.run["stroke"][:1] * len(wanted) / 2
+        density, _ = splat_words(self.run.maps[:1], look.words, look.frame, len(wanted))
+        radius = self.run.stroke[:1] * len(wanted) / 2
         soft = blur(convolve(density, pen_discs(radius, look.discs.shape[-1] // 2)), look.beyond_pen(SPREAD))[0]
         alphas = torch.logspace(0, 2, 60, device=soft.device) / soft.max()
         return max(iou(coverage(soft, alpha), wanted) for alpha in alphas)
@@ -345,7 +350,7 @@ def rivals_table(device: str, whole: float) -> None:
 def field_step(device: str, depth: int) -> Callable[[], None]:
     """A step of the distance field on the Koch curve, of which all words of `depth` letters are drawn."""
     step = Step(device, KOCH_POINTS, 1, **KOCH)
-    maps, segment = step.run["maps"][0], torch.tensor(KOCH_ENDS, device=device)
+    maps, segment = step.run.maps[0], torch.tensor(KOCH_ENDS, device=device)
     return lambda: distance_field_step(maps, segment, depth, step.objective.target, KOCH["stroke"] * SIZE / 2)
 
 

@@ -13,11 +13,11 @@ import render_ifs
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.files import command
 from diff_ifs.fit.judge import evaluate
-from diff_ifs.fit.objective import REFRESH, Objective, descend
-from diff_ifs.fit.run import begin
-from diff_ifs.fit.search import fit
+from diff_ifs.fit.objective import REFRESH, Objective
+from diff_ifs.fit.run import Run
 from diff_ifs.fit.stages import stages
 from diff_ifs.setup import WINDOW, Setup
+from train_ifs import descend, fit
 
 GASKET = occupancy(CORNER_GASKET, WINDOW, 32, supersample=1)
 QUICK = Setup(maps=3, size=32, points=1000, starts=4, rounds=1, steps=12, stroke=0.0)
@@ -64,14 +64,14 @@ def test_a_step_elsewhere_is_that_of_the_cpu_and_waits_for_nothing(name):
         found = []
         for place in ("cpu", pretend.DEVICE):
             with pretend.device() as kernels:
-                objective, run = Objective(GASKET.to(place), stage, setup), begin(GASKET.to(place), setup, place)
+                objective, run = Objective(GASKET.to(place), stage, setup), Run.started(GASKET.to(place), setup, place)
                 descend(objective, run)
                 kernels.waits.clear()
                 for step in (1, REFRESH - 1):
-                    run["stage_step"] = step
+                    run.stage_step = step
                     loss = descend(objective, run)
                 assert kernels.waits.total() == 0
-                found.append((loss.cpu(), run["maps"].cpu()))
+                found.append((loss.cpu(), run.maps.cpu()))
         for here, there in zip(*found, strict=True):
             assert torch.allclose(here, there, rtol=1e-3, atol=1e-4)
 

@@ -25,8 +25,8 @@ from diff_ifs.files.results import BOTH, EXTRA, MISSING, NEITHER, difference_fra
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import is_grey, load_target
 from diff_ifs.fit.run import check_resume
-from diff_ifs.fit.search import fit
 from diff_ifs.setup import RANGES, Setup
+from train_ifs import fit
 
 ROOT = Path(__file__).parent.parent
 TARGETS = ("koch", "sierpinski", "apple", "flower")

@@ -6,19 +6,18 @@ import pytest
 import torch
 from systems import CARPET, CORNER_GASKET, FERN, KOCH
 
-import ifs_model
 from diff_ifs import backend
 from diff_ifs.draw.coverage import occupancy
-from diff_ifs.fit import judge
+from diff_ifs.fit import run as run_module
 from diff_ifs.fit.judge import best_radius, evaluate, pen_ious, selection_scores
-from diff_ifs.fit.objective import Objective, descend
+from diff_ifs.fit.objective import Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
-from diff_ifs.fit.run import begin, select, still, take_pens
-from diff_ifs.fit.search import fit, price_maps
+from diff_ifs.fit.run import Run
 from diff_ifs.fit.stages import stages
 from diff_ifs.metrics import mse
 from diff_ifs.setup import WINDOW, Setup, affine, similarity
 from ifs_model import MAX_SINGULAR, area_weights, centroid, singular_values
+from train_ifs import descend, fit, price_maps
 
 QUICK = Setup(maps=4, size=64, points=4000, steps=60, starts=4)
 
@@ -76,8 +75,8 @@ def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
         def __call__(self, maps: torch.Tensor, *_) -> torch.Tensor:
             return (maps * self.gradient).sum((1, 2, 3))
 
-    def run() -> dict:
-        run = {"maps": maps.clone(), "stroke": None, "stage_step": 1, **still(maps)}
+    def run() -> Run:
+        run = Run(QUICK, stages(QUICK), maps.clone(), None, stage_step=1)
         for gradient in gradients:
             descend(Slope(gradient), run)
         return run
@@ -85,10 +84,10 @@ def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
     compiled = run()
     monkeypatch.setattr(backend, "load_kernels", lambda: None)
     plain = run()
-    assert singular_values(plain["maps"]).max() <= QUICK.bound + 1e-9
+    assert singular_values(plain.maps).max() <= QUICK.bound + 1e-9
     for name in ("maps", "first", "second"):
-        assert plain[name].isfinite().all()
-        assert torch.allclose(compiled[name], plain[name])
+        assert getattr(plain, name).isfinite().all()
+        assert torch.allclose(getattr(compiled, name), getattr(plain, name))
 
 
 @pytest.mark.parametrize("at", [0.7, 3.0])
@@ -167,33 +166,37 @@ def test_of_many_starts_those_with_the_least_loss_go_on():
     target = evaluate(KOCH.double(), torch.zeros(64, 64), 0.03).picture.round()
     plan = stages(setup := Setup(maps=4, size=64, points=4000))
     assert [stage.systems for stage in plan[:2]] == [256, 64]
-    run = begin(target, setup, "cpu")
-    run["maps"][200] = KOCH
-    select(run, target, plan[1], setup)
-    assert len(run["maps"]) == 64
-    assert torch.equal(run["maps"][0], KOCH)
+    run = Run.started(target, setup, "cpu")
+    run.maps[200] = KOCH
+    run.stage = 1
+    run.select(target)
+    assert len(run.maps) == 64
+    assert torch.equal(run.maps[0], KOCH)
 
 
 def test_a_fit_by_loss_is_bred_even_if_its_attractor_overlaps_less(monkeypatch):
     target = evaluate(FERN.double(), torch.zeros(64, 64), 0.02).picture.round()
     setup = Setup(maps=4, size=64, points=4000, starts=32)
-    run = begin(target, setup, "cpu")
-    run["maps"][7] = FERN
-    monkeypatch.setattr(judge, "selection_scores", lambda maps, *_: 2 * (-float(maps[0, 0, 2]),))
-    select(run, target, stages(setup)[2], setup)
-    assert any(torch.equal(maps, FERN) for maps in run["maps"])
+    run = Run.started(target, setup, "cpu")
+    run.maps[7] = FERN
+    monkeypatch.setattr(run_module, "selection_scores", lambda maps, *_: 2 * (-float(maps[0, 0, 2]),))
+    run.stage = 2
+    run.select(target)
+    run.breed(target)
+    assert any(torch.equal(maps, FERN) for maps in run.maps)
 
 
 def test_a_selection_keeps_what_is_best_bare_and_what_is_best_with_a_pen(monkeypatch):
     setup = Setup(maps=3, size=64, points=4000, starts=8)
-    run = begin(blob(), setup, "cpu")
-    before = run["maps"].clone()
+    run = Run.started(blob(), setup, "cpu")
+    before = run.maps.clone()
     worths = {5: (0.9, 0.9), 2: (0.8, 0.91), 6: (0.1, 0.95), 3: (0.85, 0.2)}
     marks = {float(maps[0, 0, 2]): worths.get(k, (0.0, 0.0)) for k, maps in enumerate(before)}
-    monkeypatch.setattr(judge, "selection_scores", lambda maps, *_: marks[float(maps[0, 0, 2])])
+    monkeypatch.setattr(run_module, "selection_scores", lambda maps, *_: marks[float(maps[0, 0, 2])])
     monkeypatch.setattr(run, "losses", lambda *_: torch.arange(8.0))
-    select(run, blob(), dataclasses.replace(stages(setup)[2], copies=1), setup)
-    assert torch.equal(run["maps"], before[[5, 6, 0, 1]])
+    run.stage, run.plan[2] = 2, dataclasses.replace(run.plan[2], copies=1)
+    run.select(blob())
+    assert torch.equal(run.maps, before[[5, 6, 0, 1]])
 
 
 def test_true_maps_of_a_drawing_are_worth_more_than_others_only_with_a_pen():
@@ -233,9 +236,10 @@ def test_a_pen_for_nothing_is_worth_nothing(monkeypatch):
 @pytest.mark.parametrize(("maps", "pen", "found"), [(CORNER_GASKET, 0.03, 0.03), (CARPET, 0.0, 0.0)])
 def test_a_picture_gets_a_pen_where_it_is_worth_one(maps, pen, found):
     target = evaluate(maps.double(), torch.zeros(128, 128), pen).picture.round()
-    run = begin(target, Setup(maps=maps.tolist(), size=128, starts=1, stroke=0), "cpu")
-    take_pens(run, target)
-    assert float(run["stroke"] or 0) == pytest.approx(found, abs=0.007)
+    run = Run.started(target, Setup(maps=maps.tolist(), size=128, starts=1, stroke=0), "cpu")
+    run.stage = len(run.plan) - 1
+    run.choose_pens(target)
+    assert float(run.stroke or 0) == pytest.approx(found, abs=0.007)
 
 
 def test_pen_radius_of_thin_and_solid_pictures():
@@ -276,17 +280,6 @@ def test_a_fit_gets_better_and_keeps_the_best_by_the_converged_attractor(states)
     assert best.best_maps.dtype == torch.float64
 
 
-def test_the_first_report_waits_for_no_loop(states, monkeypatch):
-    def compiling():
-        raise AssertionError("a loop was asked for")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(backend, "load_kernels", compiling)
-        first = next(fit(blob(), QUICK))
-    assert ifs_model.kernels(first.maps) is not None, "only the first report does without"
-    assert torch.equal(first.picture, states[0].picture)
-
-
 def test_the_best_state_is_kept_when_later_ones_are_worse(monkeypatch):
     honest, judged = evaluate, []
 
@@ -295,7 +288,7 @@ def test_the_best_state_is_kept_when_later_ones_are_worse(monkeypatch):
         worse = 1 - len(judged) / 1000
         return honest(*arguments, **options)._replace(iou=worse, score=worse)
 
-    monkeypatch.setattr(judge, "evaluate", stricter_each_time)
+    monkeypatch.setattr(run_module, "evaluate", stricter_each_time)
     states = list(fit(blob(), QUICK, every=10))
     assert states[-1].iou < states[0].iou
     assert states[-1].best_iou == states[0].iou

@@ -12,7 +12,7 @@ from systems import CARPET, CORNER_GASKET
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit import judge
 from diff_ifs.fit.judge import best_radius, evaluate, soft_picture
-from diff_ifs.fit.run import begin, report, still, take_pens
+from diff_ifs.fit.run import Run, State
 from diff_ifs.fit.stages import stages
 from diff_ifs.setup import WINDOW, Setup, affine
 
@@ -99,12 +99,17 @@ def test_grown_pictures_are_judged_with_nine_sub_pixels_and_drawn_ones_with_36()
 # --- Reports ---
 
 
-def run_of(*systems: torch.Tensor, stroke: float | None = None, setup: Setup, target: torch.Tensor) -> dict:
-    run = begin(target, setup, "cpu")
-    run["maps"] = torch.stack(systems).float()
-    run["stroke"] = None if stroke is None else torch.full((len(systems),), stroke)
-    run.update(still(run["maps"]), best_maps=run["maps"][0])
+def run_of(*systems: torch.Tensor, stroke: float | None = None, setup: Setup, target: torch.Tensor) -> Run:
+    strokes = None if stroke is None else torch.full((len(systems),), stroke)
+    run = Run(setup, stages(setup), torch.stack(systems).float(), strokes)
+    run.steps = 99
     return run
+
+
+def report(run: Run, target: torch.Tensor, loss: torch.Tensor, final: bool = False, end: bool = False) -> State:
+    """What is reported in the first or the final stage, or at its end."""
+    run.stage = len(run.plan) if end else len(run.plan) - 1 if final else 0
+    return run.report(target, run.plan[-1 if final or end else 0], loss)
 
 
 @pytest.mark.parametrize("end", [False, True])
@@ -112,7 +117,7 @@ def test_a_fit_ends_with_the_pen_that_suits_it_best(end):
     target = torch.from_numpy(discs(0.1, 64, parts=8)).round().float()
     setup = Setup(maps=3, size=64)
     run = run_of(dots(), setup=setup, target=target)
-    state = report(run, target, stages(setup)[-1], setup, 99, torch.zeros(1), True, end)
+    state = report(run, target, torch.zeros(1), True, end)
     if end:
         assert state.stroke == state.best_stroke == pytest.approx(0.1, abs=0.4 / 64)
         assert state.iou > 0.97
@@ -120,9 +125,7 @@ def test_a_fit_ends_with_the_pen_that_suits_it_best(end):
         assert state.stroke == 0
         assert state.iou < 0.1
     bare = dataclasses.replace(setup, stroke=0.0)
-    state = report(
-        run_of(dots(), setup=bare, target=target), target, stages(bare)[-1], bare, 99, torch.zeros(1), True, end
-    )
+    state = report(run_of(dots(), setup=bare, target=target), target, torch.zeros(1), True, end)
     assert state.stroke == 0, "none is asked for"
 
 
@@ -133,12 +136,13 @@ def test_in_the_last_stage_the_leader_is_the_one_that_looks_best_before_the_one_
     bad, good = 0.8 * CARPET.double(), CARPET.double()
     run = run_of(bad, good, setup=setup, target=target)
     loss = torch.tensor([0.25, 0.5])
-    state = report(run, target, stages(setup)[-1], setup, 99, loss, final)
+    state = report(run, target, loss, final)
     assert torch.allclose(state.maps, (good if final else bad).float().double())
     assert state.loss == (0.5 if final else 0.25)
     assert (state.iou > 0.95) == final
-    assert state.trace == [{"step": 0, "size": 81, "loss": state.loss, "iou": state.iou}]
-    assert (state.step, state.steps, state.size) == (0, 99, 81)
+    size = 81 if final else 32
+    assert state.trace == [{"step": 0, "size": size, "loss": state.loss, "iou": state.iou}]
+    assert (state.step, state.steps, state.size) == (0, 99, size)
     assert torch.equal(state.path[-1][1], state.maps)
 
 
@@ -146,7 +150,7 @@ def test_a_system_without_a_loss_leads_only_where_all_are_such():
     target = disc(0.5, 32)
     setup = Setup(maps=3, size=32)
     run = run_of(dots(), CORNER_GASKET, setup=setup, target=target)
-    state = report(run, target, stages(setup)[0], setup, 99, torch.tensor([math.nan, 3.0]))
+    state = report(run, target, torch.tensor([math.nan, 3.0]))
     assert torch.allclose(state.maps, CORNER_GASKET.double())
 
 
@@ -154,9 +158,9 @@ def test_the_best_so_far_is_kept_with_its_pen():
     target = torch.from_numpy(discs(0.1, 64, parts=8)).round().float()
     setup = Setup(maps=3, size=64)
     run = run_of(dots(), stroke=0.1, setup=setup, target=target)
-    first = report(run, target, stages(setup)[0], setup, 99, torch.zeros(1))
-    run.update(maps=run["maps"] * 0.9, stroke=torch.tensor([0.05]), step=10)
-    second = report(run, target, stages(setup)[0], setup, 99, torch.zeros(1))
+    first = report(run, target, torch.zeros(1))
+    run.maps, run.stroke, run.step = run.maps * 0.9, torch.tensor([0.05]), 10
+    second = report(run, target, torch.zeros(1))
     assert second.iou < first.iou == second.best_iou
     assert second.stroke == pytest.approx(0.05)
     assert second.best_stroke == pytest.approx(0.1)
@@ -171,5 +175,6 @@ def test_pens_are_taken_only_where_they_are_worth_three_hundredths():
         target = occupancy(CARPET, WINDOW, 81, stroke=pen, supersample=6).round()
         setup = Setup(maps=8, size=81)
         run = run_of(CARPET, setup=setup, target=target)
-        take_pens(run, target)
-        assert (run["stroke"] is not None) == taken, pen
+        run.stage = len(run.plan) - 1
+        run.choose_pens(target)
+        assert (run.stroke is not None) == taken, pen

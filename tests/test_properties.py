@@ -22,10 +22,10 @@ from diff_ifs.files.results import BOTH, EXTRA, MISSING, NEITHER, save_film, sav
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import load_target
 from diff_ifs.fit.run import check_resume
-from diff_ifs.fit.search import fit
 from diff_ifs.metrics import chamfer, dice, hd95, iou, mse
 from diff_ifs.setup import RANGES, WINDOW, Setup, affine, similarity
 from ifs_model import area_weights, attractor_points, compose, contract, frame, singular_values, splat, words_by_weight
+from train_ifs import fit
 
 SIDE = 48
 FEW = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

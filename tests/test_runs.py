@@ -19,7 +19,6 @@ from PIL import Image, ImageDraw, ImageFont
 import train_ifs
 from diff_ifs.files import results
 from diff_ifs.files.target import load_target
-from diff_ifs.fit import search
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.stages import stages
 from diff_ifs.setup import Setup
@@ -54,7 +53,7 @@ def given(monkeypatch) -> dict:
         found.update(target=target, setup=setup, device=device, every=every, resume=resume)
         yield from ()
 
-    monkeypatch.setattr(search, "fit", fit)
+    monkeypatch.setattr(train_ifs, "fit", fit)
     return found
 
 
@@ -110,7 +109,7 @@ def test_maps_auto_takes_the_number_that_is_worth_most_at_its_price(options, pri
         asked.append((setup.seed, each))
         yield from curve
 
-    monkeypatch.setattr(search, "price_maps", price_maps)
+    monkeypatch.setattr(train_ifs, "price_maps", price_maps)
     train_ifs.main(["eff", "--maps", "auto", "--seed", "7", *options])
     assert asked == [(7, price)]
     best = {0.003: 4, 0.02: 2}[price]
@@ -127,7 +126,7 @@ def test_maps_auto_takes_the_number_that_is_worth_most_at_its_price(options, pri
 
 def told(monkeypatch, interrupt: int | None = None, **fields) -> list:
     """Fits have these fields in all of their states from now on; the states. One may be interrupted by a signal."""
-    honest, states = search.fit, []
+    honest, states = train_ifs.fit, []
 
     def fit(*arguments, **options):
         for state in honest(*arguments, **options):
@@ -137,7 +136,7 @@ def told(monkeypatch, interrupt: int | None = None, **fields) -> list:
             if interrupt is not None and len(states) == interrupt:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(search, "fit", fit)
+    monkeypatch.setattr(train_ifs, "fit", fit)
     return states
 
 

@@ -21,9 +21,8 @@ import train_ifs
 from diff_ifs.files.checkpoint import as_tensors
 from diff_ifs.files.system import load_coded
 from diff_ifs.files.target import load_target
-from diff_ifs.fit import search
 from diff_ifs.fit.judge import evaluate
-from diff_ifs.fit.search import fit
+from train_ifs import fit
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--steps", "30", "--starts", "2", "--size", "64", "--points", "2000", "--quiet"]
@@ -367,7 +366,7 @@ def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "fit", stopped)
+        patch.setattr(train_ifs, "fit", stopped)
         assert train_ifs.main(["koch", *TINY]) == 143
     half = torch.load("koch.pt", weights_only=True)
     assert half["step"] < 30
@@ -423,7 +422,7 @@ def test_numbers_that_are_not_finite_never_reach_a_checkpoint(where, monkeypatch
                     state.resume[where][..., 0, 0] = float("nan")
             yield state
 
-    monkeypatch.setattr(search, "fit", astray)
+    monkeypatch.setattr(train_ifs, "fit", astray)
     assert train_ifs.main(["koch", *TINY]) == 2
     said = re.search(r"the fit went astray at step (\d+)", capsys.readouterr().err)
     assert int(said[1]) >= 15

@@ -9,14 +9,14 @@ import torch
 from drawings import discs
 from systems import CARPET, KOCH
 
+import train_ifs
 from diff_ifs.backend import blur
-from diff_ifs.fit import search
-from diff_ifs.fit.objective import Objective, descend
+from diff_ifs.fit.objective import Objective
 from diff_ifs.fit.proposals import initial_systems
-from diff_ifs.fit.run import begin, check_resume, still
-from diff_ifs.fit.search import fit, price_maps
+from diff_ifs.fit.run import Run, check_resume
 from diff_ifs.fit.stages import Stage, stages
 from diff_ifs.setup import Setup, affine, similarity
+from train_ifs import descend, fit, price_maps
 
 SMALL = Setup(maps=3, size=32, points=500, steps=20, starts=2)
 
@@ -132,10 +132,10 @@ class Slope:
 def moved(stage: Stage, step: int) -> tuple[float, Slope]:
     """How far a first step of Adam goes: the learning rate, whatever the gradient."""
     slope, maps = Slope(stage, SMALL), torch.zeros(1, 3, 2, 3).double()
-    run = {"maps": maps, "stroke": None, "stage_step": step, **still(maps)}
+    run = Run(SMALL, stages(SMALL), maps, None, stage_step=step)
     descend(slope, run)
-    assert torch.allclose(run["maps"], run["maps"].flatten()[0].expand(1, 3, 2, 3))
-    return -float(run["maps"][0, 0, 0, 0]), slope
+    assert torch.allclose(run.maps, run.maps.flatten()[0].expand(1, 3, 2, 3))
+    return -float(run.maps[0, 0, 0, 0]), slope
 
 
 def test_rates_and_blurs_fall_from_the_first_to_the_last_of_a_stage():
@@ -226,8 +226,8 @@ def test_a_start_knows_its_pen():
         (thin, Setup(maps=2, starts=3, stroke=0.0), None),
         (thin, Setup(maps=2, starts=3, grey=True), None),
     ):
-        run = begin(target, setup, "cpu")
-        found = None if run["stroke"] is None else run["stroke"].tolist()
+        run = Run.started(target, setup, "cpu")
+        found = None if run.stroke is None else run.stroke.tolist()
         assert found == (None if stroke is None else [pytest.approx(stroke)] * 3)
 
 
@@ -254,7 +254,7 @@ def test_numbers_of_maps_are_tried_by_short_fits_until_two_are_worth_less(monkey
         tried.append((setup, tuple(target.shape)))
         yield type("State", (), {"best_iou": reached[setup.n]})
 
-    monkeypatch.setattr(search, "fit", short)
+    monkeypatch.setattr(train_ifs, "fit", short)
     setup = Setup(maps=9, seed=5, pull=0.3, depth=2)
     found = dict(price_maps(torch.ones(256, 256), setup, "cpu", price=0.01))
     assert found == {n: reached[n] for n in (2, 3, 4, 5, 6, 8)}, "0.70 of 5 maps, then 0.695 and 0.68"

@@ -3,8 +3,6 @@
 Letters in shapes: B systems, n maps, S side of the picture.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
@@ -15,7 +13,7 @@ from diff_ifs.draw.growth import address_tree
 from diff_ifs.fit.stages import Stage
 from diff_ifs.metrics import foreground
 from diff_ifs.setup import WINDOW, Setup
-from ifs_model import AddressTree, LossSettings, area_weights, contract, frame, pen_discs, words_of_depth
+from ifs_model import AddressTree, LossSettings, area_weights, frame, pen_discs, words_of_depth
 
 REFRESH = 10  # steps between two choices of the words
 PENS = (6.0, 12.0)  # alphas with which grown points draw under a pen, whose curves have fewer points than areas
@@ -98,32 +96,3 @@ class Objective:
             return tree_loss(maps, self.trees, self.frame, 1 / GROWN**2, look)
         look = LossSettings(self.target, self.toll, self.beyond_pen(sigma), self.alphas, self.stage.levels, self.discs)
         return word_loss(maps, self.words, self.frame, look, self.setup.pull / self.stage.size)
-
-
-def descend(objective: Objective, run: dict) -> Tensor:
-    """One step of Adam (Kingma & Ba 2015) on all systems of `run`.
-
-    Afterwards the maps are projected to contractions. Changes `run` and returns the losses (B,) before the step.
-    """
-    stage, setup = objective.stage, objective.setup
-    share = run["stage_step"] / max(1, stage.steps - 1)
-    rate = stage.rates[1] + (stage.rates[0] - stage.rates[1]) * (1 + math.cos(math.pi * share)) / 2
-    sigma = stage.blurs[0] * (stage.blurs[1] / stage.blurs[0]) ** share
-    if run["stage_step"] % REFRESH == 0:
-        objective.refresh(run["maps"], run["stroke"], sigma)
-    loss = objective(run["maps"].requires_grad_(), run["stroke"], sigma)
-    (gradient,) = torch.autograd.grad(loss.sum(), run["maps"])
-    run["adam_step"] += 1
-    k, maps, moments = run["adam_step"], run["maps"].detach(), (run["first"], run["second"])
-    if (loops := kernels(maps)) is not None:
-        arrays = (tensor.contiguous().numpy() for tensor in (maps, gradient, *moments))
-        run["maps"] = torch.from_numpy(loops.descend(*arrays, k, rate, setup.bound))
-        return loss.detach()
-    with torch.no_grad():
-        gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0).clamp(
-            -1e15, 1e15
-        )  # its square is finite
-        first, second = moments[0].lerp_(gradient, 0.1), moments[1].lerp_(gradient.square(), 0.01)
-        update = first / (1 - 0.9**k) / ((second / (1 - 0.99**k)).sqrt() + 1e-8)
-        run["maps"] = contract(maps - rate * update, setup.bound)
-    return loss.detach()

@@ -5,12 +5,13 @@ Letters in shapes: B systems, n maps, S side of the picture.
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diff_ifs.backend import kernels
 from diff_ifs.fit.judge import PEN_GAIN, evaluate, selection_scores
 from diff_ifs.fit.objective import Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
@@ -39,163 +40,213 @@ class State:
     resume: dict  # what `fit` needs to go on from here
 
 
-def begin(target: Tensor, setup: Setup, device: torch.device | str) -> dict:
-    """The run that `fit` starts from: everything that its loop changes, in plain types and tensors."""
-    maps = initial_systems(target, setup).to(device)
-    radius = 0.0 if setup.grey else pen_radius(target) if setup.stroke is None else setup.stroke
-    stroke = torch.full(maps.shape[:1], radius, device=device) if radius > 0 else None
-    return {
-        "stage": 0,
-        "stage_step": 0,
-        "step": 0,
-        "maps": maps,
-        "stroke": stroke,
-        **still(maps),
-        "trace": [],
-        "path_steps": [],
-        "path_maps": [],
-        "path_stroke": [],
-        "best_score": -math.inf,
-        "best_iou": 0.0,
-        "best_maps": maps[0],
-        "best_stroke": radius,
-    }
+@dataclass
+class Run:
+    """Everything that the loop of a fit changes; `setup` and `plan` are what it follows."""
 
+    setup: Setup
+    plan: list[Stage]
+    maps: Tensor  # (B, n, 2, 3)
+    stroke: Tensor | None  # radii (B,) of the pens in world units
+    stage: int = 0  # of the plan; its length when all is done
+    stage_step: int = 0  # steps taken in this stage
+    step: int = 0  # steps taken in all
+    adam_step: int = 0
+    first: Tensor = field(init=False)  # moments of Adam, like maps
+    second: Tensor = field(init=False)
+    trace: list[dict] = field(default_factory=list)
+    path_steps: list[int] = field(default_factory=list)  # at each report, and of all systems
+    path_maps: list[Tensor] = field(default_factory=list)
+    path_stroke: list[Tensor] = field(default_factory=list)
+    best_score: float = -math.inf
+    best_iou: float = 0.0
+    best_maps: Tensor = field(init=False)
+    best_stroke: float = 0.0
 
-def still(maps: Tensor) -> dict:
-    """The moments of an optimiser that has not moved yet."""
-    return {"adam_step": 0, "first": torch.zeros_like(maps), "second": torch.zeros_like(maps)}
+    def __post_init__(self):
+        self.best_maps = self.maps[0]
+        self.rest()
+        self.steps = sum(stage.steps for stage in self.plan)
 
+    @classmethod
+    def started(cls, target: Tensor, setup: Setup, device: torch.device | str) -> "Run":
+        """The run that a fit of a target (S, S) starts from."""
+        maps = initial_systems(target, setup).to(device)
+        radius = 0.0 if setup.grey else pen_radius(target) if setup.stroke is None else setup.stroke
+        stroke = torch.full(maps.shape[:1], radius, device=device) if radius > 0 else None
+        return cls(setup, stages(setup), maps, stroke, best_stroke=radius)
 
-def select(run: dict, target: Tensor, stage: Stage, setup: Setup) -> None:
-    """Let the best systems go on, and breed them.
+    @classmethod
+    def resumed(cls, resume: dict, setup: Setup, device: torch.device | str) -> "Run":
+        """The run of an earlier state; a complete fit is set back to the start of its last stage."""
+        run = cls(setup, stages(setup), resume["maps"], resume["stroke"])
+        for name, value in copy.deepcopy(resume).items():
+            setattr(run, name, value)
+        if run.stage == len(run.plan):
+            run.stage, run.stage_step, run.maps = run.stage - 1, 0, run.best_maps[None]
+            run.stroke = None if run.stroke is None else torch.full((1,), run.best_stroke)
+            run.rest()
+            if run.path_maps:  # the way of the system that ended nearest to these maps is theirs
+                away = (run.path_maps[-1] - run.best_maps.cpu()).abs().sum((1, 2, 3))
+                leader = away.argmin()[None]
+                run.path_maps = [systems[leader] for systems in run.path_maps]
+                run.path_stroke = [strokes[leader] for strokes in run.path_stroke]
+        for name in ("maps", "stroke", "best_maps", "first", "second"):
+            value = getattr(run, name)
+            setattr(run, name, None if value is None else value.to(device))
+        run.steps = run.step - run.stage_step + sum(stage.steps for stage in run.plan[run.stage :])
+        return run
 
-    Some are those whose converged attractors are most like the target, at twice the size of the next stage, because a
-    coarse picture flatters; see `worth`, of which both IoUs choose in turn. The others have the least loss, because a
-    fit that is all but exact may overlap less than a coarse one does.
-    """
-    size = min(stage.size if setup.grey else 2 * stage.size, len(target))
-    finer = F.adaptive_avg_pool2d(target[None, None], size)[0, 0]
-    best: list[int] = []
-    if stage.judged:
-        worths = torch.tensor([selection_scores(maps, finer, setup) for maps in run["maps"]])
-        for k in range(stage.judged):
-            order = worths[:, k % 2].argsort(descending=True, stable=True).tolist()
-            best.append(next(system for system in order if system not in best))
-    if stage.judged < stage.systems:
-        loss = losses(Objective(target, stage, setup), run)
-        others = [k for k in loss.argsort(stable=True).tolist() if k not in best]
-        best += others[: stage.systems - len(best)]
-    best = torch.tensor(best)
-    keep(run, best.repeat_interleave(stage.copies))
-    if stage.copies > 1:
-        generator = torch.Generator().manual_seed(setup.seed + run["stage"])
-        elite = run["maps"].cpu().unflatten(0, (-1, stage.copies))
-        bred = [torch.cat([m[:1], mutate(m[1:], finer, generator)]) for m in elite]
-        run["maps"] = contract(torch.cat(bred).to(run["maps"].device), setup.bound)
+    def snapshot(self) -> dict:
+        """What `resumed` needs, as plain types and tensors that later steps leave alone."""
+        saved = {name: getattr(self, name) for name in SAVED}
+        saved = {k: list(value) if isinstance(value, list) else value for k, value in saved.items()}
+        moments = {"first": self.first.clone(), "second": self.second.clone()}
+        return saved | moments | {"maps": self.maps.detach()}
 
+    def rest(self) -> None:
+        """Let the optimiser begin anew."""
+        self.adam_step = 0
+        self.first, self.second = torch.zeros_like(self.maps), torch.zeros_like(self.maps)
 
-@torch.no_grad()
-def losses(objective: Objective, run: dict) -> Tensor:
-    """Losses (B,) of all systems before the first step of a stage."""
-    sigma = objective.stage.blurs[0]
-    objective.refresh(run["maps"], run["stroke"], sigma)
-    return objective(run["maps"], run["stroke"], sigma)
+    def keep(self, kept: Tensor) -> None:
+        """Go on with these systems (K,), and their paths, at rest."""
+        self.path_maps = [maps[kept] for maps in self.path_maps]
+        self.path_stroke = [strokes[kept] for strokes in self.path_stroke]
+        kept = kept.to(self.maps.device)
+        self.maps = self.maps[kept].detach()
+        self.stroke = None if self.stroke is None else self.stroke[kept].detach()
+        self.rest()
 
+    @torch.no_grad()
+    def losses(self, target: Tensor) -> Tensor:
+        """Losses (B,) of all systems before the first step of a stage."""
+        stage = self.plan[self.stage]
+        objective = Objective(target, stage, self.setup)
+        objective.refresh(self.maps, self.stroke, stage.blurs[0])
+        return objective(self.maps, self.stroke, stage.blurs[0])
 
-def take_pens(run: dict, target: Tensor) -> None:
-    """Draw each system with the pen that suits its converged attractor, all if that is worth it for the best."""
-    found = [evaluate(maps, target, search_stroke=True, rim=False) for maps in run["maps"]]
-    best = max(range(len(found)), key=lambda k: found[k].iou)
-    if run["stroke"] is None:
-        if found[best].stroke == 0 or found[best].iou < evaluate(run["maps"][best], target, rim=False).iou + PEN_GAIN:
+    def finer(self, target: Tensor) -> Tensor:
+        """The target at the size at which systems are chosen: twice that of the stage, as a coarse one flatters."""
+        size = self.plan[self.stage].size * (1 if self.setup.grey else 2)
+        return F.adaptive_avg_pool2d(target[None, None], min(size, len(target)))[0, 0]
+
+    def select(self, target: Tensor) -> None:
+        """Let the best systems go on, each as often as the stage has copies of it.
+
+        Some are those whose converged attractors are most like the target; see `selection_scores`, of which both IoUs
+        choose in turn. The others have the least loss, because a fit that is all but exact may overlap less than a
+        coarse one does.
+        """
+        stage, best = self.plan[self.stage], []
+        if len(self.maps) <= stage.systems and stage.copies == 1:
             return
-        run["stroke"] = run["maps"].new_full((len(found),), found[best].stroke)
-    radii = run["stroke"].new_tensor([verdict.stroke for verdict in found])
-    run["stroke"] = torch.where(radii > 0, radii, run["stroke"])
+        if stage.judged:
+            finer = self.finer(target)
+            scores = torch.tensor([selection_scores(maps, finer, self.setup) for maps in self.maps])
+            for k in range(stage.judged):
+                order = scores[:, k % 2].argsort(descending=True, stable=True).tolist()
+                best.append(next(system for system in order if system not in best))
+        if stage.judged < stage.systems:
+            order = self.losses(target).argsort(stable=True).tolist()
+            best += [k for k in order if k not in best][: stage.systems - len(best)]
+        self.keep(torch.tensor(best).repeat_interleave(stage.copies))
+
+    def breed(self, target: Tensor) -> None:
+        """Place a map or two of each copy anew; the first of each system's copies stays as it is."""
+        stage = self.plan[self.stage]
+        if stage.copies == 1:
+            return
+        generator = torch.Generator().manual_seed(self.setup.seed + self.stage)
+        finer, elite = self.finer(target), self.maps.cpu().unflatten(0, (-1, stage.copies))
+        bred = [torch.cat([m[:1], mutate(m[1:], finer, generator)]) for m in elite]
+        self.maps = contract(torch.cat(bred).to(self.maps.device), self.setup.bound)
+
+    def choose_pens(self, target: Tensor) -> None:
+        """Draw each system with the pen that suits its converged attractor, if that is worth it for the best."""
+        if self.plan[self.stage].levels or self.setup.grey or self.setup.stroke == 0:
+            return
+        found = [evaluate(maps, target, search_stroke=True, rim=False) for maps in self.maps]
+        best = max(range(len(found)), key=lambda k: found[k].iou)
+        if self.stroke is None:
+            bare = evaluate(self.maps[best], target, rim=False)
+            if found[best].stroke == 0 or found[best].iou < bare.iou + PEN_GAIN:
+                return
+            self.stroke = self.maps.new_full((len(found),), found[best].stroke)
+        radii = self.stroke.new_tensor([evaluation.stroke for evaluation in found])
+        self.stroke = torch.where(radii > 0, radii, self.stroke)
+
+    def double(self) -> None:
+        """In a grown stage, fit each system twice: with one alpha and with another."""
+        if self.plan[self.stage].grown:
+            self.keep(torch.arange(len(self.maps)).repeat(2))
+
+    def adam(self, gradient: Tensor, rate: float) -> None:
+        """One step of Adam (Kingma & Ba 2015); then the maps are projected to contractions."""
+        self.adam_step += 1
+        k, maps = self.adam_step, self.maps.detach()
+        if (loops := kernels(maps)) is not None:
+            arrays = (x.contiguous().numpy() for x in (maps, gradient, self.first, self.second))
+            self.maps = torch.from_numpy(loops.descend(*arrays, k, rate, self.setup.bound))
+            return
+        with torch.no_grad():
+            gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+            gradient = gradient.clamp(-1e15, 1e15)  # its square is finite
+            first, second = self.first.lerp_(gradient, 0.1), self.second.lerp_(gradient.square(), 0.01)
+            update = first / (1 - 0.9**k) / ((second / (1 - 0.99**k)).sqrt() + 1e-8)
+            self.maps = contract(maps - rate * update, self.setup.bound)
+
+    def advance(self) -> None:
+        """Count a step, and the stage that ends with it."""
+        self.step, self.stage_step = self.step + 1, self.stage_step + 1
+        if self.stage_step == self.plan[self.stage].steps:
+            self.stage, self.stage_step = self.stage + 1, 0
+            self.rest()
+
+    def report(self, target: Tensor, stage: Stage, loss: Tensor) -> State:
+        """Judge the leader, in the final stage more than one, at its end with any stroke; remember the best.
+
+        Only what the fit ends with is drawn with all its edges, which may take as long as all judgements before.
+        """
+        final, end, grey = stage is self.plan[-1], self.stage == len(self.plan), self.setup.grey
+        systems, pens = len(self.maps), end and self.setup.stroke != 0
+        stroke = torch.zeros(systems) if self.stroke is None else self.stroke.detach().cpu()
+        self.path_steps.append(self.step)
+        self.path_maps.append(self.maps.detach().cpu())
+        self.path_stroke.append(stroke.clone())
+        order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
+        judged = {
+            k: evaluate(self.maps[k], target, float(stroke[k]), pens, grey=grey, rim=False)
+            for k in order[: systems if final else 1]
+        }
+        leader = max(judged, key=lambda k: judged[k].score)
+        maps = self.maps[leader].detach()
+        found = judged[leader]
+        if end and not grey:
+            found = evaluate(maps, target, found.stroke)
+        self.path_stroke[-1][leader] = found.stroke
+        if found.score > self.best_score:
+            self.best_score, self.best_iou = found.score, found.iou
+            self.best_maps, self.best_stroke = maps, found.stroke
+        row = {"step": self.step, "size": stage.size, "loss": float(loss[leader]), "iou": found.iou}
+        self.trace.append(row)
+        path = zip(self.path_steps, self.path_maps, self.path_stroke, strict=True)
+        return State(
+            **row,
+            steps=self.steps,
+            maps=maps.cpu().double(),
+            stroke=found.stroke,
+            picture=found.picture,
+            trace=list(self.trace),
+            path=[(step, systems[leader].double(), float(pen[leader])) for step, systems, pen in path],
+            best_iou=self.best_iou,
+            best_maps=self.best_maps.cpu().double(),
+            best_stroke=self.best_stroke,
+            resume=self.snapshot(),
+        )
 
 
-def keep(run: dict, kept: Tensor) -> None:
-    """Go on with these systems (K,), and their paths, at rest."""
-    run["path_maps"] = [maps[kept] for maps in run["path_maps"]]
-    run["path_stroke"] = [strokes[kept] for strokes in run["path_stroke"]]
-    kept = kept.to(run["maps"].device)
-    maps = run["maps"][kept].detach()
-    run.update(maps=maps, stroke=None if run["stroke"] is None else run["stroke"][kept].detach(), **still(maps))
-
-
-def report(
-    run: dict,
-    target: Tensor,
-    stage: Stage,
-    setup: Setup,
-    steps: int,
-    loss: Tensor,
-    final: bool = False,
-    end: bool = False,
-) -> State:
-    """Judge the leader, in the final stage more than one, at its end with any stroke; remember the best.
-
-    Only what the fit ends with is drawn with its rim, which may take as long as all judgements before.
-    """
-    systems = len(run["maps"])
-    stroke = torch.zeros(systems) if run["stroke"] is None else run["stroke"].detach().cpu()
-    run["path_steps"].append(run["step"])
-    run["path_maps"].append(run["maps"].detach().cpu())
-    run["path_stroke"].append(stroke.clone())
-    order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
-    judged = {
-        k: evaluate(run["maps"][k], target, float(stroke[k]), end and setup.stroke != 0, grey=setup.grey, rim=False)
-        for k in order[: systems if final else 1]
-    }
-    leader = max(judged, key=lambda k: judged[k].score)
-    maps = run["maps"][leader].detach()
-    iou, radius, picture, score = judged[leader]
-    if end and not setup.grey:
-        iou, radius, picture, score = evaluate(maps, target, radius)
-    run["path_stroke"][-1][leader] = radius
-    if score > run["best_score"]:
-        run.update(best_score=score, best_iou=iou, best_maps=maps, best_stroke=radius)
-    run["trace"].append({"step": run["step"], "size": stage.size, "loss": float(loss[leader]), "iou": iou})
-    path = zip(run["path_steps"], run["path_maps"], run["path_stroke"], strict=True)
-    return State(
-        step=run["step"],
-        steps=steps,
-        size=stage.size,
-        loss=float(loss[leader]),
-        iou=iou,
-        maps=maps.cpu().double(),
-        stroke=radius,
-        picture=picture,
-        trace=list(run["trace"]),
-        path=[(step, systems[leader].double(), float(strokes[leader])) for step, systems, strokes in path],
-        best_iou=run["best_iou"],
-        best_maps=run["best_maps"].cpu().double(),
-        best_stroke=run["best_stroke"],
-        resume=_snapshot(run),
-    )
-
-
-def _snapshot(run: dict) -> dict:
-    """A copy of a run that its next steps leave alone: they lengthen its lists, move its moments and mark its maps."""
-    copied = {name: list(value) if isinstance(value, list) else value for name, value in run.items()}
-    return copied | {"maps": run["maps"].detach(), "first": run["first"].clone(), "second": run["second"].clone()}
-
-
-def resumed(resume: dict, stage_count: int, device: torch.device | str) -> dict:
-    """The run of an earlier state, on this device; a complete fit is set back to the start of its last stage."""
-    run = copy.deepcopy(resume)
-    if run["stage"] == stage_count:
-        maps = run["best_maps"][None]
-        stroke = None if run["stroke"] is None else torch.full((1,), run["best_stroke"])
-        run.update(stage=stage_count - 1, stage_step=0, maps=maps, stroke=stroke, **still(maps))
-        if run["path_maps"]:  # the way of the system that ended nearest to these maps is theirs
-            leader = (run["path_maps"][-1] - run["best_maps"].cpu()).abs().sum((1, 2, 3)).argmin()[None]
-            for name in ("path_maps", "path_stroke"):
-                run[name] = [systems[leader] for systems in run[name]]
-    for name in ("maps", "stroke", "best_maps", "first", "second"):
-        run[name] = None if run[name] is None else run[name].to(device)
-    return run
+SAVED = tuple(field.name for field in fields(Run) if field.name not in ("setup", "plan"))
 
 
 def check_resume(resume: object, setup: Setup) -> None:
@@ -203,9 +254,7 @@ def check_resume(resume: object, setup: Setup) -> None:
 
     Types and shapes are looked at first, so that nothing is computed of what claims to be too large.
     """
-    names = {"stage", "stage_step", "step", "maps", "stroke", "adam_step", "first", "second", "trace"}
-    names |= {"path_steps", "path_maps", "path_stroke", "best_score", "best_iou", "best_maps", "best_stroke"}
-    if not isinstance(resume, dict) or resume.keys() != names:
+    if not isinstance(resume, dict) or resume.keys() != set(SAVED):
         raise ValueError("its fields are not those of a run")
     n, most = setup.n, setup.batch
     ends = [stage.steps - 1 for stage in stages(setup)] + [0]  # the last is that of a complete fit

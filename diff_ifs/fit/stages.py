@@ -1,5 +1,6 @@
 """The plan of a fit, from coarse pictures to fine ones."""
 
+import math
 from dataclasses import dataclass
 
 from diff_ifs.setup import Setup
@@ -22,6 +23,12 @@ class Stage:
     solidity: float  # alpha, as a multiple of what suits points spread evenly over the target
     levels: int  # of the pyramid above the picture itself
     grown: bool  # points as the attractor grows, one a cell, instead of words of about equal weight
+
+    def schedule(self, step: int) -> tuple[float, float]:
+        """The learning rate, which falls along half a cosine, and the sigma of the splat, which falls geometrically."""
+        share = step / max(1, self.steps - 1)
+        rate = self.rates[1] + (self.rates[0] - self.rates[1]) * (1 + math.cos(math.pi * share)) / 2
+        return rate, self.blurs[0] * (self.blurs[1] / self.blurs[0]) ** share
 
 
 def stages(setup: Setup) -> list[Stage]:
