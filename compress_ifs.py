@@ -7,6 +7,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from diff_ifs.errors import InputError
 from diff_ifs.files.command import Parser, check_place, memory_errors_as_input_errors, run_script
@@ -137,5 +138,9 @@ def as_text(system: dict, name: str, kind: str) -> str:
     return write({**system, "maps": maps.tolist(), "weights": area_weights(maps).tolist()}, name)
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
     run_script(main)
+
+
+if __name__ == "__main__":
+    command()

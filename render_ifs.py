@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from diff_ifs.errors import InputError
 from diff_ifs.files.command import (
@@ -383,5 +383,9 @@ def zoomed(view: "View", x: float, y: float, factor: float, share: float) -> "Vi
     return replace(view, window=window, stroke=view.stroke * part)
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
     run_script(main)
+
+
+if __name__ == "__main__":
+    command()

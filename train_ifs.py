@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from diff_ifs.errors import InputError
 from diff_ifs.files.command import Parser, check_device, memory_errors_as_input_errors, pick_device, run_script
@@ -347,5 +347,9 @@ def draw_frame(folder: Path, target: "Tensor", step: int, picture: "Tensor") -> 
     return frame
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
     run_script(main)
+
+
+if __name__ == "__main__":
+    command()
