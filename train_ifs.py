@@ -132,7 +132,7 @@ def fit(
             run.breed(target)  # copies with a map or two placed anew
             run.choose_pens(target)
             run.double()
-        if run.step == 0:
+        if not run.trace:
             yield run.report(target, stage, run.losses(target))
         objective = Objective(target, stage, setup)  # the soft picture of each system against the target
         for _ in range(run.stage_step, stage.steps):

@@ -14,6 +14,7 @@ import ifs_model as model
 from diff_ifs.files.checkpoint import as_tensors, load_checkpoint
 from diff_ifs.files.names import find_picture
 from diff_ifs.files.target import load_target
+from diff_ifs.setup import WINDOW
 
 STEP = 20
 
@@ -21,10 +22,10 @@ STEP = 20
 def main() -> None:
     target = load_target(find_picture("koch"), 256)
     run = as_tensors(load_checkpoint(Path("koch.pt"))["resume"])
-    maps = run.path_maps[run.path_steps.index(STEP)][0].double()
+    maps = run["path_maps"][run["path_steps"].index(STEP)][0].double()
     weights = model.area_weights(maps)
     words = (model.words_by_weight(weights, 50), model.words_by_weight(weights, 50))
-    to_pixels = torch.tensor(model.frame(model.WINDOW, 128), dtype=torch.float64)
+    to_pixels = torch.tensor(model.frame(WINDOW, 128), dtype=torch.float64)
     points, shares = model.attractor_points(maps, weights, words, to_pixels)
     density = model.splat(points, shares, 128)
     spread = model.blur_matrix(128, 1.0, density)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import ifs_model
-from diff_ifs.setup import Setup
+from diff_ifs.setup import Setup, similarity
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_the_dense_splat_and_its_gradient_agree_with_ours():
 
 
 def test_the_distance_field_draws_the_segments_of_all_words():
-    maps = torch.tensor([ifs_model.similarity(0.5, at=(x, 0.0)) for x in (-0.5, 0.5)])
+    maps = torch.tensor([similarity(0.5, at=(x, 0.0)) for x in (-0.5, 0.5)])
     drawn = speed.distance_field(maps, torch.tensor([[-0.5, 0.0], [0.5, 0.0]]), 1, 64, 2.0)
     segments = torch.zeros(64, 64, dtype=torch.bool)
     segments[30:34, 16 - 8 : 16 + 8] = segments[30:34, 48 - 8 : 48 + 8] = True

@@ -237,7 +237,7 @@ def test_a_pen_for_nothing_is_worth_nothing(monkeypatch):
 def test_a_picture_gets_a_pen_where_it_is_worth_one(maps, pen, found):
     target = evaluate(maps.double(), torch.zeros(128, 128), pen).picture.round()
     run = Run.started(target, Setup(maps=maps.tolist(), size=128, starts=1, stroke=0), "cpu")
-    run.stage = len(run.plan) - 1
+    run.setup, run.stage = dataclasses.replace(run.setup, stroke=None), len(run.plan) - 1
     run.choose_pens(target)
     assert float(run.stroke or 0) == pytest.approx(found, abs=0.007)
 

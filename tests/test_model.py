@@ -14,7 +14,7 @@ from diff_ifs.errors import InputError
 from diff_ifs.fit.objective import Objective
 from diff_ifs.fit.stages import stages
 from diff_ifs.kernels.jit import BLOCK
-from diff_ifs.setup import WINDOW, Setup
+from diff_ifs.setup import WINDOW, Setup, similarity
 
 
 def random_maps(*shape: int, seed: int = 0, scale: float = 0.35) -> torch.Tensor:
@@ -23,10 +23,10 @@ def random_maps(*shape: int, seed: int = 0, scale: float = 0.35) -> torch.Tensor
 
 
 def test_constructors_are_what_they_say():
-    turned = torch.tensor(model.similarity(0.5, degrees=90, at=(0.1, 0.2)))
+    turned = torch.tensor(similarity(0.5, degrees=90, at=(0.1, 0.2)))
     corner = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     assert torch.allclose(model.apply(turned, corner), torch.tensor([[0.1, 0.7], [-0.4, 0.2]]), atol=1e-6)
-    mirrored = torch.tensor(model.similarity(0.5, mirror=True))
+    mirrored = torch.tensor(similarity(0.5, mirror=True))
     assert torch.allclose(model.apply(mirrored, corner), torch.tensor([[0.5, 0.0], [0.0, -0.5]]), atol=1e-6)
     assert model.determinants(mirrored) == -0.25
 

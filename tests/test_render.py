@@ -304,7 +304,7 @@ def test_every_kind_of_picture_is_the_same_without_compiled_loops(monkeypatch):
     options = [[], ["--kind", "density"], ["--kind", "distance"], ["--color", "map"], ["--figure", "hull"]]
     runs = [("fern", *some) for some in options] + [("grey",), ("fern", "--zoom-at", 0, -0.5, 1000)]
     compiled = [drawn(name, 60, 64, *some) for name, *some in runs]
-    monkeypatch.setattr("ifs_model.load_kernels", lambda: None)
+    monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
     for picture, (name, *some) in zip(compiled, runs, strict=True):
         assert picture.max() > 100
         difference = np.abs(drawn(name, 60, 64, *some).astype(int) - picture)
