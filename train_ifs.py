@@ -9,8 +9,9 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -28,15 +29,14 @@ if TYPE_CHECKING:
     from torch import Tensor
     from tqdm import tqdm
 
+    from diff_ifs.fit.census import Count, Rung
     from diff_ifs.fit.objective import Objective
     from diff_ifs.fit.run import Run, State
     from diff_ifs.setup import Setup
 
-LADDER = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)  # numbers of maps that --maps auto tries
-PRICE = 0.003  # IoU that one map more must be worth to --maps auto
 POOR = 0.8  # IoU below which a fit of black and white calls for another
 # Fields of a Setup that are options:
-FIELDS = ("maps", "depth", "points", "steps", "starts", "size", "stroke", "seed", "grey")
+FIELDS = ("maps", "price", "depth", "points", "steps", "starts", "size", "stroke", "seed", "grey")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,9 +47,10 @@ def parser() -> argparse.ArgumentParser:
         "--maps",
         type=number_of_maps,
         metavar="N",
-        help="number of maps, from a random start, or auto (default: those of NAME_setup.py, or 12)",
+        help="number of maps, from a random start; auto: as many as the picture repays, at most 48 "
+        "(default: those of NAME_setup.py, or auto; 12 for a grey picture)",
     )
-    add("--price", type=float, metavar="P", help=f"IoU that a map must be worth to --maps auto (default {PRICE})")
+    add("--price", type=float, metavar="P", help="IoU that each map must gain to --maps auto (default 0.001)")
     add(
         "--depth",
         type=int,
@@ -116,13 +117,17 @@ def fit(
 
     target: coverage (S, S), S = setup.size, an array or tensor of booleans, bytes or floats from 0 to 1. `every` is
     rounded up to a multiple of ten. `resume` is that of an earlier state: the fit goes on as if it had never stopped;
-    one that was complete repeats its last stage from the best maps it had found. Raises ValueError for another target.
+    one that was complete repeats its last stage from the best maps it had found. Where the setup leaves it open, the
+    picture says how many maps there are. Raises ValueError for another target.
     """
     from diff_ifs.arrays import as_target
     from diff_ifs.fit.objective import REFRESH, Objective
     from diff_ifs.fit.run import Run
 
     target = as_target(target, setup.size).to(device)
+    if setup.maps is None:
+        n = resume["maps"].shape[1] if resume else count(target, setup, device).n
+        setup = replace(setup, maps=n)
     run = Run.resumed(resume, setup, device) if resume else Run.started(target, setup, device)
     every = max(1, -(-every // REFRESH)) * REFRESH
     while run.stage < len(run.plan):
@@ -157,22 +162,48 @@ def descend(objective: "Objective", run: "Run") -> "Tensor":
     return losses.detach()
 
 
-def price_maps(target: "Tensor", setup: "Setup", device: str, price: float) -> Iterator[tuple[int, float]]:
-    """Yield numbers of maps and the IoU that a short fit reaches with each, until more maps are twice worth less.
+def census(target: "Tensor", setup: "Setup", device: str) -> Iterator["Rung"]:
+    """Search for systems of 2, 3 … 48 maps whose attractors are like the target (S, S), each for a tenth of a fit.
 
-    What n maps are worth is the IoU minus `price` for each map. Short fits see a picture of 128 × 128 pixels at most.
+    Of 32 starts, half go on after a few steps, by their loss, and the eight with the least are judged. The searches are
+    those of a quarter of the picture's size, which counts as 256 × 256 pixels at most.
     """
     from torch.nn.functional import adaptive_avg_pool2d
 
-    size, worth = min(setup.size, 128), []
-    small = adaptive_avg_pool2d(target[None, None], size)[0, 0]
+    from diff_ifs.fit.census import LADDER, Rung
+    from diff_ifs.fit.judge import selection_scores
+    from diff_ifs.fit.objective import Objective
+    from diff_ifs.fit.run import Run
+
+    size = min(setup.size, 256)
+    target = adaptive_avg_pool2d(target[None, None].to(device), size)[0, 0]
+    finer = adaptive_avg_pool2d(target[None, None], -(-size // 2))[0, 0]
     for n in LADDER:
-        short = replace(setup, maps=n, size=size, starts=min(setup.batch, 16), rounds=2, steps=250, depth=None)
-        *_, state = fit(small, short, device, every=short.steps)
-        yield n, state.best_iou
-        worth.append(state.best_iou - price * n)
-        if len(worth) > 2 and max(worth[-2:]) < max(worth):
-            return
+        short = replace(setup, maps=n, size=size, starts=min(setup.batch, 32), rounds=0, depth=None)
+        run = Run.started(target, short, device)
+        for stage, kept in zip(run.plan, (16, 8), strict=False):
+            objective = Objective(target, stage, short)
+            for _ in range(stage.steps):
+                losses = descend(objective, run)
+                run.advance()
+            order = losses.argsort(stable=True)[:kept].cpu()
+            run.keep(order)
+        misfit = 1 - max(selection_scores(maps, finer, short)[1] for maps in run.maps)
+        yield Rung(n, float(losses[order[0]]), misfit, len(finer))
+
+
+def count(
+    target: "Tensor", setup: "Setup", device: str, watch: Callable[[Iterator["Rung"]], Iterable["Rung"]] = iter
+) -> "Count":
+    """How many maps a fit has whose setup leaves it open; `watch` sees the rungs pass.
+
+    No picture is asked that is grey, since a price is one of IoU, nor where a depth is given.
+    """
+    from diff_ifs.fit.census import TYPICAL, Count, repaid
+
+    if setup.grey or setup.depth:
+        return Count(setup.n, TYPICAL)
+    return repaid(list(watch(census(target, setup, device))), setup.price)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -192,19 +223,15 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     name, checkpoint, folder = arguments.name, Path(f"{arguments.name}.pt"), Path("results", arguments.name)
     source = find_picture(name)
     overrides = {field: value for field in FIELDS if (value := getattr(arguments, field)) is not None}
-    automatic = overrides.get("maps") == "auto"
-    price = PRICE if arguments.price is None else arguments.price
-    if arguments.price is not None and not automatic:
-        raise InputError("--price is for --maps auto: give both or neither")
-    if automatic:
-        del overrides["maps"]
+    if overrides.get("maps") == "auto":
+        overrides["maps"] = None
         if arguments.resume:
-            raise InputError("--resume goes on with the maps that are there: give their number instead of --maps auto")
-        if not 0.0001 <= price <= 1:
-            raise InputError(f"--price must be a number from 0.0001 to 1, not {price}")
+            raise InputError("--resume goes on with the maps that are there: leave out --maps auto")
     check_options(overrides)
     check_device(arguments.device)
     setup, setup_file = load_setup(name, overrides)
+    if arguments.price is not None and setup.maps is not None:
+        raise InputError("--price is for --maps auto: give no number of maps, or leave out --price")
     if arguments.resume:
         find_checkpoint(name)
     picture = read_picture(source, arguments.invert)
@@ -222,14 +249,19 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         import torch
         from tqdm import tqdm
 
+        from diff_ifs.fit.census import LADDER, TYPICAL
         from diff_ifs.fit.stages import stages
         from diff_ifs.metrics import hd95, mse
 
         device = pick_device(arguments.device)
         target = torch.from_numpy(coverage)
-        if automatic:
-            overrides["maps"] = choose_maps(target, setup, device, price)
-            setup = replace(load_setup(name, overrides)[0], grey=setup.grey)
+        power = None if origin else TYPICAL
+        if origin and setup.maps is None:
+            setup = replace(setup, maps=len(origin["maps"]))
+        elif setup.maps is None:
+            asked = {"total": len(LADDER), "desc": f"{name}: how many maps", "unit": "search", "leave": False}
+            n, power = count(target, setup, device, partial(tqdm, **asked, disable=arguments.quiet))
+            setup = replace(setup, maps=n)
         resume = resume_of(checkpoint, origin, setup) if origin else None
         if setup_file is None:
             print(f"no {name}_setup.py: {setup.batch} random starts of {setup.n} maps", file=sys.stderr)
@@ -265,9 +297,11 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     away = hd95(best, target)
     fidelity = f"IoU {state.best_iou:.4f}" + (f", MSE {mse(best, target):.5f}" if setup.grey else "")
     numbers = 6 * setup.n + (state.best_stroke > 0)
+    silent = setup.grey or setup_file or stop.code or power is None
+    more = "" if silent else promise(state.best_iou, setup.n, power)
     print(
         f"{name}: {fidelity}, HD95 {away:.2f} px, {setup.n} maps, {numbers} numbers, "
-        f"{time.perf_counter() - began:.1f} s -> {checkpoint}, {folder}/"
+        f"{time.perf_counter() - began:.1f} s -> {checkpoint}, {folder}/{more}"
     )
     if state.best_iou < POOR and not (setup.grey or stop.code):
         print(f"a poor fit: --maps {3 * setup.n} or another --seed may find a better one", file=sys.stderr)
@@ -295,16 +329,12 @@ def show(bar: "tqdm", state: "State") -> None:
         bar.refresh()  # however soon after the empty one
 
 
-def choose_maps(target: "Tensor", setup: "Setup", device: str, price: float) -> int:
-    """The number of maps that is worth most, after printing the curve it was chosen from."""
-    print(f" maps     IoU   IoU - {price:g} a map", file=sys.stderr)
-    worth = {}
-    for n, iou in price_maps(target, setup, device, price):
-        worth[n] = iou - price * n
-        print(f"{n:5}  {iou:.4f}  {worth[n]:.4f}", file=sys.stderr)
-    best = max(worth, key=worth.get)
-    print(f"-> {best} maps", file=sys.stderr)
-    return best
+def promise(iou: float, n: int, power: float) -> str:
+    """What twice as many maps would bring, in words."""
+    from diff_ifs.fit.census import promised
+
+    later = promised(iou, n, 2 * n, power)
+    return f"; {2 * n} maps: about {later:.2f}" if later >= iou + 0.005 else "; more maps would bring little"
 
 
 def write_results(folder: Path, name: str, target: "Tensor", state: "State", frames: dict, grey: bool) -> "Tensor":

@@ -1,6 +1,6 @@
 """Fit every PNG of a folder without a setup, and say how good the fits are.
 
-    python benchmarks/quality.py FOLDER [--maps N] [--size S] [--seed X] [--jobs J] [--device DEV]
+    python benchmarks/quality.py FOLDER [--maps N|auto] [--size S] [--seed X] [--jobs J] [--device DEV]
                                  [--shard I/K] [--out OUT]
 
 OUT (default: quality_N) gets fits.csv, one row a picture, written as soon as it is fitted, table.txt and sheet.png:
@@ -43,10 +43,10 @@ from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.run import State
 from diff_ifs.metrics import chamfer, dice, hd95, iou, mse
 from diff_ifs.setup import Setup
-from train_ifs import fit
+from train_ifs import fit, number_of_maps
 
-MEASURES = ("iou", "dice", "chamfer", "hd95", "mse", "seconds")
-LOWER_IS_BETTER = ("chamfer", "hd95", "mse", "seconds")
+MEASURES = ("iou", "dice", "chamfer", "hd95", "mse", "maps", "seconds")
+LOWER_IS_BETTER = ("chamfer", "hd95", "mse", "maps", "seconds")
 
 
 def task(path: Path, setup: Setup) -> tuple[torch.Tensor, Setup]:
@@ -74,6 +74,7 @@ def shown(path: Path, target: torch.Tensor, setup: Setup, state: State, seconds:
         "chamfer": chamfer(picture, target),
         "hd95": hd95(picture, target),
         "mse": mse(picture, target),
+        "maps": len(state.best_maps),
         "seconds": seconds,
         "stroke": state.best_stroke,
     }
@@ -151,7 +152,7 @@ def shard(text: str) -> tuple[int, int]:
 def main(argv: list[str] | None = None) -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("folder", type=Path)
-    parse.add_argument("--maps", type=int, default=8)
+    parse.add_argument("--maps", type=number_of_maps, default=8, metavar="N|auto")
     parse.add_argument("--size", type=int, default=256)
     parse.add_argument("--seed", type=int, default=0)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -163,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(arguments.device)
     if arguments.jobs < 1:
         parse.error("--jobs must be at least 1")
-    setup = Setup(maps=arguments.maps, size=arguments.size, seed=arguments.seed)
+    setup = Setup(maps=None if arguments.maps == "auto" else arguments.maps, size=arguments.size, seed=arguments.seed)
     out, (turn, shards) = arguments.out or Path(f"quality_{arguments.maps}"), arguments.shard
     pictures = sorted(arguments.folder.glob("*.png"))
     if not pictures:

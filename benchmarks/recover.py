@@ -1,10 +1,11 @@
 """Draw known attractors, give the fitter each picture and the number of maps alone, and count those that come back.
 
-    python benchmarks/recover.py [--seeds K] [--names NAME ...] [--jobs J] [--out OUT]
+    python benchmarks/recover.py [FOLDER] [--seeds K] [--names NAME ...] [--jobs J] [--out OUT]
 
 A fit counts as recovered if the IoU of its attractor with the picture is at least 0.95. Thin attractors are drawn with
-a pen two pixels wide, solid ones bare; the fitter is not told which. OUT (default: recover) gets table.txt, and
-sheet.png: the difference of each target from the fit of the first seed.
+a pen two pixels wide, solid ones bare; the fitter is not told which. With FOLDER, the attractors are those of its CSV
+files, drawn bare: as in FractalDB, a row a b c d e f p is the map x' = a x + b y + e, y' = c x + d y + f.
+OUT (default: recover) gets table.txt, and sheet.png: the difference of each target from the fit of the first seed.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -97,10 +99,18 @@ SYSTEMS = {  # name: maps, whether a pen draws it
 }
 
 
+def known(name: str) -> tuple[torch.Tensor, bool]:
+    """The maps (n, 2, 3) of an attractor or of a CSV file, and whether a pen draws it."""
+    if not name.endswith(".csv"):
+        listed, pen = SYSTEMS[name]
+        return torch.tensor(listed, dtype=torch.float64), pen
+    a, b, c, d, e, f = np.loadtxt(name, delimiter=",", ndmin=2).T[:6]
+    return torch.from_numpy(np.stack([[a, b, e], [c, d, f]]).transpose(2, 0, 1).copy()), False
+
+
 def drawn(name: str) -> tuple[torch.Tensor, int]:
     """The picture (S, S) of an attractor, centred and nine tenths as large as the window, and its number of maps."""
-    listed, pen = SYSTEMS[name]
-    maps = torch.tensor(listed, dtype=torch.float64)
+    maps, pen = known(name)
     xmin, xmax, ymin, ymax = bounds(maps, directions=720)
     scale = 1.8 / max(xmax - xmin, ymax - ymin)
     x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
@@ -108,7 +118,7 @@ def drawn(name: str) -> tuple[torch.Tensor, int]:
     back = torch.tensor([[1 / scale, 0, x], [0, 1 / scale, y]], dtype=torch.float64)
     placed = compose(compose(there, maps), back)
     coverage = occupancy(placed, WINDOW, SIZE, stroke=PEN if pen else 0.0, supersample=6 if pen else 4)
-    return (coverage >= 0.5).float(), len(listed)
+    return (coverage >= 0.5).float(), len(maps)
 
 
 def recovered(name: str, seed: int) -> tuple[str, int, float, float, torch.Tensor]:
@@ -124,25 +134,34 @@ def recovered(name: str, seed: int) -> tuple[str, int, float, float, torch.Tenso
 
 def main(argv: list[str] | None = None) -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parse.add_argument("folder", nargs="?", type=Path)
     parse.add_argument("--seeds", type=int, default=3)
-    parse.add_argument("--names", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parse.add_argument("--names", nargs="+", choices=SYSTEMS)
     parse.add_argument("--jobs", type=int, default=os.cpu_count())
     parse.add_argument("--out", type=Path, default=Path("recover"))
     arguments = parse.parse_args(argv)
+    if arguments.folder and arguments.names:
+        parse.error("give FOLDER or --names")
+    names = arguments.names or list(SYSTEMS)
+    if arguments.folder:
+        names = [str(path) for path in sorted(arguments.folder.glob("*.csv"))]
+        if not names:
+            parse.error(f"there are no CSV files in {arguments.folder}")
+    sizes = {name: len(known(name)[0]) for name in names}
     found = {}
     # The first fit of a fresh clone compiles its loops, which is not any picture's time.
     *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50))
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        work = [(name, seed) for name in arguments.names for seed in range(arguments.seeds)]
+        work = [(name, seed) for name in names for seed in range(arguments.seeds)]
         for result in tqdm(pool.map(recovered, *zip(*work, strict=True)), total=len(work), unit="fit"):
             found[result[:2]] = result[2:]
     lines = [f"{'':12}{'maps':>5}" + "".join(f"{f'seed {k}':>9}" for k in range(arguments.seeds)) + f"{'seconds':>9}"]
-    for name in arguments.names:
+    for name in names:
         fits = [found[name, seed] for seed in range(arguments.seeds)]
         cells = "".join(f"{iou:9.3f}" for iou, _, _ in fits)
         seconds = sum(seconds for _, seconds, _ in fits) / len(fits)
-        lines.append(f"{name:12}{len(SYSTEMS[name][0]):5}{cells}{seconds:9.1f}")
-    often = [sum(found[name, seed][0] >= GOAL for seed in range(arguments.seeds)) for name in arguments.names]
+        lines.append(f"{Path(name).stem:12}{sizes[name]:5}{cells}{seconds:9.1f}")
+    often = [sum(found[name, seed][0] >= GOAL for seed in range(arguments.seeds)) for name in names]
     most = sum(2 * count > arguments.seeds for count in often)
     lines.append(
         f"IoU >= {GOAL}: {sum(often)} of {len(found)} fits; {most} of {len(often)} attractors in most of the seeds"
@@ -151,10 +170,10 @@ def main(argv: list[str] | None = None) -> None:
     with atomic_write(arguments.out / "table.txt") as file:
         file.write(text.encode())
     frames = [
-        difference_frame(found[name, 0][2], drawn(name)[0], f"{name}    IoU {found[name, 0][0]:.3f}")
-        for name in arguments.names
+        difference_frame(found[name, 0][2], drawn(name)[0], f"{Path(name).stem}    IoU {found[name, 0][0]:.3f}")
+        for name in names
     ]
-    sheet = contact_sheet(frames, [f"{name}, {len(SYSTEMS[name][0])} maps" for name in arguments.names])
+    sheet = contact_sheet(frames, [f"{Path(name).stem}, {sizes[name]} maps" for name in names])
     save_picture(arguments.out / "sheet.png", sheet)
     print(text, end="")
 

@@ -15,6 +15,7 @@ MAX_POINTS = 16_000_000
 MAX_SINGULAR = 0.9901  # of a map in a checkpoint: the largest `bound` of a fit, and some room for rounding
 RANGES = {  # least and most; whole numbers where they are
     "maps": (1, MAX_MAPS),
+    "price": (0.0001, 1.0),
     "depth": (1, 64),
     "points": (100, MAX_POINTS),
     "size": (8, 4096),
@@ -31,7 +32,7 @@ RANGES = {  # least and most; whole numbers where they are
     "bound": (0.1, 0.99),
     "seed": (0, 2**63 - 1),
 }
-MAY_BE_NONE = ("depth", "steps", "starts", "rounds", "stroke", "grey")
+MAY_BE_NONE = ("maps", "depth", "steps", "starts", "rounds", "stroke", "grey")
 
 
 def affine(a: float, b: float, c: float, d: float, x: float = 0.0, y: float = 0.0) -> Map:
@@ -58,7 +59,10 @@ def stretch(map_: Sequence[Sequence[float]]) -> float:
 class Setup:
     """The initial maps of a target and the hyperparameters of its fit. Raises ValueError for a field out of range."""
 
-    maps: int | Sequence[Map] = 12  # the initial maps, or how many to start from at random
+    # The initial maps, or how many to start from at random; None: as many as the picture repays, and 12
+    # where it is grey or a depth is given.
+    maps: int | Sequence[Map] | None = None
+    price: float = 0.001  # IoU that each map must gain where the picture says how many there are
     depth: int | None = None  # letters in a word: all n^depth words are drawn; None: words of about equal weight
     points: int = 40_000  # points drawn of a full-size picture when depth is None; half as many again in the end
     size: int = 256  # side of the picture that is fitted, in pixels
@@ -77,9 +81,9 @@ class Setup:
 
     def __post_init__(self):
         for field in fields(self):
-            if field.name != "maps" or isinstance(self.maps, int):
+            if field.name != "maps" or isinstance(self.maps, int | None):
                 object.__setattr__(self, field.name, check_field(field.name, getattr(self, field.name)))
-        if not isinstance(self.maps, int):
+        if not isinstance(self.maps, int | None):
             self._check_maps()
         if self.depth is not None and self.n**self.depth > MAX_POINTS:
             raise ValueError(f"Setup.depth {self.depth} would draw {self.n}^{self.depth} points; at most {MAX_POINTS}")
@@ -103,8 +107,8 @@ class Setup:
 
     @property
     def n(self) -> int:
-        """The number of maps."""
-        return self.maps if isinstance(self.maps, int) else len(self.maps)
+        """The number of maps; 12 where the picture is to say it."""
+        return (self.maps or 12) if isinstance(self.maps, int | None) else len(self.maps)
 
     @property
     def batch(self) -> int:

@@ -17,7 +17,7 @@ from diff_ifs.fit.stages import stages
 from diff_ifs.metrics import mse
 from diff_ifs.setup import WINDOW, Setup, affine, similarity
 from ifs_model import MAX_SINGULAR, area_weights, centroid, singular_values
-from train_ifs import descend, fit, price_maps
+from train_ifs import descend, fit
 
 QUICK = Setup(maps=4, size=64, points=4000, steps=60, starts=4)
 
@@ -386,13 +386,3 @@ def test_a_grey_target_is_fitted_and_judged_by_its_levels():
     assert -verdict.score < 0.004
     flat = evaluate(states[-1].best_maps, target).picture
     assert mse(flat, target) > 0.02, "the hard attractor has no greys"
-
-
-def test_more_maps_are_tried_until_they_are_not_worth_their_price():
-    target = occupancy(0.9 * CARPET, WINDOW, 64)
-    setup = dataclasses.replace(QUICK, starts=8)
-    dear = dict(price_maps(target, setup, "cpu", price=0.2))
-    assert list(dear) == [2, 3, 4], "maps that cost more than they can bring are tried twice, and no more"
-    cheap = dict(price_maps(target, setup, "cpu", price=0.005))
-    assert len(cheap) > len(dear)
-    assert max(cheap, key=lambda n: cheap[n] - 0.005 * n) > 4

@@ -484,15 +484,16 @@ def test_the_koch_curve_comes_out_as_readme_says_and_goes_into_28_bytes():
     assert evaluate(coded["maps"], target, coded["stroke"])[0] >= fit["iou"] - 0.005
 
 
-def test_maps_auto_prints_the_curve_it_chose_from(capsys):
-    assert train_ifs.main(["koch", *TINY, "--maps", "auto", "--price", "0.2"]) == 0
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].split() == ["maps", "IoU", "IoU", "-", "0.2", "a", "map"]
-    told = next(k for k, line in enumerate(said) if line.startswith("->"))
-    curve = {int(n): float(worth) for n, _, worth in (line.split() for line in said[1:told])}
-    chosen = max(curve, key=curve.get)
-    assert said[told] == f"-> {chosen} maps"
-    assert len(torch.load("koch.pt", weights_only=True)["maps"]) == chosen
+@pytest.mark.slow
+def test_a_price_that_no_map_is_worth_leaves_as_few_as_there_may_be(capsys):
+    Image.fromarray(np.uint8(255 * np.tri(64))).rotate(20).save("sail.png")
+    for price, least, most in (("0.9", 12, 12), ("0.0001", 13, 48)):
+        assert train_ifs.main(["sail", *TINY, "--price", price]) == 0
+        n = len(torch.load("sail.pt", weights_only=True)["maps"])
+        assert least <= n <= most
+        assert f", {n} maps, " in capsys.readouterr().out
+        assert train_ifs.main(["sail", *TINY, "--price", price, "--resume"]) == 0
+        assert len(torch.load("sail.pt", weights_only=True)["maps"]) == n
 
 
 @pytest.mark.parametrize(
@@ -500,8 +501,9 @@ def test_maps_auto_prints_the_curve_it_chose_from(capsys):
     [
         (["--maps", "many"], "argument --maps: it must be a number or auto, not 'many'"),
         (["--maps", "auto", "--resume"], "--resume goes on with the maps that are there"),
-        (["--maps", "auto", "--price", "0"], "--price must be a number from 0.0001 to 1"),
+        (["--maps", "auto", "--price", "0"], "--price must be a number from 0.0001 to 1.0, not 0.0"),
         (["--maps", "5", "--price", "0.01"], "--price is for --maps auto"),
+        (["--price", "0.01"], "--price is for --maps auto"),
     ],
 )
 def test_numbers_of_maps_that_make_no_sense_are_refused(options, message, capsys):

@@ -9,14 +9,13 @@ import torch
 from drawings import discs
 from systems import CARPET, KOCH
 
-import train_ifs
 from diff_ifs.backend import blur
 from diff_ifs.fit.objective import Objective
 from diff_ifs.fit.proposals import initial_systems
 from diff_ifs.fit.run import Run, check_resume
 from diff_ifs.fit.stages import Stage, stages
 from diff_ifs.setup import Setup, affine, similarity
-from train_ifs import descend, fit, price_maps
+from train_ifs import descend, fit
 
 SMALL = Setup(maps=3, size=32, points=500, steps=20, starts=2)
 
@@ -241,31 +240,6 @@ def test_states_come_every_so_many_steps_and_after_each_stage():
     for first, stage in zip(ends, stages(longer), strict=False):
         wanted |= set(range(first, first + stage.steps, 10))
     assert [state.step for state in fit(disc(0.5, 32), longer, every=7)] == sorted(wanted)
-
-
-# --- The number of maps ---
-
-
-def test_numbers_of_maps_are_tried_by_short_fits_until_two_are_worth_less(monkeypatch):
-    reached = {2: 0.5, 3: 0.6, 4: 0.61, 5: 0.75, 6: 0.755, 8: 0.76, 10: 0.99}
-    tried = []
-
-    def short(target, setup, device, every):
-        tried.append((setup, tuple(target.shape)))
-        yield type("State", (), {"best_iou": reached[setup.n]})
-
-    monkeypatch.setattr(train_ifs, "fit", short)
-    setup = Setup(maps=9, seed=5, pull=0.3, depth=2)
-    found = dict(price_maps(torch.ones(256, 256), setup, "cpu", price=0.01))
-    assert found == {n: reached[n] for n in (2, 3, 4, 5, 6, 8)}, "0.70 of 5 maps, then 0.695 and 0.68"
-    for (used, shape), n in zip(tried, found, strict=True):
-        assert (used.n, used.seed, used.pull) == (n, 5, 0.3)
-        assert (used.size, used.starts, used.steps, used.depth) == (128, 16, 250, None)
-        assert shape == (128, 128)
-    tried.clear()
-    list(price_maps(torch.ones(64, 64), dataclasses.replace(setup, size=64, starts=4), "cpu", 0.5))
-    assert {(used.size, used.starts) for used, _ in tried} == {(64, 4)}
-    assert len(tried) == 3, "at such a price two more are tried, and no third"
 
 
 # --- What a run may look like ---

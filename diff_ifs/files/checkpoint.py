@@ -171,7 +171,11 @@ def load_origin(path: Path, name: str, setup: Setup, target: np.ndarray) -> dict
         )
     before, changed = checkpoint.get("setup"), ["setup"]
     if type(before) is dict:
-        changed = [field for field, value in asdict(setup).items() if not _same(before.get(field), value)]
+        ours = asdict(setup)
+        del ours["price"]  # the maps are there
+        if setup.maps is None:
+            del ours["maps"]
+        changed = [field for field, value in ours.items() if not _same(before.get(field), value)]
     if changed:
         what = " and ".join(changed)
         raise InputError(f"{path} was made with another {what}; give the same options, or leave out --resume")

@@ -123,8 +123,8 @@ def fill_gaps(system: Tensor, collage: Collage, count: int, generator: torch.Gen
 def initial_systems(target: Tensor, setup: Setup) -> Tensor:
     """The systems (B, n, 2, 3) that a fit starts from: the setup's maps and jittered copies, or random ones."""
     generator = torch.Generator().manual_seed(setup.seed)
-    if isinstance(setup.maps, int):
-        return contract(random_maps(target, setup.batch, setup.maps, generator), min(0.9, setup.bound))
+    if isinstance(setup.maps, int | None):
+        return contract(random_maps(target, setup.batch, setup.n, generator), min(0.9, setup.bound))
     maps = torch.tensor(setup.maps)
     noise = setup.jitter * torch.randn(setup.batch, *maps.shape, generator=generator)
     noise[0] = 0

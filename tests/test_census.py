@@ -1,0 +1,84 @@
+"""How many maps a picture repays."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from diff_ifs.fit.census import LADDER, Rung, promised, repaid
+from diff_ifs.setup import Setup
+from train_ifs import census, count, fit
+
+SHORT = Setup(size=64, points=3000, starts=16, steps=200)
+
+
+def rungs(misfit, loss=lambda n: 1 / n) -> list[Rung]:
+    return [Rung(n, loss(n), misfit(n), 128) for n in LADDER]
+
+
+@pytest.mark.parametrize(("power", "scale"), [(0.9, 0.5), (1.5, 2.0), (0.3, 0.4)])
+def test_the_next_map_gains_the_price(power, scale):
+    found = repaid(rungs(lambda n: 5 / 128 + scale * n**-power), price=0.001)
+    assert found.power == pytest.approx((power + 0.9) / 2)
+    middle = math.exp(sum(math.log(n) for n in (8, 12, 16, 24, 32)) / 5)  # where the curves of both powers meet
+    scale *= middle ** (found.power - power)
+    gain = scale * (found.n**-found.power - (found.n + 1) ** -found.power)
+    assert gain == pytest.approx(0.001, rel=0.05) or found.n == 48
+
+
+def test_dearer_maps_are_fewer_and_difficult_pictures_have_more():
+    easy, hard = (rungs(lambda n, scale=scale: 5 / 128 + scale / n) for scale in (0.2, 1.0))
+    assert repaid(hard, 0.001).n > repaid(hard, 0.003).n > repaid(easy, 0.003).n
+    assert repaid(easy, 1.0).n == 12
+    assert repaid(hard, 0.0001).n == 48
+
+
+def test_a_fractal_needs_no_more_maps_than_it_is_made_of():
+    """Five maps are as near as any number, and fewer are not."""
+    found = repaid(rungs(lambda n: 0.1, lambda n: 0.02 if n >= 5 else 0.08), 0.001)
+    assert found == (5, 0.0)
+
+
+@pytest.mark.slow
+def test_the_curve_of_a_picture_falls_and_has_every_rung():
+    picture = torch.zeros(64, 64)
+    picture[8:40, 10:22], picture[30:56, 20:50] = 1, 1
+    found = list(census(picture, SHORT, "cpu"))
+    assert [rung.n for rung in found] == list(LADDER)
+    few, many = (sum(rung.loss for rung in part) / 3 for part in (found[:3], found[-3:]))
+    assert 0 < many < 0.7 * few
+    assert all(0 < rung.misfit < 1 and rung.side == 32 for rung in found)
+
+
+@pytest.mark.slow
+def test_a_triangle_is_two_triangles():
+    """Its median cuts it into two affine images of itself."""
+    large = Image.new("L", (256, 256))
+    ImageDraw.Draw(large).polygon([(26, 51), (230, 102), (77, 224)], fill=255)
+    target = torch.from_numpy(np.asarray(large.resize((64, 64), Image.Resampling.BOX)) / 255).float()
+    assert count(target, SHORT, "cpu") == (2, 0.0)
+
+
+@pytest.mark.slow
+def test_a_fit_finds_its_number_of_maps_and_keeps_it_when_it_goes_on():
+    picture = torch.zeros(64, 64)
+    picture[8:40, 10:22], picture[30:56, 20:50] = 1, 1
+    setup = dataclasses.replace(SHORT, steps=60)
+    states = list(fit(picture, setup, every=20))
+    n = count(picture, setup, "cpu").n
+    assert {len(state.maps) for state in states} == {n}
+    *_, resumed = fit(picture, dataclasses.replace(setup, price=1.0), resume=states[2].resume)
+    assert resumed.best_maps.equal(states[-1].best_maps)
+
+
+def test_grey_pictures_and_given_depths_have_twelve():
+    for setup in (Setup(grey=True), Setup(depth=3)):
+        assert count(torch.eye(32), setup, "cpu").n == 12
+
+
+def test_twice_the_maps_leave_out_six_tenths_as_much():
+    assert promised(0.9, 10, 20) == pytest.approx(1 - 0.1 * 2**-0.75)
+    assert promised(0.9, 4, 8, power=0.0) == pytest.approx(0.9)
