@@ -7,8 +7,11 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import diff_ifs
 from diff_ifs.setup import Setup
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,3 +83,22 @@ def test_the_table_of_readme_rounds_what_was_measured():
 
 def test_readme_shows_the_setup_of_koch():
     assert (ROOT / "koch_setup.py").read_text(encoding="utf-8").split('"""\n\n', 1)[1] in README
+
+
+@pytest.mark.slow
+def test_the_python_page_goes_from_an_array_to_a_picture(tmp_path, monkeypatch):
+    page = (ROOT / "docs/PYTHON.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.S)[1], names)
+    with Image.open("moon_1024.png") as picture:
+        drawn = np.asarray(picture.resize((128, 128), Image.Resampling.BOX)) >= 128
+    moon = names["moon"]
+    assert (drawn & moon).sum() / (drawn | moon).sum() > 0.95
+    assert names["state"].step == names["state"].steps
+
+
+def test_the_python_page_names_what_the_package_has():
+    page = (ROOT / "docs/PYTHON.md").read_text(encoding="utf-8")
+    named = {name for cell in re.findall(r"^\| (`.*?) \|", page, re.M) for name in re.findall(r"`(\w+)", cell)}
+    assert named | {"Setup"} == set(diff_ifs.__all__)
