@@ -7,10 +7,10 @@ OUT (default: quality_N) gets fits.csv, one row a picture, written as soon as it
 target, fit and difference side by side. Pictures that are in fits.csv already are not fitted again.
 
 J pictures (default: as many as there are cores to use) are fitted side by side, in processes of one thread each; with
---jobs 1, one after the other, by as many threads as PyTorch takes. On a GPU, where steps are as many launches for many
-systems as for one, TOGETHER pictures are fitted as one batch. With --shard I/K, I from 0 to K − 1, only every K-th
-picture is fitted, and its row goes into fits_I_K.csv: one such command on each of K machines that share OUT does the
-whole folder. The table and the sheet are made of all rows that are there: those of the shard that ends last are whole.
+--jobs 1, and on a GPU, one after the other, by as many threads as PyTorch takes. With --shard I/K, I from 0 to K − 1,
+only every K-th picture is fitted, and its row goes into fits_I_K.csv: one such command on each of K machines that
+share OUT does the whole folder. The table and the sheet are made of all rows that are there: those of the shard that
+ends last are whole.
 
     srun --ntasks 8 bash -c 'python benchmarks/quality.py FOLDER --shard $SLURM_PROCID/$SLURM_NTASKS'
     parallel python benchmarks/quality.py FOLDER --jobs 1 --shard {}/8 ::: 0 1 2 3 4 5 6 7
