@@ -401,7 +401,8 @@ def test_the_same_maps_give_the_same_bytes_in_any_order(folder):
         torch.save({**torch.load("blob.pt", weights_only=True), "maps": BLOB[order]}, "blob.pt")
         assert compress_ifs.main(["blob", "--bits", "5", "--effort", "8", "--quiet"]) == 0
         files.append(Path("blob.ifs").read_bytes())
-    assert files[0] == files[1]
+    assert len(files) == 4
+    assert len(set(files)) == 1
 
 
 def test_a_fit_is_refitted_to_its_own_picture(folder, capsys):

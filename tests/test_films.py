@@ -123,7 +123,7 @@ def test_a_zoom_film_takes_four_seconds(frames, each):
 @pytest.mark.slow
 def test_a_zoom_film_has_at_most_25_frames_a_second(monkeypatch):
     given = {}
-    monkeypatch.setattr(results, "save_film", lambda path, frames, **how: given.update(how))
+    monkeypatch.setattr(render_ifs, "save_film", lambda path, frames, **how: given.update(how))
     for frames, seconds in ((100, 4), (150, 6)):
         options = ["--zoom-at", *PLACES[0], 5, "--frames", frames, "--supersample", 1]
         assert render("specks", 0, 8, *options) == 0

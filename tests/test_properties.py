@@ -75,6 +75,19 @@ def test_every_contractive_system_is_drawn(maps, size, recursion):
     away = distance(maps, WINDOW, size, recursion)
     assert away.min() >= 0
     assert not away.isnan().any()
+    hit = occupancy(maps, WINDOW, size, recursion, supersample=1) > 0
+    assert near(away == 0, hit)
+    assert near(hit, away == 0)
+    letters = np.random.default_rng(size).integers(0, len(maps), (min(recursion, 60), 300))
+    points = torch.linalg.solve(torch.eye(2) - maps[0, :, :2], maps[0, :, 2])[None, :, None].expand(300, 2, 1)
+    for letter in letters:
+        points = maps[letter, :, :2] @ points + maps[letter, :, 2:]
+    x, y = points[:, 0, 0], points[:, 1, 0]
+    seen = (x.abs() < 1) & (y.abs() < 1)
+    column, row = ((1 + x[seen]) * size / 2).long(), ((1 - y[seen]) * size / 2).long()
+    image = torch.zeros(size, size, dtype=torch.bool)
+    image[row, column] = True
+    assert near(image, hit), "images of a fixed point under words that long are on the attractor, or its level"
 
 
 @settings(FEW, max_examples=10)
@@ -339,4 +352,8 @@ def test_pictures_at_the_edge_are_fitted(kind):
     for state in fit(edge_pictures()[kind], setup, every=10):
         check_resume(state.resume, setup)
     assert state.step == 10
-    assert 0 <= state.best_iou <= 1
+    if kind != "grey":
+        parts = 6 if state.best_stroke > 0 else 3
+        picture = occupancy(state.best_maps, WINDOW, 32, stroke=state.best_stroke, supersample=parts)
+        have, want = picture >= 0.5, edge_pictures()[kind] >= 0.5
+        assert state.best_iou == pytest.approx(float((have & want).sum() / (have | want).sum()), abs=0.05)
