@@ -9,7 +9,7 @@ from drawings import PLACES, discs, dots, drawn, film, render, save
 from PIL import Image, ImageDraw, ImageFont
 from systems import CARPET
 
-from diff_ifs.files import results
+import render_ifs
 from diff_ifs.files.results import BOTH, save_film
 from diff_ifs.setup import WINDOW
 

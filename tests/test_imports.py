@@ -22,7 +22,10 @@ ALLOWED = {
     "compress": {"fit", "draw", "backend", "formats", "metrics", "setup", "errors"},
     "files": {"formats", "setup", "errors", "metrics", "fit", "draw"},
     "page": {"files", "formats", "setup", "errors"},
-    **dict.fromkeys(("setup", "errors", "metrics", "arrays"), set()),
+    "setup": set(),
+    "errors": set(),
+    "metrics": set(),
+    "arrays": set(),
 }
 
 
@@ -47,7 +50,7 @@ def imports(path: Path, everywhere: bool) -> set[str]:
 
 
 def part(module: str) -> str:
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("diff_ifs.")])

@@ -96,9 +96,9 @@ def test_each_option_is_a_field_of_the_setup_that_wins_over_the_file(option, fie
 
 
 def test_inverting_swaps_black_and_white(given):
-    train_ifs.main(["eff", "--size", "64"])
+    train_ifs.main(["eff", "--maps", "3", "--size", "64"])
     plain = given["target"]
-    train_ifs.main(["eff", "--size", "64", "--invert"])
+    train_ifs.main(["eff", "--maps", "3", "--size", "64", "--invert"])
     assert torch.equal(given["target"], 1 - plain)
 
 
