@@ -16,7 +16,7 @@ from diff_ifs.fit.judge import evaluate
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
-IOUS = {"koch": 0.9745, "sierpinski": 0.9815, "apple": 0.9831, "flower": 0.9553, "rabbit": 0.93}
+IOUS = {"koch": 0.9745, "sierpinski": 0.9815, "apple": 0.9831, "flower": 0.9553, "rabbit": 0.9337}
 DIGIT = 0.00076  # mean squared error
 
 
