@@ -97,6 +97,16 @@ def test_the_point_that_a_zoom_goes_to_instead_is_named_and_is_where_it_went(cap
     assert 0 < (picture > 0).sum() < 20
 
 
+@pytest.mark.parametrize(("off", "told"), [(0.24, False), (0.26, True)])
+def test_a_zoom_stays_where_it_was_asked_to_be_as_long_as_anything_is_seen_there(off, told, capsys):
+    """By four, the window reaches a quarter to each side."""
+    x, y = PLACES[1]
+    for at in ((x + off, y - 0.2), (x - 0.1, y + off)):
+        picture = drawn("specks", 30, 40, "--zoom-at", *at, 4)
+        assert ("is off the fractal" in capsys.readouterr().err) == told
+        assert picture.any()
+
+
 @pytest.mark.parametrize(("power", "passes"), [(42.9, True), (43.1, False)])
 def test_sub_pixels_are_never_finer_than_sixteen_steps_of_double_precision(power, passes, capsys):
     """About x = 1 double precision has steps of 2^-52; 64 pixels are 2 / FACTOR wide."""
