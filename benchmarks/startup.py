@@ -40,6 +40,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             for path in [*ROOT.glob("*.py"), ROOT / "koch.png"]:
                 shutil.copy(path, name)
+            shutil.copytree(ROOT / "diff_ifs", Path(name, "diff_ifs"), ignore=shutil.ignore_patterns("__pycache__"))
             for what in ("koch, fresh copy", "koch, again"):
                 rows.setdefault(what, []).append(waits(Path(name), "koch", signs=REPORTS))
             rows.setdefault("--help", []).append(waits(Path(name), "--help", signs=("usage",)))

@@ -392,7 +392,7 @@ def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
         "os",
         "torch",
         "numpy",
-        "ifs_fit",
+        "ifs_model",
         "train_ifs",
         "sys",
         "x" * 300,

@@ -403,7 +403,7 @@ HOSTILE = [
     "$HOME",
     "\udc80",
 ]
-MODULES = ["os", "torch", "json", "ifs_fit", "train_ifs", "antigravity"]
+MODULES = ["os", "torch", "json", "ifs_model", "train_ifs", "antigravity"]
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, *MODULES, "x" * 200])
@@ -607,8 +607,8 @@ def test_a_folder_that_cannot_be_made_or_written_to_is_said_in_one_line():
 @pytest.mark.skipif(os.name != "posix", reason="needs flock")
 def test_two_runs_of_one_name_are_not_at_work_at_once_and_a_dead_one_does_not_count():
     folder = Path("results/koch")
-    holder = "import sys, time, ifs_files\nfrom pathlib import Path\n"
-    holder += "with ifs_files.claim('koch', Path('results/koch')):\n    print('mine', flush=True)\n    time.sleep(60)\n"
+    holder = "import sys, time\nfrom pathlib import Path\nfrom diff_ifs.files.disk import lock_results\n"
+    holder += "with lock_results('koch', Path('results/koch')):\n    print('mine', flush=True)\n    time.sleep(60)\n"
     with subprocess.Popen(
         [sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     ) as other:

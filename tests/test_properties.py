@@ -299,7 +299,7 @@ numbers = {
 @given(st.fixed_dictionaries({}, optional=numbers))
 def test_setups_read_back(fields):
     words = ", ".join(f"{name}={value!r}" for name, value in fields.items())
-    Path("a_setup.py").write_text(f"from ifs_fit import Setup\n\nSETUP = Setup({words})\n")
+    Path("a_setup.py").write_text(f"from diff_ifs import Setup\n\nSETUP = Setup({words})\n")
     assert load_setup("a", {})[0] == Setup(**fields)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ifs_files import shutil
 from PIL import Image
 from refusals import refusal
 from systems import CARPET, CORNER_GASKET, FERN

@@ -1,0 +1,84 @@
+"""What a GPU does for this program: one table, in at most ten minutes, without a network.
+
+    python benchmarks/on_gpu.py [FOLDER] [--device cuda] [--minutes 10]
+
+Fits of the four targets, and of the PNG files of FOLDER with 8 maps and without options, are made on the device and on
+the CPU, in turn; then come the steps of benchmarks/speed.py beside their floors, and tests/test_devices.py. What the
+minutes do not suffice for is left out, and said. Any PyTorch from 2.4 on will do.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import speed
+
+from diff_ifs.files.command import pick_device
+from diff_ifs.files.names import find_picture
+from diff_ifs.files.setup_file import load_setup
+from diff_ifs.files.target import load_target
+from diff_ifs.setup import Setup
+from train_ifs import fit
+
+TARGETS = ("koch", "sierpinski", "apple", "flower")
+
+
+def timed_fit(path: Path, setup: Setup, device: str) -> tuple[float, float]:
+    """The IoU of a fit, and its seconds."""
+    target = load_target(path, setup.size)
+    began = time.perf_counter()
+    *_, state = fit(target, setup, device, every=10**6)
+    return state.best_iou, time.perf_counter() - began
+
+
+def main(argv: list[str] | None = None) -> None:
+    parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parse.add_argument("folder", type=Path, nargs="?")
+    parse.add_argument("--device")
+    parse.add_argument("--minutes", type=float, default=10)
+    parse.add_argument("--size", type=int, default=256)
+    arguments = parse.parse_args(argv)
+    end = time.perf_counter() + 60 * arguments.minutes
+    device = pick_device(arguments.device)
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    print(f"{name}, beside {torch.get_num_threads()} threads; PyTorch {torch.__version__}\n")
+    # The first fit on each compiles loops and loads kernels, which is not any picture's time.
+    for place in (device, "cpu"):
+        *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50), place)
+
+    works = [(find_picture(target), load_setup(target, {"size": arguments.size})[0]) for target in TARGETS]
+    shapes = sorted(arguments.folder.glob("*.png")) if arguments.folder else []
+    works += [(path, Setup(maps=8, size=arguments.size, grey=False)) for path in shapes]
+    print("| fit | maps | IoU here | IoU on the CPU | seconds here | seconds on the CPU |\n|---|---|---|---|---|---|")
+    ratios = []
+    for done, (path, setup) in enumerate(works):
+        if time.perf_counter() > end - 150 * min(arguments.minutes / 10, 1):  # what follows takes two minutes
+            print(f"\n{len(works) - done} fits are left out: the time is for what follows")
+            break
+        (iou, seconds), (iou_cpu, seconds_cpu) = (timed_fit(path, setup, place) for place in (device, "cpu"))
+        ratios.append(seconds / seconds_cpu)
+        row = f"{iou:.4f} | {iou_cpu:.4f} | {seconds:.1f} | {seconds_cpu:.1f}"
+        print(f"| {path.stem} | {setup.n} | {row} |", flush=True)
+    if ratios:
+        print(f"\nA fit here takes {statistics.median(ratios):.2f} of the CPU's time (median)")
+
+    print("\nSteps and floors, as benchmarks/speed.py has them")
+    for place in (device, "cpu"):
+        if time.perf_counter() < end - 60 * min(arguments.minutes / 10, 1):
+            print(f"\n{place}")
+            speed.steps_table(place, speed.rates(place))
+
+    tests = [sys.executable, "-m", "pytest", "-q", "tests/test_devices.py"]
+    done = subprocess.run(tests, cwd=ROOT, capture_output=True, text=True, check=False)
+    print(f"\n{' '.join(tests[1:])}: {(done.stdout or done.stderr).strip().splitlines()[-1]}")
+
+
+if __name__ == "__main__":
+    main()
