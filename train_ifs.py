@@ -316,9 +316,15 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
 
 def fault_of(state: "State") -> str:
     """What is wrong with a state that went astray, else nothing."""
-    if all(maps.isfinite().all() for maps in (state.resume["maps"], state.maps)) and math.isfinite(state.loss):
-        return ""
-    return f"the fit went astray at step {state.step}: its maps are no longer finite numbers"
+
+    def finite(value: object) -> bool:
+        if isinstance(value, dict | list):
+            return all(map(finite, value.values() if isinstance(value, dict) else value))
+        return bool(value.isfinite().all()) if hasattr(value, "isfinite") else value is None or math.isfinite(value)
+
+    lost = [name for name, value in state.resume.items() if not finite(value)]
+    where = f"{lost[0]} holds numbers that are not finite" if lost else ""
+    return f"the fit went astray at step {state.step} ({where})" if lost else ""
 
 
 def show(bar: "tqdm", state: "State") -> None:

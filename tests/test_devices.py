@@ -2,16 +2,12 @@
 
 import dataclasses
 
-import numpy as np
 import pretend
 import pytest
 import torch
-from PIL import Image
 from systems import CORNER_GASKET
 
-import render_ifs
 from diff_ifs.draw.coverage import occupancy
-from diff_ifs.files import command
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.objective import REFRESH, Objective
 from diff_ifs.fit.run import Run
@@ -85,40 +81,3 @@ def test_a_verdict_elsewhere_is_that_of_the_cpu(doubles):
         assert there.picture.equal(here.picture)
     assert there.stroke == here.stroke > 0.05
     assert there.iou == here.iou > 0.95
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        "",
-        "--stroke 0.05",
-        "--color map",
-        "--color address --transparent --stroke 0.05",
-        "--figure segment",
-        "--figure hull",
-        "--kind density",
-        "--kind density --color map",
-        "--kind distance",
-        "--zoom-at 0.1 0.2 1000",
-        "--zoom-at 0.1 0.2 1000 --kind density",
-        "--zoom-at 0.1 0.2 9 --frames 2",
-        "--sweep levels",
-    ],
-)
-def test_a_picture_drawn_elsewhere_is_that_of_the_cpu(options, tmp_path, monkeypatch):
-    system = tmp_path / "gasket.json"
-    system.write_text(f'{{"maps": {CORNER_GASKET.tolist()}}}')
-    recursion = 3 if "figure" in options or "sweep" in options else 30
-    film = "frames" in options or "sweep" in options
-    pictures = []
-    for place in ("cpu", pretend.DEVICE):
-        monkeypatch.setattr(command, "pick_device", lambda _, place=place: place)
-        out = tmp_path / f"{place}.{'gif' if film else 'png'}"
-        with pretend.device() as kernels:
-            argv = [system, recursion, 64, *options.split(), "--out", out, "--quiet"]
-            assert render_ifs.main([str(word) for word in argv]) == 0
-        assert (kernels.launches.total() > 0) == (place != "cpu")
-        with Image.open(out) as picture:
-            pictures.append(np.asarray(picture, dtype=float))
-    assert pictures[0].any()
-    assert abs(pictures[0] - pictures[1]).max() <= 1

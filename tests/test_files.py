@@ -462,13 +462,13 @@ def test_every_field_of_a_setup_has_a_range():
     [
         (
             "from diff_ifs import Setup\nSETUP = Setup(\n    stpes=30,\n)\n",
-            "line 3: .*no field 'stpes'; did you mean 'steps'",
+            "line 2: .*no field 'stpes'; did you mean 'steps'",
         ),
         ("from diff_ifs import Setup\nSETUP = Setup(**{'strats': 3})\n", "line 2: .* did you mean 'starts'"),
         ("from diff_ifs import Setup\nSETUP = Setup(colour=3)\n", "line 2: .*the fields are maps, depth"),
         (
             "from diff_ifs import Setup\nSETUP = Setup(maps=4,\n  rate=-1)\n",
-            "line 3: .*rate must be a number from 1e-06 to 1",
+            "line 2: .*rate must be a number from 1e-06 to 1",
         ),
         ("from diff_ifs import Setup\nSETUP = Setup(size='big')\n", "line 2: .*whole number from 8 to 4096, not 'big'"),
         ("from diff_ifs import Setup\nsize = 3\nSETUP = Setup(size=size)\n", "line 3: .*from 8 to 4096, not 3"),

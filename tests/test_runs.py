@@ -130,9 +130,9 @@ def told(monkeypatch, interrupt: int | None = None, **fields) -> list:
         for state in honest(*arguments, **options):
             changed = {name: value(state) if callable(value) else value for name, value in fields.items()}
             states.append(dataclasses.replace(state, **changed))
-            yield states[-1]
             if interrupt is not None and len(states) == interrupt:
                 os.kill(os.getpid(), signal.SIGINT)
+            yield states[-1]
 
     monkeypatch.setattr(train_ifs, "fit", fit)
     return states
