@@ -6,13 +6,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from drawings import dots
 from systems import CORNER_GASKET, KOCH
 
 from diff_ifs.draw import coverage
 from diff_ifs.draw.attractor import Attractor
 from diff_ifs.draw.chart import Chart
+from diff_ifs.draw.distance import distance, distance_strips
 from diff_ifs.draw.figures import hull
-from diff_ifs.draw.geometry import DEVIATIONS, bounds, in_pixels, measure_box, nearest_point
+from diff_ifs.draw.geometry import DEVIATIONS, OVERHEAD, bounds, in_pixels, measure_box, nearest_point
+from diff_ifs.draw.pixels import occupied_pixels
 from diff_ifs.draw.words import heaviest_of_each_place
 from diff_ifs.kernels.growth import iterate
 from diff_ifs.setup import WINDOW, affine, similarity
@@ -227,3 +230,57 @@ def test_a_cloud_that_is_thinned_keeps_no_more_than_asked_for_in_every_place():
     assert sorted(order[:2]) == [1, 4]
     assert sorted(order[2:4]) == [2, 3]
     assert order[4] == 0
+
+
+# --- Distances ---
+
+
+def far_and_near(window: tuple, size: int, places: list[tuple[float, float]]) -> np.ndarray:
+    """The distance (S, S) of the middle of each pixel from the nearest place."""
+    at = (np.arange(size) + 0.5) / size * (window[1] - window[0])
+    x, y = window[0] + at, (window[3] - at)[:, None]
+    return np.min([np.hypot(x - u, y - v) for u, v in places], axis=0)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [(-0.81, 0.77), (0.43, -0.91)],
+        [(0.13, 0.09), (1.31, -0.52), (-1.2, 0.8)],
+        [(-0.2, 1.7), (0.3, -1.4)],
+        [(-1.5, -0.1)],
+    ],
+)
+def test_distances_in_strips_are_those_from_the_nearest_place_anywhere(places):
+    rows = OVERHEAD + 9 * 48 * 180
+    strips = list(distance_strips(dots(places), WINDOW, 60, memory=rows))
+    assert len(strips) > 2
+    found = torch.cat(strips).numpy()
+    assert np.abs(found - far_and_near(WINDOW, 60, places)).max() < 0.75 * 2 / 60
+
+
+@pytest.mark.parametrize("window", [(0.0, 1.0, 0.0, 1.0), (-7.0, -6.5, 3.0, 3.5), (40.0, 41.0, -20.0, -19.0)])
+def test_what_is_far_from_the_window_is_known_to_a_few_thousandths(window):
+    places = [(2.6, 5.1), (-3.7, -2.9), (9.3, -8.2)]
+    found = distance(dots(places), window, 24).numpy()
+    true = far_and_near(window, 24, places)
+    assert true.min() > 1
+    assert np.abs(found / true - 1).max() < 0.004
+
+
+# --- Tiles ---
+
+
+@pytest.mark.parametrize("tile", [(10, 90, 0, 100), (15, 48, 20, 99), (71, 100, 3, 9)])
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_tile_that_is_not_square_is_a_part_of_the_picture(tile, direct):
+    pictures = []
+    for part in ((0, 100, 0, 100), tile):
+        attractor = Attractor(LEANING, WINDOW, 100)
+        attractor.direct &= direct
+        pictures.append(occupied_pixels(attractor, part))
+    left, right, top, bottom = tile
+    whole = pictures[0][top:bottom, left:right]
+    assert pictures[1].shape == (bottom - top, right - left)
+    assert whole.any()
+    assert (whole ^ pictures[1]).float().mean() < 0.01
