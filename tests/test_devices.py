@@ -1,12 +1,15 @@
 """What runs elsewhere than on the CPU, on a device that is not there: see tests/pretend.py."""
 
 import dataclasses
+import time
 
 import pretend
 import pytest
 import torch
+from PIL import Image
 from systems import CORNER_GASKET
 
+import train_ifs
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.objective import REFRESH, Objective
@@ -51,6 +54,44 @@ def test_a_fit_runs_on_any_device_and_comes_to_the_same(name, doubles):
     assert kernels.launches.total() > 1000
     assert {there.maps.device.type, there.picture.device.type, there.best_maps.device.type} == {"cpu"}
     assert there.best_iou == pytest.approx(here.best_iou, abs=0.02)
+
+
+@pytest.mark.parametrize("slow", ["cpu", pretend.DEVICE])
+def test_the_device_with_the_faster_steps_is_taken_where_none_is_asked_for(slow, monkeypatch, tmp_path, capsys):
+    """Steps are timed, and those on one of the devices wait."""
+    waits, fits = [], []
+
+    def step(objective, run):
+        waits.append((run.maps.device.type, objective.stage.size, objective.stage.grown))
+        time.sleep(0.003 if waits[-1][0] == slow else 0)
+        return torch.zeros(len(run.maps), device=run.maps.device)
+
+    def follow(target, setup, device, every, resume):
+        fits.append(device)
+        yield from ()
+
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(GASKET.numpy() > 0.5).save("gasket.png")
+    for name, there in (("descend", step), ("fit", follow), ("pick_device", lambda wanted: wanted or pretend.DEVICE)):
+        monkeypatch.setattr(train_ifs, name, there)
+    with pretend.device():
+        train_ifs.main(["gasket", "--maps", "3", "--size", "32", "--quiet"])
+        fast = "cpu" if slow != "cpu" else pretend.DEVICE
+        assert fits == [fast]
+        assert f"computing on {fast}: the same steps take " in capsys.readouterr().err
+        assert {where for where, _, _ in waits} == {"cpu", pretend.DEVICE}
+        assert {grown for _, _, grown in waits} == {False, True}, "of the first stages and of the last"
+        waits.clear()
+        train_ifs.main(["gasket", "--maps", "3", "--size", "32", "--quiet", "--device", "cpu"])
+    assert (fits, waits) == ([fast, "cpu"], []), "who asks for a device gets it"
+
+
+def test_a_device_that_is_as_fast_as_the_cpu_is_left_alone(monkeypatch, capsys):
+    """Which of two is the faster by a hair would hang on chance, and with it the fit."""
+    clock = iter(range(100))
+    monkeypatch.setattr(train_ifs, "descend", lambda objective, run: torch.zeros(len(run.maps)))
+    monkeypatch.setattr(train_ifs.time, "perf_counter", lambda: float(next(clock)))
+    assert train_ifs.faster(GASKET, QUICK, ("cpu", "cpu:0")) == "cpu:0"
 
 
 @pytest.mark.parametrize("name", SETUPS)
