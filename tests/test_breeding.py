@@ -159,4 +159,4 @@ def test_the_carpet_is_best_chosen_as_itself():
     true = selection_scores(CARPET, target, setup)
     assert true[0] > 0.75
     for other in (CARPET * 0.95, CARPET * 1.04):
-        assert selection_scores(other, target, setup)[0] < true[0] - 0.1
+        assert selection_scores(other, target, setup)[0] < true[0] - 0.05

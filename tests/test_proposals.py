@@ -148,6 +148,7 @@ def test_maps_that_are_moved_are_as_large_as_others_or_as_what_is_missed(bred):
     like, blob = math.sqrt(1 / 8), math.sqrt(0.25 * 0.25 / (0.3 * 1.0))
     assert 0.5 * min(like, blob) < float(size.median()) < 1.1 * max(like, blob)
     assert float(size.log().std()) > 0.15
+    assert float((size < 0.12).float().mean()) < 0.08
 
 
 def test_some_maps_stay_in_their_place_and_are_turned_or_reflected(bred):
@@ -170,6 +171,9 @@ def test_one_to_three_maps_are_changed_and_the_others_only_a_little(bred):
     assert 0.35 < float((spread < 0.0055).float().mean()) < 0.65, "half are those of the collage"
     assert float(spread[spread < 0.0055].median()) == pytest.approx(0.003, rel=0.1)
     assert float(spread[spread > 0.0055].median()) == pytest.approx(0.01, rel=0.1)
+    placed = (apart > 0.06).sum(1)[spread > 0.0055]
+    assert 0.2 < float((placed == 2).float().mean()) < 0.5, "of the others, two in two of five"
+    assert placed.max() == 2
 
 
 @pytest.mark.slow

@@ -306,5 +306,6 @@ def test_a_grey_fit_says_how_far_its_greys_are_off(capsys):
     target = load_target(Path("spot.png"), 32, invert=True)
     score = evaluate(left["maps"], target, grey=True)
     assert f", MSE {((score.picture - target) ** 2).mean():.5f}, " in said.out
+    assert left["iou"] == pytest.approx(score.iou)
     assert 0 < left["exposure"] < 1000
     assert left["stroke"] == 0
