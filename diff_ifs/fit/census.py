@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-LADDER = (2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48)  # numbers of maps that are tried
+LADDER = (48, 32, 24, 16, 12, 8, 7, 6, 5, 4, 3, 2)  # numbers of maps that are tried
 LEAST = 12  # maps of a picture that is no fractal of few maps: short searches of easy pictures say little
 TYPICAL = 0.75  # power of n with which the misfit of silhouettes falls
 
@@ -40,13 +40,13 @@ def repaid(rungs: Sequence[Rung], price: float) -> Count:
     least = min(rung.loss for rung in rungs)
     exact = [rung.n for rung in rungs if rung.n <= 8 and rung.loss <= 1.3 * least]
     if exact:
-        return Count(exact[0], 0.0)
+        return Count(min(exact), 0.0)
     points = [(math.log(r.n), math.log(max(r.misfit - 5 / r.side, 0.01))) for r in rungs if 8 <= r.n <= 32]
     x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
     slope = sum((u - x) * (v - y) for u, v in points) / sum((u - x) ** 2 for u, _ in points)
     power = (0.9 + min(max(-slope, 0.0), 2.0)) / 2
     n = (power * math.exp(y + power * x) / price) ** (1 / (power + 1))
-    return Count(round(min(max(n, LEAST), LADDER[-1])), power)
+    return Count(round(min(max(n, LEAST), LADDER[0])), power)
 
 
 def promised(iou: float, n: int, more: int, power: float = TYPICAL) -> float:
