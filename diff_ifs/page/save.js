@@ -1,0 +1,102 @@
+/* What can be taken along: a setup for train_ifs.py, JSON, SVG, PNG and a link. */
+
+/** A name that is safe for a file and in a comment. */
+const plainName = (name) => name.replace(/[^\p{L}\p{N}_ -]/gu, "").trim().slice(0, 60) || "drawn";
+
+/** A number with six digits or so, as Python and JSON read it. */
+function short(value) {
+  const rounded = Number(value.toPrecision(6));
+  return String(Math.abs(rounded) < 1e-9 ? 0 : rounded);
+}
+
+/** The same system in the window [-1, 1] × [-1, 1], which setups have. */
+function inUsualWindow({ maps, stroke, window: [xmin, xmax, ymin, ymax] }) {
+  const half = (xmax - xmin) / 2, x = (xmin + xmax) / 2, y = (ymin + ymax) / 2;
+  const out = [half, 0, x, 0, half, y], back = [1 / half, 0, -x / half, 0, 1 / half, -y / half];
+  return { maps: maps.map((map) => compose(back, compose(map, out))), stroke: stroke / half };
+}
+
+/** A map as a call in Python: similarity(…) where it is one, else affine(…). */
+function call(map) {
+  const [a, b, x, c, d, y] = map, scale = Math.hypot(a, c);
+  const near = (one, other) => Math.abs(one - other) <= 1e-6 * scale;
+  const mirror = near(a, -d) && near(b, c) && scale > 0;
+  if (!mirror && !(near(a, d) && near(b, -c) && scale > 0)) {
+    return `affine(${[a, b, c, d].map(short).join(", ")}, x=${short(x)}, y=${short(y)})`;
+  }
+  const degrees = short(Math.atan2(c, a) * 180 / Math.PI);
+  return `similarity(${short(scale)}${degrees === "0" ? "" : `, degrees=${degrees}`}`
+    + `, at=(${short(x)}, ${short(y)})${mirror ? ", mirror=True" : ""})`;
+}
+
+/** The text of a NAME_setup.py. */
+function setupText(state) {
+  const { maps, stroke } = inUsualWindow(state), calls = maps.map(call);
+  const used = ["affine", "similarity"].filter((word) => calls.some((text) => text.startsWith(word)));
+  return `"""Maps of ${plainName(state.name)}, drawn by hand."""
+
+from ifs_setup import ${["Setup", ...used].join(", ")}
+
+SETUP = Setup(
+    maps=[
+${calls.map((text) => `        ${text},`).join("\n")}
+    ],
+    stroke=${short(stroke)},
+)
+`;
+}
+
+/** The text of a .json file, as compress_ifs.py --export json writes it. */
+function jsonText({ name, maps, window, stroke, size }) {
+  const lines = maps.map(([a, b, x, c, d, y]) => JSON.stringify([[a, b, x], [c, d, y]]));
+  const fields = { format: "diff_ifs", version: 1, name: plainName(name), n: maps.length,
+    weights: areaWeights(maps), window, stroke, size };
+  const rest = Object.entries(fields).map(([key, value]) => `  "${key}": ${JSON.stringify(value)}`);
+  return `{\n${rest.join(",\n")},\n  "maps": [\n    ${lines.join(",\n    ")}\n  ]\n}\n`;
+}
+
+/**
+ * The text of a .svg file: each level is made of copies of the level before, down to the window's
+ * square or, with a pen, to the longest diameter.
+ */
+function svgText({ name, maps, window, stroke, look, theme, diameter }) {
+  const [xmin, xmax, ymin, ymax] = window, number = (value) => String(Number(value.toPrecision(9)));
+  let depth = 1;
+  while (depth < 14 && maps.length ** (depth + 1) <= 30000 && maps.length > 1) depth++;
+  const side = xmax - xmin, line = stroke > 0 && diameter;
+  const first = line
+    ? `<path id="level0" d="M${diameter[0].map(number)}L${diameter[1].map(number)}"/>`
+    : `<rect id="level0" x="${xmin}" y="${ymin}" width="${side}" height="${side}"/>`;
+  const colours = look.colour === "map" && PALETTES[look.palette]
+    ? coloursOf(look.palette, maps.length) : maps.map(() => INK[theme]);
+  const uses = (level, top) => maps.map(([a, b, x, c, d, y], k) => (
+    `<use href="#level${level}" transform="matrix(${[a, c, b, d, x, y].map(number).join(" ")})"`
+    + `${top ? ` color="rgb(${colours[k].join(" ")})"` : ""}/>`)).join("");
+  const groups = [];
+  for (let level = 1; level < depth; level++) {
+    groups.push(`<g id="level${level}">${uses(level - 1, false)}</g>`);
+  }
+  const paint = line ? `fill="none" stroke="currentColor" stroke-linecap="round" stroke-width="${
+    number(Math.max(2 * stroke, side / 1000))}"` : 'fill="currentColor"';
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="1024" height="1024"
+  viewBox="${xmin} ${number(-ymax)} ${side} ${side}">
+<title>${plainName(name)}</title>
+<style>#level0 { vector-effect: non-scaling-stroke }</style>
+<defs>
+${[first, ...groups].join("\n")}
+</defs>
+<g transform="scale(1 -1)" ${paint}>
+${uses(depth - 1, true)}
+</g>
+</svg>
+`;
+}
+
+/** Let the browser save something as a file. */
+function download(filename, content, type) {
+  const anchor = document.createElement("a");
+  anchor.href = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  anchor.download = filename;
+  anchor.click();
+  setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
+}
