@@ -10,29 +10,38 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ifs_files
-from ifs_files import InputError
+from diff_ifs.errors import InputError
+from diff_ifs.files.command import (
+    Parser,
+    check_place,
+    memory_errors_as_input_errors,
+    run_script,
+)
+from diff_ifs.files.names import find_picture
+from diff_ifs.files.system import is_code_file
+from diff_ifs.files.target import pixels, read_picture, scaled
+from render_ifs import load_system
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from render_ifs import System
-
 
 def parser() -> argparse.ArgumentParser:
-    parse = ifs_files.Parser(prog="explore_ifs.py", description=__doc__)
-    add = parse.add_argument
-    add("name", metavar="NAME",
-        help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file of another kind")  # fmt: skip
-    add("--out", type=Path, metavar="FILE", help="the page to write (default: results/NAME/NAME.html)")
+    parse = Parser(prog="explore_ifs.py", description=__doc__)
+    parse.add_argument(
+        "name",
+        metavar="NAME",
+        help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file of maps",
+    )
+    parse.add_argument("--out", type=Path, metavar="FILE", help="the page to write (default: results/NAME/NAME.html)")
     return parse
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
-        with ifs_files.enough_room("close other programs"):
-            print(explore(arguments))
+        with memory_errors_as_input_errors("close other programs"):
+            explore(arguments)
     except InputError as error:
         print(f"explore_ifs.py: {error}", file=sys.stderr)
         return 2
@@ -41,54 +50,40 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def explore(arguments: argparse.Namespace) -> str:
-    """Write the page; what is said of it in the end."""
-    from render_ifs import load_system
-
+def explore(arguments: argparse.Namespace) -> None:
+    """Write the page, and say where it is."""
     system = load_system(arguments.name)
-    name = system.path.stem if ifs_files.coded(arguments.name) else arguments.name
+    name = system.path.stem if is_code_file(arguments.name) else arguments.name
     out = arguments.out or Path("results", name, f"{name}.html")
     if out.suffix not in (".html", ".htm"):
-        raise InputError(f"--out must end in .html here, not {out.name!r}")
-    ifs_files.check_place(out)
+        raise InputError(f"--out must end in .html, not {out.name!r}")
+    check_place(out)
 
-    from diff_ifs.page import page
+    from diff_ifs.files.checkpoint import load_path
+    from diff_ifs.page import write_page
 
-    text = page(name, system.checkpoint, find_target(name, system), way_of(system)).encode()
-    try:
-        with ifs_files.whole_file(out) as file:
-            file.write(text)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
-    return f"{name}: {len(system.maps)} maps, {len(text) / 1000:.0f} kB -> {out.resolve().as_uri()}"
+    fit = system.checkpoint
+    way = load_path(system.path, fit) if "path" in fit else None
+    target = find_target(name, fit["size"], fit.get("target"))
+    size = write_page(out, name, system.maps, system.window, system.stroke, fit["size"], target, way)
+    print(f"{name}: {len(system.maps)} maps, {size / 1000:.0f} kB -> {out.resolve().as_uri()}")
 
 
-def find_target(name: str, system: "System") -> "np.ndarray | None":
-    """The picture (S, S) that a system was fitted to, where it is still there."""
-    from ifs_checkpoint import fingerprint
+def find_target(name: str, size: int, fitted: str | None) -> "np.ndarray | None":
+    """The picture (S, S) of that name, the one of that fingerprint if one is given, or None."""
+    from diff_ifs.files.checkpoint import fingerprint
 
-    fitted = system.checkpoint.get("target")
     for invert in (False, True):
         try:
-            source = ifs_files.find_picture(name)
-            with redirect_stderr(io.StringIO()):  # advice that is for those who fit
-                picture = ifs_files.read_picture(source, invert)
-            pixels = ifs_files.pixels(ifs_files.scaled(picture, source, system.checkpoint["size"]))
+            with redirect_stderr(io.StringIO()):  # advice for those who fit
+                source = find_picture(name)
+                target = pixels(scaled(read_picture(source, invert), source, size))
         except InputError:
             continue
-        if fitted is None or fingerprint(pixels) == fitted:
-            return pixels
+        if fitted is None or fingerprint(target) == fitted:
+            return target
     return None
 
 
-def way_of(system: "System") -> "tuple[list[int], np.ndarray, list[float]] | None":
-    """The way of the fit that a system came from, where the file holds one."""
-    if "path" not in system.checkpoint:
-        return None
-    from ifs_checkpoint import load_path
-
-    return load_path(system.path, system.checkpoint)
-
-
 if __name__ == "__main__":
-    ifs_files.run(main)
+    run_script(main)

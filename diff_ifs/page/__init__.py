@@ -11,7 +11,10 @@ import io
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from diff_ifs.files.disk import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,25 +24,35 @@ PAGE = ("code", "palettes", "stage", "frames", "save", "watch", "panel", "page")
 MOST_NUMBERS = 12_000  # of the maps on the way of a fit that a page holds
 
 
+def write_page(path: Path, *system, **more) -> int:
+    """Write a page that takes its place when it is whole; its bytes. Raises InputError if it cannot."""
+    content = page(*system, **more).encode()
+    with atomic_write(path) as file:
+        file.write(content)
+    return len(content)
+
+
 def page(
     name: str,
-    system: dict,
+    maps: "np.ndarray",
+    window: tuple[float, float, float, float],
+    stroke: float,
+    size: int,
     target: "np.ndarray | None" = None,
     way: "tuple[list[int], np.ndarray, list[float]] | None" = None,
     reload: bool = False,
 ) -> str:
-    """The HTML of a page that shows a system: `maps`, `window`, `stroke` and `size`.
+    """The HTML of a page that shows a system: maps (n, 2, 3), their window, pen, and size in pixels.
 
-    target: a picture (S, S) in [0, 1]. way: the steps of a fit, the maps (K, n, 2, 3) and strokes
-    at each. A page with `reload` loads itself again and again, to follow a fit.
+    target: the picture (S, S), in [0, 1], that was fitted. way: the steps of the fit, the maps
+    (K, n, 2, 3) and strokes at each. With `reload` it loads itself again and again, to follow a fit.
     """
     data = {
         "name": name,
-        "maps": [_numbers(map_) for map_ in system["maps"]],
-        "window": [float(edge) for edge in system["window"]],
-        "stroke": float(system["stroke"]),
-        "size": int(system["size"]),
-        "iou": system.get("iou"),
+        "maps": [_numbers(map_) for map_ in maps],
+        "window": [float(edge) for edge in window],
+        "stroke": float(stroke),
+        "size": int(size),
         "target": None if target is None else _picture(target),
         "way": None if way is None else _thinned(*way),
         "reload": reload,

@@ -23,9 +23,9 @@ class Past {
 
 class Page {
   constructor(data, painter) {
-    const { name, maps, window: home, stroke, size, way, iou } = data;
+    const { name, maps, window: home, stroke, size, way } = data;
     Object.assign(this, { name, maps, window: home, stroke, size, way, target: null });
-    this.iou = iou > 0 ? iou : null;
+    this.iou = null;
     this.tab = "look";
     this.chosen = null;
     this.version = 0;

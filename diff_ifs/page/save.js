@@ -35,7 +35,7 @@ function setupText(state) {
   const used = ["affine", "similarity"].filter((word) => calls.some((text) => text.startsWith(word)));
   return `"""Maps of ${plainName(state.name)}, drawn by hand."""
 
-from ifs_setup import ${["Setup", ...used].join(", ")}
+from diff_ifs import ${["Setup", ...used].join(", ")}
 
 SETUP = Setup(
     maps=[

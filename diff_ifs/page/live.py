@@ -1,0 +1,37 @@
+"""A page that follows a fit."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diff_ifs.page import write_page
+from diff_ifs.setup import WINDOW
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diff_ifs.fit.run import State
+
+SHARE = 0.05  # of the time that writing it may take
+
+
+class LivePage:
+    """The page of the best system so far, written again and again while it is fitted to a target (S, S)."""
+
+    def __init__(self, path: Path, name: str, target: "Tensor"):
+        self.path, self.name, self.target = path, name, target.cpu().numpy()
+        self.due = 0.0  # when the next one may be written
+
+    def show(self, state: "State", last: bool = False) -> None:
+        """Write the page, unless the one before was too short a time ago; the last one reloads no more."""
+        import torch
+
+        now = time.perf_counter()
+        if not last and now < self.due:
+            return
+        steps, maps, strokes = zip(*state.path, strict=True)
+        way = list(steps), torch.stack(maps).cpu().numpy(), list(strokes)
+        best = state.best_maps.cpu().numpy()
+        size = len(self.target)
+        write_page(self.path, self.name, best, WINDOW, state.best_stroke, size, self.target, way, not last)
+        self.due = now + (time.perf_counter() - now) / SHARE
