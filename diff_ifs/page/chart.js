@@ -1,5 +1,7 @@
 /* The attractor on a grid: of all points that fall into one cell, only the first is mapped on. */
 
+const SLOW = 0.2; // area that a map must leave for its images to be closed
+
 /** The attractor of maps, in cells of the world, over a box [left, right, bottom, top]. */
 class Chart {
   /** `addressed`: whether whole addresses are wanted; cells are aligned with the point `corner`. */
@@ -21,6 +23,8 @@ class Chart {
     const toCells = [1 / cell, 0, -this.left / cell, 0, -1 / cell, this.top / cell];
     this.toWorld = [cell, 0, this.left, 0, -cell, this.top];
     this.maps = maps.map((map) => compose(toCells, compose(map, this.toWorld)));
+    this.backs = this.maps.map((map) => (
+      Math.abs(map[0] * map[4] - map[1] * map[3]) > SLOW ? inverse(map) : null));
     for (const map of maps) {
       const [x, y] = apply(toCells, ...fixedPoint(map));
       const place = Math.floor(y) * this.columns + Math.floor(x);
@@ -40,25 +44,38 @@ class Chart {
 
   /** Map so many points more, and say whether any are left. */
   grow(most = Infinity) {
-    const { letters, xs, ys, places, parents, columns, rows, n } = this;
+    const { letters, xs, ys, places, parents, columns, rows, n, backs } = this;
     const flat = Float64Array.from(this.maps.flat());
     let { count, done } = this;
+    const mark = (place, k, u, v) => {
+      if (letters[place] === 0) {
+        xs[count] = u;
+        ys[count] = v;
+        places[count++] = place;
+      }
+      letters[place] = k + 1;
+      if (parents) parents[place] = done;
+    };
     for (; done < count && most > 0; done++, most--) {
       const x = xs[done], y = ys[done];
       for (let k = 0, at = 0; k < n; k++, at += 6) {
         const u = flat[at] * x + flat[at + 1] * y + flat[at + 2];
         const v = flat[at + 3] * x + flat[at + 4] * y + flat[at + 5];
         if (!(u >= 0 && v >= 0 && u < columns && v < rows)) continue;
-        const place = (v | 0) * columns + (u | 0), letter = letters[place];
-        if (letter > k) continue;
-        if (letter === 0) {
-          xs[count] = u;
-          ys[count] = v;
-          places[count++] = place;
-        }
-        if (letter <= k) {
-          letters[place] = k + 1;
-          if (parents) parents[place] = done;
+        const place = (v | 0) * columns + (u | 0);
+        if (letters[place] <= k) mark(place, k, u, v);
+        if (!backs[k]) continue;
+        // a slow map has hardly more than one point for a cell, and would miss many: mark those
+        // too whose middles come from the cell that is mapped on
+        const own = places[done], column = own % columns, row = (own - column) / columns;
+        const [a, b, e, c, d, f] = backs[k];
+        const [x0, y0] = apply(this.maps[k], column + 0.5, row + 0.5);
+        const left = Math.floor(x0 - 0.5), top = Math.floor(y0 - 0.5);
+        for (let corner = 0; corner < 4; corner++) {
+          const p = left + (corner & 1), q = top + (corner >> 1), spot = q * columns + p;
+          if (!(p >= 0 && q >= 0 && p < columns && q < rows) || letters[spot] > k) continue;
+          const s = a * (p + 0.5) + b * (q + 0.5) + e, t = c * (p + 0.5) + d * (q + 0.5) + f;
+          if (Math.floor(s) === column && Math.floor(t) === row) mark(spot, k, u, v);
         }
       }
     }

@@ -220,7 +220,6 @@ function startPainter() {
 async function start() {
   const data = JSON.parse(find("data").textContent), painter = startPainter();
   const page = new Page(data, painter);
-  globalThis.thePageRef = page;
   if (data.target) {
     const { target, under } = await readTarget(data.target, data.window);
     painter.postMessage({ target });

@@ -133,7 +133,7 @@ class Stage {
       ...look, maps, version, stroke, window: home, ink, view: this.view,
       pen: stroke * Math.min(1, this.homeScale / this.scale),
       colour: plain ? "none" : look.colour,
-      palette: look.palette === "Ink" ? [ink] : coloursOf(look.palette, count),
+      palette: plain ? [ink] : coloursOf(look.palette, count),
       tones: tones ? coloursOf(look.palette, 256) : null,
     };
   }

@@ -1,0 +1,221 @@
+"""The page in a real browser: it draws what the renderer draws, and does what its user does."""
+
+import base64
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from browser import Tab, start
+from PIL import Image
+from systems import FERN, KOCH
+from test_page import HOSTILE, WINDOW
+
+from diff_ifs import iou, occupancy
+from diff_ifs.files.setup_file import load_setup
+from diff_ifs.formats.code import unpack
+from diff_ifs.page import page
+from diff_ifs.setup import similarity
+
+pytestmark = pytest.mark.slow
+
+RING = [similarity(0.3, 30 * k, (0.6 * math.cos(k), 0.6 * math.sin(k))) for k in range(6)]
+SLOW = torch.tensor([similarity(0.9, 12), similarity(0.3, at=(0.6, 0.1)), similarity(0.35, at=(0.2, -0.5))])
+CORNERS = [(-0.4, -0.4), (0.4, -0.35), (0.35, 0.4), (-0.4, 0.4)]
+SOLID = torch.tensor([similarity(0.6, 10 * k, at) for k, at in enumerate(CORNERS)])
+SYSTEMS = {
+    "koch": (KOCH, 0.02),
+    "fern": (FERN, 0.008),
+    "ring": (torch.tensor([*RING, similarity(0.5, at=(0.0, 0.1), mirror=True)]), 0.006),
+    "slow": (SLOW, 0.0),
+    "solid": (SOLID, 0.0),
+}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    browser = start(folder)
+    yield browser, folder
+    browser.quit()
+
+
+@pytest.fixture
+def tab(browser, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tab = Tab(*browser)
+    yield tab
+    assert tab.complaints() == []
+
+
+def write(tmp_path, name: str, maps: torch.Tensor, stroke: float = 0.0, **more):
+    path = tmp_path / "page.html"
+    path.write_text(page(name, maps.numpy(), WINDOW, stroke, 256, **more), encoding="utf-8")
+    return path
+
+
+def saved(tab) -> dict:
+    """The system that the page saves as JSON."""
+    tab.click("[data-tab=save]")
+    return json.loads(tab.download("#save-json", "drawn.json").read_text(encoding="utf-8"))
+
+
+def bare(tab) -> None:
+    """Show the fractal in one colour, on a dark ground."""
+    tab.click("#colour button[value=none]")
+    if tab.run("return document.documentElement.dataset.theme") == "light":
+        tab.click("#light")
+
+
+def photograph(tab, side: int) -> torch.Tensor:
+    """The picture that the page saves, as coverage."""
+    tab.click("[data-tab=save]")
+    field = tab.find("#png-side")
+    field.clear()
+    field.send_keys(str(side))
+    path = tab.download("#save-png", "drawn.png")
+    tab.until(lambda: path.stat().st_size > 0)
+    picture = np.asarray(Image.open(path).convert("L"), np.float32)
+    ground, ink = 12, 244  # the grey of both
+    return torch.from_numpy((picture >= (ground + ink) / 2 - 1).astype(np.float32))
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_page_draws_what_the_renderer_draws(name, tab, tmp_path):
+    maps, stroke = SYSTEMS[name]
+    tab.open(write(tmp_path, "drawn", maps, stroke))
+    bare(tab)
+    tab.wait()
+    seen = photograph(tab, 512)
+    drawn = occupancy(maps.double(), WINDOW, 512, stroke=stroke, supersample=2)
+    assert float(iou(seen, drawn)) >= 0.98
+
+
+def test_a_zoom_of_a_million_is_as_sharp_as_one_of_two(tab, tmp_path):
+    """About the fixed point of a map that halves the world the fractal looks the same after each doubling."""
+    maps = torch.tensor([similarity(0.5), similarity(0.42, 0, (-0.55, 0.5)), similarity(0.45, 15, (0.55, -0.4))])
+    tab.open(write(tmp_path, "drawn", maps, 0.012))
+    bare(tab)
+    tab.click("#closer")
+    near = photograph(tab, 300)
+    for _ in range(19):
+        tab.click("#closer")
+    tab.wait()
+    assert tab.find("#factor").text == "1.0·10^6×"
+    assert 0.02 < float(near.mean()) < 0.98
+    assert float(iou(photograph(tab, 300), near)) >= 0.98
+
+
+def test_handles_numbers_and_undo(tab, tmp_path):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    tab.open(write(tmp_path, "drawn", SYSTEMS["ring"][0]))
+    tab.click("[data-tab=draw]")
+    tab.click("#maps button:nth-child(7)")
+    numbers = lambda: [float(tab.find(f"#numbers [name='{k}']").get_attribute("value")) for k in range(6)]  # noqa: E731
+    before = numbers()
+    assert before == [0.5, 0.0, 0.0, 0.0, -0.5, 0.1]
+    ActionChains(tab.browser).drag_and_drop_by_offset(tab.find(".handle[data-handle=corner2]"), -40, -40).perform()
+    after = numbers()
+    ratio = after[0] / before[0]
+    assert 0.3 < ratio < 0.95
+    assert after == pytest.approx([0.5 * ratio, 0, 0, 0, -0.5 * ratio, 0.1], abs=1e-4)
+    tab.wait()
+    tab.click("#undo")
+    assert numbers() == before
+    tab.click("#redo")
+    assert numbers() == after
+    field = tab.find("#numbers [name='0']")
+    field.send_keys("\ue009a\ue000", "1.5\n")  # all of it is chosen and replaced by what would stretch the world
+    assert numbers() == after
+    assert "shrink" in tab.find("#message").text
+    ActionChains(tab.browser).drag_and_drop_by_offset(tab.find(".handle[data-handle=corner2]"), 200, 200).perform()
+    assert math.hypot(*numbers()[:1]) <= 0.99
+    tab.click("#duplicate")
+    assert tab.find("#facts").text.startswith("8 maps")
+    tab.click("#delete")
+    assert tab.find("#facts").text.startswith("7 maps")
+    tab.wait()
+
+
+def test_a_saved_setup_is_one_to_fit_on_from(tab, tmp_path, browser, monkeypatch):
+    maps = torch.cat([SYSTEMS["ring"][0], FERN[2:3]])
+    tab.open(write(tmp_path, "drawn", maps, 0.0125))
+    tab.click("[data-tab=save]")
+    path = tab.download("#save-setup", "drawn_setup.py")
+    text = path.read_text(encoding="utf-8")
+    assert text.count("similarity(") == 7
+    assert text.count(" affine(") == 1
+    monkeypatch.chdir(browser[1])
+    setup, _ = load_setup("drawn", {})
+    assert np.allclose(setup.maps, maps, atol=1e-5)
+    assert setup.stroke == 0.0125
+
+
+def test_a_link_holds_the_system(tab, tmp_path):
+    many = torch.tensor([similarity(0.2, 11 * k, (0.7 * math.cos(k), 0.7 * math.sin(k))) for k in range(32)])
+    tab.open(write(tmp_path, "drawn", many, 0.0125))
+    tab.click("[data-tab=save]")
+    tab.click("#make-link")
+    link = tab.find("#link").get_attribute("value").partition("#")[2]
+    assert len(link) < 2000
+    code, numbers = unpack(base64.urlsafe_b64decode(link + "=" * (-len(link) % 4)))
+    order = lambda maps: sorted(np.array(maps).reshape(-1, 6).tolist())  # noqa: E731
+    assert np.allclose(order(code.maps(numbers)), order(many.tolist()), atol=1e-4)
+    tab.open(write(tmp_path, "drawn", KOCH), f"#{link}")
+    assert tab.find("#facts").text.startswith("32 maps")
+    assert np.allclose(order(saved(tab)["maps"]), order(many.tolist()), atol=1e-4)
+
+
+@pytest.mark.parametrize("forged", ["cut", "flipped", "other", "markup"])
+def test_a_forged_link_is_told_of_and_the_page_stays(forged, tab, tmp_path):
+    path = write(tmp_path, "drawn", KOCH, 0.01)
+    tab.open(path)
+    tab.click("[data-tab=save]")
+    tab.click("#make-link")
+    link = tab.find("#link").get_attribute("value").partition("#")[2]
+    links = {
+        "cut": link[:-4],
+        "flipped": link[:9] + ("A" if link[9] != "A" else "B") + link[10:],
+        "other": "top",
+        "markup": "<img src=x onerror=alert(1)>",
+    }
+    tab.open(path, f"#{links[forged]}")
+    assert tab.find("#message").text.startswith("The link cannot be read")
+    assert tab.find("#facts").text.startswith("4 maps")
+    assert np.allclose(saved(tab)["maps"], KOCH)
+
+
+def test_a_hostile_name_is_text(tab, tmp_path):
+    tab.open(write(tmp_path, HOSTILE, KOCH, 0.01))
+    assert tab.find("#name").text == HOSTILE
+    assert HOSTILE in tab.browser.title
+    assert tab.run("return window.stolen") is None
+    tab.click("[data-tab=save]")
+    text = tab.find("#command").text
+    assert "<" not in text
+
+
+def test_the_iou_with_the_target_is_that_of_the_renderer(tab, tmp_path):
+    drawn = occupancy(KOCH.double(), WINDOW, 128, stroke=0.03)
+    target = (occupancy(KOCH.double(), WINDOW, 128, stroke=0.05) >= 0.5).float()
+    tab.open(write(tmp_path, "drawn", KOCH, 0.03, target=target.numpy()))
+    tab.until(lambda: "IoU" in tab.find("#facts").text)
+    assert float(tab.find("#facts").text.split()[-1]) == pytest.approx(float(iou(drawn, target)), abs=0.01)
+    for kind in ("density", "levels", "difference"):
+        tab.click(f"#kind button[value={kind}]")
+        tab.wait()
+
+
+def test_the_way_of_a_fit_can_be_watched(tab, tmp_path):
+    maps = torch.stack([KOCH * part for part in (0.7, 0.85, 1.0)])
+    way = ([0, 100, 200], maps.numpy(), [0.01, 0.01, 0.01])
+    target = (occupancy(KOCH.double(), WINDOW, 64, stroke=0.03) >= 0.5).float().numpy()
+    tab.open(write(tmp_path, "drawn", KOCH, 0.03, way=way, target=target))
+    tab.click("[data-tab=watch]")
+    tab.until(lambda: "IoU" in tab.find("#step-shown").text)
+    assert tab.find("#step-shown").text.startswith("step 200")
+    tab.find("#step").send_keys("\ue012")  # the left arrow
+    assert tab.find("#step-shown").text.startswith("step 100")
+    assert np.allclose(saved(tab)["maps"], KOCH)  # what was watched is not what is saved
