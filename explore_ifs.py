@@ -8,7 +8,7 @@ import io
 import sys
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from diff_ifs.errors import InputError
 from diff_ifs.files.command import (
@@ -85,5 +85,9 @@ def find_target(name: str, size: int, fitted: str | None) -> "np.ndarray | None"
     return None
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
     run_script(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,7 +1,7 @@
 """Draw a fitted fractal: python render_ifs.py NAME RECURSION RESOLUTION draws NAME.pt after RECURSION levels.
 
-It writes results/NAME/NAME_render_RECURSION_RESOLUTION.png, a picture of RESOLUTION × RESOLUTION pixels. With --frames
-or --sweep it writes a film.
+It writes results/NAME/NAME_render_RECURSION_RESOLUTION.png, a picture of RESOLUTION × RESOLUTION pixels. With --frames,
+--sweep or --morph it writes a film.
 """
 
 import argparse
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2**31 - 1  # pixels a side: what the PNG format can hold
 MOST_FRAMES = 1000
+MORPHED = 60  # frames of a film from one fractal to another
 WHOLE = 20  # a RECURSION from which on one means the attractor, not a level of its construction
 FIGURES = ("segment", "square", "hull", "point")
 Window = tuple[float, float, float, float]
@@ -92,10 +93,11 @@ def parser() -> argparse.ArgumentParser:
     add("--bits", type=int, choices=(8, 16), default=8, help="bits a channel (default 8)")
     add("--transparent", action="store_true", help="let the background be transparent instead of black")
     add = parse.add_argument_group("films").add_argument
-    add("--frames", type=int, metavar="N", help="a film of N frames that zooms in to --zoom-at")
+    add("--frames", type=int, metavar="N", help="a film of N frames that zooms in to --zoom-at, or of --morph")
     add("--sweep", choices=("levels", "fit"),
         help="levels: a film of the levels 0 to RECURSION; fit: one of the fit, from its first maps to its last; "
         "--out FILE.png makes either a contact sheet")  # fmt: skip
+    add("--morph", metavar="B", help="a film from this fractal to B, a NAME or a file, in --frames frames (default 60)")
     add = parse.add_argument_group("the run").add_argument
     add("--out", type=Path, metavar="FILE",
         help="the file to write: .png, .npy for the bare numbers, .gif or .mp4 (default: in results/NAME)")  # fmt: skip
@@ -121,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
 def render(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
     name = Path(arguments.name).stem if is_code_file(arguments.name) else arguments.name
-    film = bool(arguments.frames is not None or arguments.sweep)
+    film = bool(arguments.frames is not None or arguments.sweep or arguments.morph)
     recursion = whole_number("RECURSION", arguments.recursion, 0, 1_000_000)
     size = whole_number("RESOLUTION", arguments.resolution, 1, LARGEST)
     chosen = arguments.kind or arguments.figure or arguments.supersample or arguments.color != "none"
@@ -136,7 +138,7 @@ def render(arguments: argparse.Namespace) -> None:
     seen_grey = type(exposure) is float and 0 < exposure <= 1e6
     if arguments.kind == "grey" and not seen_grey:
         raise InputError(f"{system.path} is not the fit of a grey picture; leave out --kind grey, or fit it again")
-    if seen_grey and not chosen:
+    if seen_grey and not (chosen or arguments.morph):
         arguments.kind, supersample = "grey", 1
     window = check_window(tuple(arguments.window or system.window), size * supersample)
     if arguments.zoom_at:
@@ -152,8 +154,11 @@ def render(arguments: argparse.Namespace) -> None:
         from diff_ifs.files.checkpoint import load_path
 
         way = load_path(system.path, system.checkpoint)
+    aim = load_system(arguments.morph) if arguments.morph else None
+    if aim and arguments.window is None:
+        check_window(aim.window, size * supersample)
     if film:
-        frames = len(way[0]) + 1 if way else recursion + 1 if arguments.sweep else arguments.frames
+        frames = len(way[0]) + 1 if way else recursion + 1 if arguments.sweep else arguments.frames or MORPHED
         check_film(frames, size, arguments.memory)
 
     import torch  # here, because what can be refused is refused by now
@@ -185,7 +190,7 @@ def render(arguments: argparse.Namespace) -> None:
                 return render_strips(maps, view, look, free, progress, system.window)
 
             if film:
-                make_film(arguments, way, maps, view, look, measured, out, memory)
+                make_film(arguments, way, aim, maps, view, look, measured, out, memory)
             else:
                 make_picture(maps, view, look, measured, out, memory)
     except MemoryError as error:
@@ -238,6 +243,7 @@ def make_picture(maps: "Tensor", view: "View", look: "Style", measured: Callable
 def make_film(
     arguments: argparse.Namespace,
     way: "tuple[list[int], np.ndarray, list[float]] | None",
+    aim: System | None,
     maps: "Tensor",
     view: "View",
     look: "Style",
@@ -245,7 +251,7 @@ def make_film(
     out: Path,
     memory: int,
 ) -> None:
-    """Write a film or a contact sheet: of a zoom, of the levels, or of a fit."""
+    """Write a film or a contact sheet: of a zoom, of the levels, of a fit, or of a way to another system."""
     from diff_ifs.draw.picture import image
 
     scenes: list[tuple[str, Tensor, View]] = []
@@ -256,6 +262,8 @@ def make_film(
             pen = stroke if arguments.stroke is None else arguments.stroke
             scenes.append((f"step {step}", maps.new_tensor(maps_then), replace(view, stroke=pen)))
         scenes.append(("best", maps, view))
+    elif aim:
+        scenes = morphed(arguments, aim, maps, view)
     else:
         for k in range(arguments.frames):
             share = k / max(1, arguments.frames - 1)
@@ -269,8 +277,36 @@ def make_film(
         save_film(out, frames, seconds=min(seconds, 30.0))
 
 
+def morphed(
+    arguments: argparse.Namespace, aim: System, maps: "Tensor", view: "View"
+) -> "list[tuple[str, Tensor, View]]":
+    """The scenes of a film from a system to another, slow at both ends, with window and pen on their way too."""
+    import numpy as np
+
+    from diff_ifs.draw.figures import hull
+    from diff_ifs.draw.morph import between, matched, outermost
+
+    systems = maps.numpy(), aim.maps.astype(float)
+    hulls = tuple(outermost(hull(maps.new_tensor(system)).numpy()) for system in systems)
+    pairs = matched(*systems, hulls)
+    ends = [system[pairs[:, k]] for k, system in enumerate(systems)]
+    first, last = np.array(view.window), np.array(arguments.window or aim.window)
+    stroke = aim.stroke if arguments.stroke is None else arguments.stroke
+    scenes = []
+    for share in np.linspace(0, 1, arguments.frames or MORPHED).tolist():
+        part = share * share * (3 - 2 * share)
+        middle = (1 - part) * hulls[0].mean(0) + part * hulls[1].mean(0)
+        window = tuple(((1 - part) * first + part * last).tolist())
+        pen = (1 - part) * view.stroke + part * stroke
+        at = replace(view, window=window, stroke=pen)
+        scenes.append((f"{share:.0%}", maps.new_tensor(between(*ends, middle, part)), at))
+    return scenes
+
+
 def default_name(arguments: argparse.Namespace, name: str, recursion: int, size: int) -> str:
     what = arguments.sweep or ("zoom" if arguments.frames is not None else "render")
+    if arguments.morph:
+        what = f"morph_{Path(arguments.morph).stem}"
     return f"{name}_{what}_{recursion}_{size}.{'png' if what == 'render' else 'gif'}"
 
 
@@ -308,10 +344,14 @@ def check_options(arguments: argparse.Namespace, size: int, film: bool) -> int:
     if arguments.zoom_at and not (all(map(math.isfinite, arguments.zoom_at)) and arguments.zoom_at[2] >= 1):
         raise InputError("--zoom-at X Y FACTOR needs a FACTOR of 1 or more")
     if arguments.frames is not None:
-        if not arguments.zoom_at or arguments.sweep:
-            raise InputError("--frames N makes a film that zooms in: it needs --zoom-at X Y FACTOR, and no --sweep")
+        if not (arguments.zoom_at or arguments.morph) or arguments.sweep:
+            raise InputError(
+                "--frames N makes a film that zooms in: it needs --zoom-at X Y FACTOR or --morph B, and no --sweep"
+            )
         if not 1 <= arguments.frames <= MOST_FRAMES:
             raise InputError(f"--frames must be from 1 to {MOST_FRAMES}")
+    if arguments.morph and (arguments.sweep or arguments.zoom_at or arguments.kind == "grey"):
+        raise InputError("--morph B goes without --sweep, --zoom-at and --kind grey")
     if film and arguments.bits != 8:
         raise InputError("films have 8 bits a channel: leave out --bits 16")
     if arguments.out and arguments.out.suffix == ".mp4" and not can_film():

@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     add("--invert", action="store_true", help="the fractal is dark on a bright or transparent background")
     add("--device", metavar="DEV", help="cuda, mps or cpu (default: cuda where it is there and faster, else cpu)")
     add("--resume", action="store_true", help="go on from NAME.pt")
+    add("--watch", action="store_true", help="keep results/NAME/NAME.html, a page for a browser, current")
     add("--quiet", action="store_true", help="no progress bar")
     return parse
 
@@ -306,6 +307,12 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         if stop.code:
             print("stopped before the fit began; nothing was written", file=sys.stderr)
             return stop.code
+        live = None
+        if arguments.watch:
+            from diff_ifs.page.live import LivePage
+
+            live = LivePage(folder / f"{name}.html", name, target)
+            print(f"watch it at {live.address}", file=sys.stderr)
         frames, state, fault = {}, None, ""
         steps = sum(stage.steps for stage in stages(setup))
         with tqdm(total=steps, desc=name, unit="step", disable=arguments.quiet) as bar:
@@ -321,6 +328,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
                 if state.step < state.steps:  # that of the last step is written last: it says that all is there
                     save_checkpoint(checkpoint, name, setup, state, target)
                 frames[state.step] = state.maps, draw_frame(folder, target, state.step, state.picture)
+                if live:
+                    live.show(state)
                 if stop.code:
                     break
         if state is None:
@@ -330,6 +339,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             print("stopping: writing what there is; Ctrl-C again stops at once", file=sys.stderr)
         best = write_results(folder, name, target, state, frames, setup.grey)
         save_checkpoint(checkpoint, name, setup, state, target)
+        if live:
+            live.show(state, last=True)
 
     away = hd95(best, target)
     fidelity = f"IoU {state.best_iou:.4f}" + (f", MSE {mse(best, target):.5f}" if setup.grey else "")
@@ -406,7 +417,7 @@ def again(arguments: argparse.Namespace, overrides: dict) -> str:
     for option, value in {**overrides, "device": arguments.device}.items():
         if option != "grey" and value is not None:
             words += [f"--{option}", str(value)]
-    switches = [f"--{option}" for option in ("grey", "invert", "quiet") if getattr(arguments, option)]
+    switches = [f"--{option}" for option in ("grey", "invert", "watch", "quiet") if getattr(arguments, option)]
     switches += ["--no-grey"] if arguments.grey is False else []
     return shlex.join([*words, *switches, "--resume"])
 

@@ -88,23 +88,24 @@ def test_the_page_draws_what_the_renderer_draws(name, tab, tmp_path):
     bare(tab)
     tab.wait()
     seen = photograph(tab, 512)
-    drawn = occupancy(maps.double(), WINDOW, 512, stroke=stroke, supersample=2)
+    drawn = occupancy(maps.double(), WINDOW, 512, stroke=stroke, supersample=2)  # as finely as the page
     assert float(iou(seen, drawn)) >= 0.98
 
 
-def test_a_zoom_of_a_million_is_as_sharp_as_one_of_two(tab, tmp_path):
+def test_a_zoom_of_a_million_is_as_sharp_as_one_of_eight(tab, tmp_path):
     """About the fixed point of a map that halves the world the fractal looks the same after each doubling."""
     maps = torch.tensor([similarity(0.5), similarity(0.42, 0, (-0.55, 0.5)), similarity(0.45, 15, (0.55, -0.4))])
     tab.open(write(tmp_path, "drawn", maps, 0.012))
     bare(tab)
-    tab.click("#closer")
+    for _ in range(3):
+        tab.click("#closer")
     near = photograph(tab, 300)
-    for _ in range(19):
+    for _ in range(17):
         tab.click("#closer")
     tab.wait()
     assert tab.find("#factor").text == "1.0·10^6×"
     assert 0.02 < float(near.mean()) < 0.98
-    assert float(iou(photograph(tab, 300), near)) >= 0.98
+    assert float(iou(photograph(tab, 300), near)) >= 0.99
 
 
 def test_handles_numbers_and_undo(tab, tmp_path):

@@ -48,7 +48,7 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(there), link
 
 
-@pytest.mark.parametrize("script", ["train_ifs.py", "render_ifs.py", "compress_ifs.py"])
+@pytest.mark.parametrize("script", ["train_ifs.py", "render_ifs.py", "explore_ifs.py", "compress_ifs.py"])
 def test_every_option_is_documented_and_every_documented_option_is_there(script):
     command = [sys.executable, str(ROOT / script), "--help"]
     wide = os.environ | {"COLUMNS": "400"}  # narrower, help texts break at hyphens

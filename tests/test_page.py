@@ -14,6 +14,7 @@ from PIL import Image
 from refusals import refusal
 from systems import FERN, KOCH
 
+import train_ifs
 from diff_ifs.files.target import load_target
 from diff_ifs.page import page
 from diff_ifs.page.live import LivePage
@@ -162,3 +163,17 @@ def test_a_live_page_takes_a_twentieth_of_the_time(monkeypatch):
     live.show(state, last=True)
     assert 9 <= len(written) <= 12
     assert [reload for _, reload in written] == [True] * (len(written) - 1) + [False]
+
+
+@pytest.mark.slow
+def test_a_fit_that_is_watched_leaves_a_page_that_reloads_no_more(capsys):
+    pixels = np.zeros((32, 32), np.uint8)
+    pixels[8:24, 5:25] = 255
+    Image.fromarray(pixels).save("box.png")
+    tiny = ["--maps", "2", "--steps", "20", "--starts", "2", "--size", "32", "--points", "500", "--quiet"]
+    assert train_ifs.main(["box", "--watch", *tiny]) == 0
+    assert f"watch it at {Path('results/box/box.html').resolve().as_uri()}" in capsys.readouterr().err
+    data = embedded(Path("results/box/box.html").read_text(encoding="utf-8"))
+    assert not data["reload"]
+    assert data["target"]
+    assert data["way"]["steps"][0] == 0

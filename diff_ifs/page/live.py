@@ -22,6 +22,11 @@ class LivePage:
         self.path, self.name, self.target = path, name, target.cpu().numpy()
         self.due = 0.0  # when the next one may be written
 
+    @property
+    def address(self) -> str:
+        """What a browser opens."""
+        return self.path.resolve().as_uri()
+
     def show(self, state: "State", last: bool = False) -> None:
         """Write the page, unless the one before was too short a time ago; the last one reloads no more."""
         import torch

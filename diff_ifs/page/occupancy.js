@@ -80,10 +80,7 @@ function* coverage(system, view, stroke, samples) {
   const { width, height } = view, radius = stroke / view.pixel * samples;
   const margin = Math.ceil(radius / samples) * samples + samples, fine = view.at(1 / samples, margin);
   let keys = yield* occupied(system, fine, "none");
-  if (radius >= 1) {
-    const { distances } = nearest(keys, fine.width, fine.height, radius);
-    keys = distances.map((distance) => +(distance <= radius));
-  }
+  if (radius >= 1) keys = nearest(keys, fine.width, fine.height, radius).found;
   const values = new Float32Array(width * height);
   for (let row = 0; row < height * samples; row++) {
     const from = (row + margin) * fine.width + margin, to = (row / samples | 0) * width;

@@ -130,9 +130,9 @@ function targetAt(x, y) {
 function* occupancyPicture(system, view, job, samples) {
   const { width, height } = view, radius = job.pen / view.pixel * samples;
   const margin = (Math.ceil(radius / samples) + 1) * samples, fine = view.at(1 / samples, margin);
-  let keys = yield* occupied(system, fine, job.colour), distances = null;
-  if (radius >= 0.5) {
-    ({ distances, found: keys } = nearest(keys, fine.width, fine.height, radius + 1));
+  let keys = yield* occupied(system, fine, job.colour);
+  if (radius >= 1) {
+    keys = nearest(keys, fine.width, fine.height, radius).found;
     yield;
   }
   const colours = coloursOfKeys(job, system.maps.length), differs = job.kind === "difference";
@@ -144,15 +144,15 @@ function* occupancyPicture(system, view, job, samples) {
       for (let part = 0; part < samples * samples; part++) {
         const u = column * samples + part % samples, v = row * samples + (part / samples | 0);
         const place = (v + margin) * fine.width + u + margin, key = keys[place];
-        let here = key ? distances ? Math.min(1, Math.max(0, radius + 0.5 - distances[place])) : 1 : 0;
+        let here = key ? 1 : 0;
         if (differs) {
           const its = targetAt(view.left + (u + 0.5) / samples * view.pixel,
             view.top - (v + 0.5) / samples * view.pixel) >= 127.5;
-          const shade = here >= 0.5 ? its ? "both" : "extra" : its ? "missing" : null;
+          const shade = here ? its ? "both" : "extra" : its ? "missing" : null;
           here = shade ? 1 : 0;
-          if (shade) for (let k = 0; k < 3; k++) sum[k] += DIFFERENCE[shade][k];
+          if (here) for (let k = 0; k < 3; k++) sum[k] += DIFFERENCE[shade][k];
         } else if (here) {
-          for (let k = 0; k < 3; k++) sum[k] += here * colours[3 * key + k];
+          for (let k = 0; k < 3; k++) sum[k] += colours[3 * key + k];
         }
         covered += here;
       }
