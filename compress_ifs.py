@@ -98,13 +98,13 @@ def compress(arguments: argparse.Namespace) -> None:
             found = fit_bits(checkpoint, target, arguments.bits, *options)
         else:
             loss = LOSS if arguments.loss is None else arguments.loss
-            goal = evaluate(*fitted, rim=False).iou - loss
+            goal = evaluate(*fitted, quality="draft").iou - loss
             found = fit_within(checkpoint, target, goal, *options)
     data = found.data
     with atomic_write(out) as file:
         file.write(data)
     # With their edges, which no search looks at.
-    before, after = evaluate(*fitted).iou, score(found.code, found.numbers, target, rim=True)
+    before, after = evaluate(*fitted).iou, score(found.code, found.numbers, target, quality="final")
     whole = picture.stat().st_size
     print(
         f"{name}: {len(data)} bytes, IoU {before:.4f} -> {after:.4f}, {found.code.n} maps of "

@@ -8,7 +8,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from diff_ifs.draw.picture import Style, View
+    from diff_ifs.draw.geometry import View
+    from diff_ifs.draw.picture import Drawing
 
 LARGEST = 2**31 - 1  # pixels a side: what the PNG format can hold
 MOST_FRAMES = 1000
@@ -102,7 +103,6 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="FILE",
         help="the file to write: .png, .npy for the bare numbers, .gif or .mp4 (default: in results/NAME)")  # fmt: skip
     add("--memory", type=float, metavar="GIB", default=2.0, help="memory to stay under, in GiB (default 2)")
-    add("--device", metavar="DEV", help="cuda or cpu (default: cuda where it is there, else cpu)")
     add("--quiet", action="store_true", help="no progress bar")
     return parse
 
@@ -163,17 +163,15 @@ def render(arguments: argparse.Namespace) -> None:
 
     import torch  # here, because what can be refused is refused by now
 
-    from diff_ifs.draw.picture import SOFT, Style, View
+    from diff_ifs.draw.geometry import View
+    from diff_ifs.draw.picture import SOFT, Drawing, Style
 
     maps = torch.from_numpy(system.maps).double()
-    look = Style(
-        arguments.kind, arguments.color, arguments.cmap, arguments.gamma, arguments.bits, arguments.transparent
-    )
-    view = View(window, size, recursion, stroke, supersample, arguments.figure)
+    shown = arguments.color, arguments.cmap, arguments.gamma, arguments.bits, arguments.transparent
+    view = View(window, size, recursion, stroke, supersample, arguments.figure, system.window)
     if arguments.kind == "grey":
         whole = system.window[1] - system.window[0]
         view = replace(view, exposure=exposure, soft=SOFT * whole / system.checkpoint["size"])
-    memory = round(arguments.memory * 2**30)
     if arguments.zoom_at:
         arguments.zoom_at = aimed(maps, view, *arguments.zoom_at)
         if arguments.frames is None:
@@ -182,24 +180,24 @@ def render(arguments: argparse.Namespace) -> None:
         warn_if_short(maps, view, system.window)
     try:
         with one_thread(), point_bar(name, arguments.quiet) as progress:
-
-            def measured(maps: "Tensor", view: "View"):
-                from diff_ifs.draw.picture import cache_bytes, render_strips
-
-                free = memory - cache_bytes(view.size, look, memory)
-                return render_strips(maps, view, look, free, progress, system.window)
-
+            style, memory = Style(arguments.kind, *shown), round(arguments.memory * 2**30)
+            drawing = Drawing(maps, view, style, memory, progress)
             if film:
-                make_film(arguments, way, aim, maps, view, look, measured, out, memory)
-            else:
-                make_picture(maps, view, look, measured, out, memory)
+                make_film(arguments, way, aim, drawing, out)
+            elif out.suffix == ".npy":
+                save_array(out, drawing.strips(), size)
+            elif not save_rows(out, drawing.rows(), size):
+                print("nothing of the fractal lies in this window", file=sys.stderr)
     except MemoryError as error:
         raise InputError(
             f"{arguments.memory:g} GiB are too little ({error}); give --memory GIB or a lower RESOLUTION"
         ) from error
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
-    print(f"{name}: {arguments.kind}, {size} × {size}, {time.perf_counter() - began:.1f} s -> {out}")
+    sides = f"{size} × {size}"
+    if out.suffix == ".mp4" and size % 2:
+        sides += f" ({size + 1} × {size + 1} in an MP4, whose sides are even)"
+    print(f"{name}: {arguments.kind}, {sides}, {time.perf_counter() - began:.1f} s -> {out}")
 
 
 def warn_if_short(maps: "Tensor", view: "View", whole: tuple) -> None:
@@ -230,62 +228,51 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def make_picture(maps: "Tensor", view: "View", look: "Style", measured: Callable, out: Path, memory: int) -> None:
-    """Write one picture, or its bare numbers."""
-    from diff_ifs.draw.picture import encode_rows
-
-    if out.suffix == ".npy":
-        save_array(out, measured(maps, view), view.size)
-    elif not save_rows(out, encode_rows(lambda: measured(maps, view), view.size, look, memory), view.size):
-        print("nothing of the fractal lies in this window", file=sys.stderr)
-
-
 def make_film(
     arguments: argparse.Namespace,
     way: "tuple[list[int], np.ndarray, list[float]] | None",
     aim: System | None,
-    maps: "Tensor",
-    view: "View",
-    look: "Style",
-    measured: Callable,
+    drawing: "Drawing",
     out: Path,
-    memory: int,
 ) -> None:
-    """Write a film or a contact sheet: of a zoom, of the levels, of a fit, or of a way to another system."""
-    from diff_ifs.draw.picture import image
+    """Write a film or a contact sheet: of a zoom, of the levels, of a fit, or of a way to another system.
 
-    scenes: list[tuple[str, Tensor, View]] = []
+    The way of a fit ends with the drawing; the way to another system begins with it.
+    """
+    view, scenes = drawing.view, []
     if arguments.sweep == "levels":
-        scenes = [(f"level {k}", maps, replace(view, recursion=k)) for k in range(view.recursion + 1)]
+        levels = range(view.recursion + 1)
+        scenes = [(f"level {k}", replace(drawing, view=replace(view, recursion=k))) for k in levels]
     elif way:
-        for step, maps_then, stroke in zip(*way, strict=True):
+        for step, maps, stroke in zip(*way, strict=True):
             pen = stroke if arguments.stroke is None else arguments.stroke
-            scenes.append((f"step {step}", maps.new_tensor(maps_then), replace(view, stroke=pen)))
-        scenes.append(("best", maps, view))
+            then = replace(drawing, maps=drawing.maps.new_tensor(maps), view=replace(view, stroke=pen))
+            scenes.append((f"step {step}", then))
+        scenes.append(("best", drawing))
     elif aim:
-        scenes = morphed(arguments, aim, maps, view)
+        scenes = morphed(arguments, aim, drawing)
     else:
         for k in range(arguments.frames):
             share = k / max(1, arguments.frames - 1)
             at = zoomed(view, *arguments.zoom_at, share)
-            scenes.append((f"× {arguments.zoom_at[2] ** share:.3g}", maps, at))
-    frames = [image(lambda: measured(maps, view), view.size, look, memory) for _, maps, view in scenes]  # noqa: B023
+            scenes.append((f"zoom {arguments.zoom_at[2] ** share:.3g}", replace(drawing, view=at)))
+    frames = [scene.image() for _, scene in scenes]
     if out.suffix == ".png":
-        save_picture(out, contact_sheet(frames, [caption for caption, _, _ in scenes]))
+        save_picture(out, contact_sheet(frames, [caption for caption, _ in scenes]))
+    elif arguments.frames or aim:  # four seconds, but never so slow that it is a slide show
+        save_film(out, frames, seconds=len(frames) / min(max(len(frames) / 4, 10), 25))
     else:
-        seconds = max(4.0, len(frames) / 25) if arguments.frames else max(4.0, 0.5 * len(frames))
-        save_film(out, frames, seconds=min(seconds, 30.0))
+        save_film(out, frames, seconds=min(max(4.0, 0.5 * len(frames)), 30.0))
 
 
-def morphed(
-    arguments: argparse.Namespace, aim: System, maps: "Tensor", view: "View"
-) -> "list[tuple[str, Tensor, View]]":
+def morphed(arguments: argparse.Namespace, aim: System, begin: "Drawing") -> "list[tuple[str, Drawing]]":
     """The scenes of a film from a system to another, slow at both ends, with window and pen on their way too."""
     import numpy as np
 
     from diff_ifs.draw.figures import hull
     from diff_ifs.draw.morph import between, matched, outermost
 
+    maps, view = begin.maps, begin.view
     systems = maps.numpy(), aim.maps.astype(float)
     hulls = tuple(outermost(hull(maps.new_tensor(system)).numpy()) for system in systems)
     pairs = matched(*systems, hulls)
@@ -298,8 +285,8 @@ def morphed(
         middle = (1 - part) * hulls[0].mean(0) + part * hulls[1].mean(0)
         window = tuple(((1 - part) * first + part * last).tolist())
         pen = (1 - part) * view.stroke + part * stroke
-        at = replace(view, window=window, stroke=pen)
-        scenes.append((f"{share:.0%}", maps.new_tensor(between(*ends, middle, part)), at))
+        at = replace(begin, maps=maps.new_tensor(between(*ends, middle, part)))
+        scenes.append((f"{share:.0%}", replace(at, view=replace(view, window=window, stroke=pen))))
     return scenes
 
 

@@ -400,7 +400,7 @@ def write_results(folder: Path, name: str, target: "Tensor", state: "State", fra
         if step not in frames or not frames[step][0].equal(maps):
             frames[step] = (
                 maps,
-                draw_frame(folder, target, step, evaluate(maps, target, stroke, grey=grey, rim=False).picture),
+                draw_frame(folder, target, step, evaluate(maps, target, stroke, grey=grey, quality="draft").picture),
             )
     best = evaluate(state.best_maps, target, state.best_stroke, grey=grey).picture
     ends = difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")

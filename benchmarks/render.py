@@ -1,6 +1,6 @@
 """How fast the renderer draws, beside a chaos game, plain enumeration and what the machine allows.
 
-    python benchmarks/render.py [--quick] [--device cuda]
+    python benchmarks/render.py [--quick]
 
 Run it in a folder that holds koch.pt, sierpinski.pt, apple.pt and flower.pt, as benchmarks/four_targets.py leaves
 them; it writes its pictures to a temporary folder. --quick leaves out the picture of 32768 × 32768 pixels.
@@ -22,7 +22,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import diff_ifs.draw.density as density_module
 from diff_ifs.draw.attractor import Attractor
-from diff_ifs.draw.density import PARTICLE_SIDE, density, measure_levels
+from diff_ifs.draw.density import PARTICLE_SIDE, density, density_strips, measure_levels
+from diff_ifs.draw.geometry import View
 from diff_ifs.setup import WINDOW
 from ifs_model import apply, area_weights, centroid
 
@@ -32,28 +33,26 @@ SIDE = 1024
 ZOOMS = {"koch": (-1, 0), "sierpinski": (-1, -1), "apple": (0.3, -0.75), "flower": (0.7, 0.7)}
 
 
-def seconds(work: Callable[[], object], device: str, repeats: int = 5) -> float:
+def seconds(work: Callable[[], object], repeats: int = 5) -> float:
     """The median time of some work, after one run that does not count."""
     times = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
         work()
-        if device == "cuda":
-            torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return sorted(times[1:])[repeats // 2]
 
 
-def floor(device: str) -> list[tuple[str, float, str]]:
+def floor() -> list[tuple[str, float, str]]:
     """What the machine allows: copying, and adding to random pixels of a picture of 1024 × 1024."""
     count = 1 << 22
-    source = torch.ones(1 << 25, dtype=torch.float64, device=device)
-    target, picture = torch.empty_like(source), torch.zeros(SIDE * SIDE, dtype=torch.float64, device=device)
-    index = torch.randint(0, SIDE * SIDE, (count,), generator=torch.Generator().manual_seed(0)).to(device)
+    source = torch.ones(1 << 25, dtype=torch.float64)
+    target, picture = torch.empty_like(source), torch.zeros(SIDE * SIDE, dtype=torch.float64)
+    index = torch.randint(0, SIDE * SIDE, (count,), generator=torch.Generator().manual_seed(0))
     near = index.sort().values
-    copy = seconds(lambda: target.copy_(source), device)
-    scatter = seconds(lambda: picture.scatter_add_(0, index, source[:count]), device)
-    close = seconds(lambda: picture.scatter_add_(0, near, source[:count]), device)
+    copy = seconds(lambda: target.copy_(source))
+    scatter = seconds(lambda: picture.scatter_add_(0, index, source[:count]))
+    close = seconds(lambda: picture.scatter_add_(0, near, source[:count]))
     return [
         ("floor: copy", 2 * source.nbytes / copy / 1e9, "GB/s"),
         ("floor: scatter-add, pixels at random", count / scatter / 1e6, "M/s"),
@@ -61,20 +60,19 @@ def floor(device: str) -> list[tuple[str, float, str]]:
     ]
 
 
-def density_rates(maps: torch.Tensor, device: str) -> list[tuple[str, float, str]]:
+def density_rates(maps: torch.Tensor) -> list[tuple[str, float, str]]:
     """Points of density at 1024²: those mapped and added to a picture one by one, of particles and words together.
 
     What merged particles stand for is said apart: the words of all levels that the picture is made of.
     """
-    maps = maps.double().to(device)
-    drawn = []
-    whole = seconds(lambda: density(maps, WINDOW, SIDE, progress=drawn.append), device)
+    maps, view, drawn = maps.double(), View(WINDOW, SIDE), []
+    whole = seconds(lambda: list(density_strips(maps, view, progress=drawn.append)))
     points = sum(drawn) / 6
-    attractor = Attractor(maps, WINDOW, SIDE)
+    attractor = Attractor(maps, view)
     cell = attractor.cell(PARTICLE_SIDE)
     clouds = list(measure_levels(attractor, cell))
     density_module.measure_levels = lambda *_: iter(clouds)
-    alone = seconds(lambda: density(maps, WINDOW, SIDE), device)
+    alone = seconds(lambda: density(maps, WINDOW, SIDE))
     density_module.measure_levels = measure_levels
     grown = len(maps) * sum(len(weights) for _, _, weights in clouds[:-1])
     words = math.log10(len(maps)) * (len(clouds) - 1)
@@ -112,15 +110,15 @@ def chaos_game(maps: torch.Tensor) -> list[tuple[str, float, str]]:
     return [
         (
             "numba chaos game, one core",
-            count / seconds(lambda: play(systems, edges, count, SIDE, picture), "cpu", 3) / 1e6,
+            count / seconds(lambda: play(systems, edges, count, SIDE, picture), 3) / 1e6,
             "M/s",
         )
     ]
 
 
-def enumeration(maps: torch.Tensor, device: str) -> tuple[str, float, str]:
+def enumeration(maps: torch.Tensor) -> tuple[str, float, str]:
     """All words of D letters, for the largest D with at most four million points, and a bincount."""
-    maps = maps.double().to(device)
+    maps = maps.double()
     depth = int(math.log(4e6) / math.log(len(maps)))
     weights = area_weights(maps)
 
@@ -131,7 +129,7 @@ def enumeration(maps: torch.Tensor, device: str) -> tuple[str, float, str]:
         column, row = (((points * points.new_tensor([1, -1]) + 1) * (SIDE / 2)).long().clamp(0, SIDE - 1)).unbind(1)
         return torch.bincount(row * SIDE + column, mass, SIDE * SIDE)
 
-    rate = len(maps) ** depth / seconds(draw, device, 3) / 1e6
+    rate = len(maps) ** depth / seconds(draw, 3) / 1e6
     return f"plain enumeration of {len(maps)}^{depth} points, bincount", rate, "M/s"
 
 
@@ -150,21 +148,19 @@ def command(folder: str, *arguments: object) -> tuple[float, float]:
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("--quick", action="store_true")
-    parse.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = parse.parse_args()
     missing = [name for name in TARGETS if not Path(f"{name}.pt").is_file()]
     if missing:
         raise SystemExit(f"there is no {missing[0]}.pt here; make it with: python train_ifs.py {missing[0]}")
     systems = {name: torch.load(f"{name}.pt", weights_only=True)["maps"] for name in TARGETS}
-    device = arguments.device
     torch.set_num_threads(1)  # as render_ifs.py does
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}\n")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     # first the commands: a process is charged with the memory of the one that starts it
     print("whole commands\n\n| picture | seconds | peak GiB |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
 
         def row(what: str, *options: object) -> float:
-            taken, peak = command(folder, *options, "--device", device)
+            taken, peak = command(folder, *options)
             print(f"| {what} | {taken:.1f} | {peak:.2f} |", flush=True)
             return taken
 
@@ -179,13 +175,13 @@ def main() -> None:
         if not arguments.quick:
             row("sierpinski 30 32768, without a pen", "sierpinski", 30, 32768, "--stroke", 0)
     print(f"\ndensity at {SIDE}²\n\n| what | | |\n|---|---|---|")
-    for what, rate, unit in floor(device):
+    for what, rate, unit in floor():
         print(f"| {what} | {rate:.1f} | {unit} |", flush=True)
     for name in ("apple", "flower"):
         results = [
-            *density_rates(systems[name], device),
+            *density_rates(systems[name]),
             *chaos_game(systems[name]),
-            enumeration(systems[name], device),
+            enumeration(systems[name]),
         ]
         for what, rate, unit in results:
             print(f"| {name}, {what} | {rate:.{3 if unit == 's' else 1}f} | {unit} |", flush=True)

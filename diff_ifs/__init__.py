@@ -15,7 +15,7 @@ _HOMES = {
     "metrics": ("iou", "dice", "mse", "chamfer", "hd95"),
 }
 _HOME = {name: f"diff_ifs.{module}" for module, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:

@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 import render_ifs
+from diff_ifs.draw.coverage import occupancy
 from diff_ifs.setup import WINDOW, similarity
 
 # Nothing here is symmetric: whatever is turned, mirrored or has its axes swapped is another picture.
@@ -14,6 +15,11 @@ PLACES = ((-0.5531, 0.3527), (0.3043, 0.6541), (0.1517, -0.4523))
 def dots(places=PLACES, scale: float = 1e-5) -> torch.Tensor:
     """A system (n, 2, 3) whose attractor is a speck at each place, too small to be told from a point."""
     return torch.tensor([similarity(scale, at=place) for place in places], dtype=torch.float64)
+
+
+def hits(maps: torch.Tensor, window=WINDOW, side: int = 64, recursion: int = 1000) -> torch.Tensor:
+    """Which of side × side pixels hold a point of the attractor: (side, side), boolean."""
+    return occupancy(maps, window, side, recursion, supersample=1) > 0
 
 
 def save(name: str, maps: torch.Tensor, **fields) -> None:

@@ -16,6 +16,7 @@ import compression
 import numpy as np
 import pytest
 import torch
+from drawings import hits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -48,7 +49,6 @@ from diff_ifs.compress.search import (
     similarities,
 )
 from diff_ifs.draw.coverage import occupancy
-from diff_ifs.draw.pixels import hits
 from diff_ifs.errors import InputError
 from diff_ifs.files.checkpoint import as_tensors, fingerprint
 from diff_ifs.files.system import load_coded
@@ -266,13 +266,13 @@ def blob():
 
 def test_the_refit_recovers_much_of_what_rounding_loses(blob):
     code = replace(encodings(system(BLOB))[0], length=20)
-    before = evaluate(BLOB, blob, rim=False).iou
+    before = evaluate(BLOB, blob, quality="draft").iou
     plain = rounded(code, BLOB, blob)
     refit = search.refit(code, BLOB, blob, 60)
     assert before - plain.iou > 0.02
     assert refit.iou - plain.iou >= 0.3 * (before - plain.iou)
     found = decoded(refit.data)
-    assert evaluate(found["maps"], blob, rim=False).iou == refit.iou
+    assert evaluate(found["maps"], blob, quality="draft").iou == refit.iou
 
 
 def test_the_linearised_picture_foretells_what_steps_do(blob):
@@ -343,7 +343,7 @@ def test_of_many_lattices_the_best_point_beats_rounding_in_the_best_box(fitted_k
     assert point.code.length == 24
     assert point.iou >= best_box(code, maps, target).iou + 0.005
     found = decoded(point.data)
-    assert evaluate(found["maps"], target, found["stroke"], rim=False).iou == point.iou
+    assert evaluate(found["maps"], target, found["stroke"], quality="draft").iou == point.iou
 
 
 @pytest.mark.parametrize(

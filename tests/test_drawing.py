@@ -14,7 +14,7 @@ from diff_ifs.draw.attractor import Attractor
 from diff_ifs.draw.chart import Chart
 from diff_ifs.draw.distance import distance, distance_strips
 from diff_ifs.draw.figures import hull
-from diff_ifs.draw.geometry import DEVIATIONS, OVERHEAD, bounds, in_pixels, measure_box, nearest_point
+from diff_ifs.draw.geometry import OVERHEAD, View, bounds, in_pixels, measure_box, nearest_point
 from diff_ifs.draw.pixels import occupied_pixels
 from diff_ifs.draw.words import heaviest_of_each_place
 from diff_ifs.kernels.growth import iterate
@@ -73,13 +73,13 @@ def test_a_chart_holds_the_first_point_of_each_cell_and_of_cells_of_twice_the_si
         wanted = {}
         for k, (x, y) in enumerate(points.T.tolist()):
             wanted.setdefault((int((y - top) / side), int((x - left) / side)), k)
-        grid = chart.index[offset : offset + rows * columns].view(rows, columns)
-        found = {(int(r), int(c)): int(grid[r, c]) for r, c in (grid >= 0).nonzero().tolist()}
+        grid = chart.index[offset : offset + rows * columns].reshape(rows, columns)
+        found = {(int(r), int(c)): int(grid[r, c]) for r, c in np.argwhere(grid >= 0).tolist()}
         assert found == wanted
 
 
 @pytest.mark.parametrize("step", [(0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, 1), (-1, 1), (1, -1)])
-def test_cells_beside_any_free_cell_are_at_the_rim(step):
+def test_cells_beside_any_vacant_cell_are_at_the_border(step):
     """A point that lies further out than all before is taken there, and nowhere else."""
     columns, rows, cell = 7, 6, (3, 2)  # row and column
     free = np.zeros((rows, columns), dtype=bool)
@@ -169,7 +169,7 @@ def test_the_hull_has_the_outermost_points_in_their_order():
     assert (np.sign(turns) == np.sign(turns[0])).all(), "all the way around the same way"
 
 
-def test_the_box_of_a_measure_is_so_many_deviations_wide():
+def test_the_box_of_a_measure_reaches_16_deviations_to_each_side():
     maps = torch.tensor([affine(0.5, 0.2, 0, 0.5, -0.4, 0.1), affine(0.5, 0, 0.1, 0.6, 0.5, -0.2)]).double()
     weights = torch.tensor([0.3, 0.7]).double()
     points, share = np.zeros((1, 2)), np.ones(1)
@@ -178,7 +178,7 @@ def test_the_box_of_a_measure_is_so_many_deviations_wide():
         share = np.concatenate([share * p for p in weights.numpy()])
     mean = share @ points
     deviation = np.sqrt(share @ (points - mean) ** 2)
-    low, high = mean - DEVIATIONS * deviation, mean + DEVIATIONS * deviation
+    low, high = mean - 16 * deviation, mean + 16 * deviation
     assert measure_box(maps, weights) == pytest.approx((low[0], high[0], low[1], high[1]), rel=1e-3)
 
 
@@ -219,7 +219,7 @@ def test_what_a_level_lacks_is_a_part_of_the_pixels():
 
 def test_a_cloud_that_is_thinned_keeps_no_more_than_asked_for_in_every_place():
     """Order: the heaviest word of each of 32 × 32 places comes first, then the second ones."""
-    attractor = Attractor(LEANING, WINDOW, 64)
+    attractor = Attractor(LEANING, View(WINDOW, 64))
     places = [(10, 10), (10, 10), (50, 20), (10, 10), (50, 20)]
     maps = torch.stack([
         torch.tensor([[1e-6, 0, x], [0, 1e-6, y]]).double() for x, y in places
@@ -253,7 +253,7 @@ def far_and_near(window: tuple, size: int, places: list[tuple[float, float]]) ->
 )
 def test_distances_in_strips_are_those_from_the_nearest_place_anywhere(places):
     rows = OVERHEAD + 9 * 48 * 180
-    strips = list(distance_strips(dots(places), WINDOW, 60, memory=rows))
+    strips = list(distance_strips(dots(places), View(WINDOW, 60), memory=rows))
     assert len(strips) > 2
     found = torch.cat(strips).numpy()
     assert np.abs(found - far_and_near(WINDOW, 60, places)).max() < 0.75 * 2 / 60
@@ -272,12 +272,11 @@ def test_what_is_far_from_the_window_is_known_to_a_few_thousandths(window):
 
 
 @pytest.mark.parametrize("tile", [(10, 90, 0, 100), (15, 48, 20, 99), (71, 100, 3, 9)])
-@pytest.mark.parametrize("direct", [True, False])
-def test_a_tile_that_is_not_square_is_a_part_of_the_picture(tile, direct):
+@pytest.mark.parametrize("grown", [True, False])
+def test_a_tile_that_is_not_square_is_a_part_of_the_picture(tile, grown):
     pictures = []
     for part in ((0, 100, 0, 100), tile):
-        attractor = Attractor(LEANING, WINDOW, 100)
-        attractor.direct &= direct
+        attractor = Attractor(LEANING, View(WINDOW, 100), whole=grown)
         pictures.append(occupied_pixels(attractor, part))
     left, right, top, bottom = tile
     whole = pictures[0][top:bottom, left:right]

@@ -111,10 +111,10 @@ def test_a_film_of_a_fit_takes_its_time(frames, each):
     assert found == [pytest.approx(each, abs=10)] * (frames - 1) + [2000]
 
 
-@pytest.mark.parametrize(("frames", "each"), [(5, 800), (12, 330)])
-def test_a_zoom_film_takes_four_seconds(frames, each):
+@pytest.mark.parametrize(("frames", "each"), [(5, 100), (12, 100), (50, 80)])
+def test_a_zoom_film_takes_four_seconds_or_shows_ten_frames_in_one(frames, each):
     save("carpet", CARPET)
-    options = ["--zoom-at", -0.4, 0.3, 20, "--frames", frames, "--supersample", 2]
+    options = ["--zoom-at", -0.4, 0.3, 20, "--frames", frames, "--supersample", 1]
     assert render("carpet", 9, 32, *options, "--out", "film.gif") == 0
     found = durations("film.gif")
     assert found == [pytest.approx(each, abs=10)] * (frames - 1) + [2000]
@@ -149,7 +149,7 @@ def caption(text: str, size: tuple[int, int]) -> np.ndarray:
     [
         ("specks", ["--sweep", "levels"], ["level 0", "level 1", "level 2", "level 3", "level 4"]),
         ("way", ["--sweep", "fit"], ["step 0", "step 10", "step 25", "best"]),
-        ("specks", ["--zoom-at", *PLACES[2], 9, "--frames", 3], ["× 1", "× 3", "× 9"]),
+        ("specks", ["--zoom-at", *PLACES[2], 9, "--frames", 3], ["zoom 1", "zoom 3", "zoom 9"]),
     ],
 )
 def test_a_contact_sheet_has_its_frames_in_reading_order_with_their_captions(name, options, captions):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawings import hits
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,7 +17,6 @@ from diff_ifs.draw.coverage import occupancy
 from diff_ifs.draw.density import density
 from diff_ifs.draw.distance import distance
 from diff_ifs.draw.geometry import bounds
-from diff_ifs.draw.pixels import hits
 from diff_ifs.files.checkpoint import load_checkpoint, load_origin, resume_of, save_checkpoint
 from diff_ifs.files.results import BOTH, EXTRA, MISSING, NEITHER, save_film, save_picture, save_trace
 from diff_ifs.files.setup_file import load_setup

@@ -226,17 +226,6 @@ def test_a_collage_sees_the_pixels_of_its_picture_from_their_middle():
     assert np.allclose(collage.away, FREE)
 
 
-def test_distances_are_those_of_the_nearest_pixel_and_the_way_to_the_window():
-    collage = Collage(F)
-    at = torch.tensor([[-0.375, -0.5], [0.6, -0.4], [0.3, 0.6], [-0.9, 0.9], [1.5, -2.0]]).double()
-    inside = at.clamp(-1, 1).numpy()
-    true = nearest(inside, AT_F) + np.linalg.norm(at.numpy() - inside, axis=1)
-    found = collage.distances(at - collage.middle).numpy()
-    assert np.abs(found - true).max() < 2 / SIDE
-    assert found[0] == found[2] == 0
-    assert found[1] > 0.5
-
-
 def test_the_gap_is_what_no_image_falls_into():
     collage = Collage(F)
     maps = torch.tensor([affine(0.4, 0, 0, 0.5, -0.3, 0.35), similarity(0.3, 90, at=(-0.35, -0.5))])

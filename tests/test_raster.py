@@ -3,22 +3,23 @@ import math
 import numpy as np
 import pytest
 import torch
+from drawings import hits
 from scipy.ndimage import distance_transform_edt
 from systems import CARPET, CORNER_GASKET, DUST, FERN, KOCH
 
 import render_ifs
-from diff_ifs.draw import attractor, figures, growth
+from diff_ifs.draw import attractor, growth
 from diff_ifs.draw import density as density_module
 from diff_ifs.draw.attractor import Attractor
 from diff_ifs.draw.coverage import coverage_strips, dilate, occupancy
 from diff_ifs.draw.density import density, density_strips, levels_to_keep, resample
 from diff_ifs.draw.distance import distance, distance_strips
 from diff_ifs.draw.figures import figure
-from diff_ifs.draw.geometry import OVERHEAD, bounds, nearest_point
-from diff_ifs.draw.growth import SHADES, iterate
-from diff_ifs.draw.pixels import colours_by_inverse_maps, hits, occupied_pixels
+from diff_ifs.draw.geometry import OVERHEAD, View, bounds, nearest_point
+from diff_ifs.draw.growth import iterate
+from diff_ifs.draw.pixels import colours_by_inverse_maps, occupied_pixels
 from diff_ifs.setup import WINDOW, affine, similarity
-from ifs_model import apply, contract, fixed_points, kernels, words_of_depth
+from ifs_model import apply, contract, fixed_points, words_of_depth
 
 
 def pascal(size: int) -> torch.Tensor:
@@ -94,11 +95,8 @@ def test_recursion_counts_levels():
 
 
 def test_deep_recursion_costs_what_the_converged_picture_costs():
-    whole = (0, 243, 0, 243)
     points = {
-        recursion: sum(
-            len(part[0]) * part[1].shape[1] for part in Attractor(CARPET, WINDOW, 243, recursion).points(whole)
-        )
+        recursion: sum(part.shape[1] for part in Attractor(CARPET, View(WINDOW, 243, recursion)).points())
         for recursion in (12, 1000)
     }
     assert points[1000] <= 1.01 * points[12] < 3 * 243**2
@@ -120,7 +118,6 @@ def test_grown_and_followed_pictures_agree(monkeypatch):
         grown = hits(maps.double(), WINDOW, 300)
         with monkeypatch.context() as patch:
             patch.setattr(attractor, "SOLID_CELLS", 0)
-            patch.setattr(figures, "CLOUD_SIDE", 64)
             followed = hits(maps.double(), WINDOW, 300)
         assert inside(grown)[followed].all()
         assert inside(followed)[grown].all()
@@ -131,8 +128,8 @@ def test_pixels_that_growth_misses_are_drawn(maps):
     """A pixel is hit if one of its sub-pixels is, as growth alone finds them."""
     window = (-1.3, 1.3, -1.3, 1.3)
     for size in 50, 256:
-        alone = occupancy(maps.double(), window, size, supersample=1, rim=False) > 0
-        finer = occupancy(maps.double(), window, size, supersample=1024 // size, rim=False) > 0
+        alone = occupancy(maps.double(), window, size, supersample=1, quality="draft") > 0
+        finer = occupancy(maps.double(), window, size, supersample=1024 // size, quality="draft") > 0
         taken = hits(maps.double(), window, size)
         assert int((finer & ~alone).sum()) > 0.05 * int(finer.sum())
         assert int((finer & ~taken).sum()) <= 0.0005 * int(finer.sum())
@@ -167,10 +164,9 @@ def test_a_needle_of_many_corners_is_drawn():
     """A hull of many corners has short edges only, however long it is."""
     ring = [similarity(0.1, at=(0.8 * math.cos(a), 0.8 * math.sin(a))) for a in torch.linspace(0, 6.2, 24).tolist()]
     maps = torch.tensor([*ring, affine(0.6, 0, 0, 0.0004, 0, 0.3012)]).double()
-    corners = figure("hull", maps, WINDOW)
     for shift in range(4):  # wherever the needle lies between the centres of pixels
         low = shift / 1024
-        strips = coverage_strips(maps, (-1, 1, low - 1, low + 1), 256, 1, supersample=1, corners=corners)
+        strips = coverage_strips(maps, View((-1, 1, low - 1, low + 1), 256, 1, figure="hull"))
         needle = torch.cat(list(strips))[84:94, 80:176] > 0
         assert needle.any(0).all()
 
@@ -179,7 +175,6 @@ def test_large_solid_attractors_of_slow_maps_are_grown(monkeypatch):
     turns = torch.tensor([similarity(0.97, degrees=d, at=(0.01 * d**0.3, 0)) for d in (40, 130, 250)])
     grown = hits(turns.double(), WINDOW, 300)
     monkeypatch.setattr(attractor, "GROWN_CELLS", 0)
-    monkeypatch.setattr(figures, "CLOUD_SIDE", 64)
     monkeypatch.setattr(growth, "GROWN_AT_ONCE", 1000)
     drawn = hits(turns.double(), WINDOW, 300)
     assert drawn.float().mean() > 0.1
@@ -313,8 +308,7 @@ def memory_for(rows: int, bytes_per_row: int) -> int:
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3, 4])
 def test_levels_of_the_square_are_the_substitutions_of_the_carpet(level):
-    square = figure("square", CARPET, WINDOW)
-    (drawn,) = coverage_strips(CARPET, WINDOW, 243, level, supersample=1, corners=square)
+    (drawn,) = coverage_strips(CARPET, View(WINDOW, 243, level, figure="square"))
     true = carpet(level, [[1, 1, 1], [1, 0, 1], [1, 1, 1]])
     side = 243 // 3**level
     assert torch.equal(drawn.bool(), true.repeat_interleave(side, 0).repeat_interleave(side, 1))
@@ -324,7 +318,7 @@ def test_levels_of_the_square_are_the_substitutions_of_the_carpet(level):
 def test_levels_of_the_segment_are_the_polygons_of_the_koch_curve(level):
     segment = figure("segment", KOCH, WINDOW)
     assert torch.allclose(segment.abs(), torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double(), atol=1e-9), "its diameter"
-    (drawn,) = coverage_strips(KOCH, WINDOW, 300, level, supersample=1, corners=segment)
+    (drawn,) = coverage_strips(KOCH, View(WINDOW, 300, level, figure="segment"))
     points = torch.stack([torch.linspace(-1, 1, 2000).double(), torch.zeros(2000).double()], dim=1)
     for _ in range(level):
         points = apply(KOCH.double(), points).flatten(0, 1)
@@ -341,7 +335,7 @@ def test_levels_of_the_hull_are_the_triangles_of_the_gasket(level):
     corners = figure("hull", CORNER_GASKET, WINDOW)
     assert len(corners) == 3
     window = (-1.003, 1.001, -1.002, 1.002)  # so that no pixel's centre lies on an edge
-    (drawn,) = coverage_strips(CORNER_GASKET, window, 256, level, supersample=1, corners=corners)
+    (drawn,) = coverage_strips(CORNER_GASKET, View(window, 256, level, figure="hull"))
     at = (torch.arange(256).double() + 0.5) / 256 * 2.004
     x, y = (at - 1.003 + 1) / 2, (1.002 - at[:, None] + 1) / 2  # in the triangle x, y >= 0, x + y <= 1
     true = (x >= 0) & (y >= 0) & (x + y <= 1)
@@ -356,8 +350,7 @@ def test_levels_of_the_hull_are_the_triangles_of_the_gasket(level):
 @pytest.mark.parametrize("name", render_ifs.FIGURES)
 def test_deep_levels_of_any_figure_are_the_attractor(name):
     window = (-1.103, 1.107, -1.105, 1.105)
-    corners = figure(name, CORNER_GASKET, WINDOW)
-    (drawn,) = coverage_strips(CORNER_GASKET, window, 200, 40, supersample=1, corners=corners)
+    (drawn,) = coverage_strips(CORNER_GASKET, View(window, 200, 40, figure=name))
     true = hits(CORNER_GASKET.double(), window, 200)
     assert inside(true)[drawn > 0].all()
     assert inside(drawn)[true].all()
@@ -370,7 +363,7 @@ def test_strips_make_up_the_whole_picture(monkeypatch, stroke):
     pad = math.ceil(stroke * 100)
     cost = (8 if pad else 2) * (200 + 2 * pad)
     memory = memory_for(17, 2 * cost) + 2 * pad * cost
-    strips = coverage_strips(FERN, WINDOW, 100, stroke=stroke, supersample=2, memory=memory)
+    strips = coverage_strips(FERN, View(WINDOW, 100, stroke=stroke, supersample=2), memory=memory)
     assert torch.equal(in_strips(strips), whole)
 
 
@@ -378,25 +371,25 @@ def test_strips_make_up_the_whole_picture(monkeypatch, stroke):
 def test_distances_in_strips_are_those_of_the_whole(monkeypatch, window):
     monkeypatch.setattr(attractor, "SOLID_CELLS", 0)
     whole = distance(KOCH, window, 90)
-    strips = distance_strips(KOCH, window, 90, memory=memory_for(23, 48 * 90))
+    strips = distance_strips(KOCH, View(window, 90), memory=memory_for(23, 48 * 90))
     assert torch.allclose(in_strips(strips), whole, atol=1e-9)
 
 
 def test_density_in_strips_is_that_of_the_whole():
-    strips = density_strips(FERN, WINDOW, 120, memory=memory_for(25, 16 * 120))
+    strips = density_strips(FERN, View(WINDOW, 120), memory=memory_for(25, 16 * 120))
     assert torch.allclose(in_strips(strips), density(FERN, WINDOW, 120), atol=1e-15)
 
 
 def test_a_row_that_does_not_fit_is_refused():
     with pytest.raises(MemoryError, match="a single row needs"):
-        next(coverage_strips(KOCH, WINDOW, 1000, memory=OVERHEAD + 100))
+        next(coverage_strips(KOCH, View(WINDOW, 1000), memory=OVERHEAD + 100))
 
 
 def test_each_map_has_its_own_colour():
     colours = torch.rand(8, 3, generator=torch.Generator().manual_seed(3))
     for strips in (
-        coverage_strips(CARPET, WINDOW, 243, supersample=1, palette=colours),
-        density_strips(CARPET, WINDOW, 243, palette=colours),
+        coverage_strips(CARPET, View(WINDOW, 243), colours),
+        density_strips(CARPET, View(WINDOW, 243), colours),
     ):
         (picture,) = strips
         centres = ((CARPET[:, :, 2] * torch.tensor([1, -1]) + 1) * 121.5).long()
@@ -410,7 +403,7 @@ def test_each_map_has_its_own_colour():
 @pytest.mark.parametrize(("window", "stroke"), [(WINDOW, 0.0), (WINDOW, 0.03), ((0.0, 0.03, 0.0, 0.03), 0.0)])
 def test_colours_are_where_the_plain_picture_is(window, stroke):
     """The search for the highest colour of a pixel does not look for edges as the plain one does."""
-    (coloured,) = coverage_strips(FERN, window, 64, stroke=stroke, palette=torch.ones(1000, 3))
+    (coloured,) = coverage_strips(FERN, View(window, 64, stroke=stroke, supersample=3), torch.ones(1000, 3))
     plain = occupancy(FERN, window, 64, stroke=stroke)
     assert plain.any()
     assert all(torch.equal(layer, plain) for layer in coloured)
@@ -420,10 +413,9 @@ def test_colours_are_where_the_plain_picture_is(window, stroke):
 @pytest.mark.parametrize("maps", [CARPET, KOCH])
 def test_looking_back_finds_the_colours_that_looking_down_finds(maps, colours):
     count, tile = colours or len(maps), (10, 90, 0, 100)
-    back = colours_by_inverse_maps(Attractor(maps, WINDOW, 100), tile, count)
-    attractor = Attractor(maps, WINDOW, 100)
-    attractor.direct = False  # so that words are looked for, from the highest colour down
-    down = occupied_pixels(attractor, tile, colours=count)
+    back = colours_by_inverse_maps(Attractor(maps, View(WINDOW, 100)), tile, count)
+    tiled = Attractor(maps, View(WINDOW, 100), whole=False)  # words are looked for, from the highest colour down
+    down = occupied_pixels(tiled, tile, colours=count)
     both = (back > 0) & (down > 0)
     assert both.sum() >= 0.95 * (down > 0).sum()
     assert ((back - down).abs() > count / 100)[both].float().mean() < 0.02
@@ -433,7 +425,7 @@ def test_the_first_letter_of_an_endless_address_is_never_rounded_away():
     """About the fixed point of the last of four maps, addresses are dozens of last letters: 0.333… in base 4."""
     maps = torch.tensor([similarity(0.5, at=(x, y)) for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
     near = 2.0**-40
-    attractor = Attractor(maps, (1 - near, 1 + near, 1 - near, 1 + near), 64)
+    attractor = Attractor(maps, View((1 - near, 1 + near, 1 - near, 1 + near), 64))
     first_letters = occupied_pixels(attractor, (0, 64, 0, 64), colours=4)
     assert (first_letters == 4).any()
     assert ((first_letters == 4) | (first_letters == 0)).all()
@@ -478,7 +470,7 @@ def test_maps_that_move_points_by_less_than_a_cell_do_not_stop_growth(name):
 
 
 @pytest.mark.parametrize("size", [32, 100, 700])
-@pytest.mark.parametrize("scale", [0.99, 0.9999])
+@pytest.mark.parametrize("scale", [0.97, 0.9901])
 def test_three_slow_maps_fill_their_triangle(scale, size):
     """With x → s x + (1 − s) c for three corners c, s ≥ 2/3, the attractor is the triangle of these corners."""
     maps = torch.tensor(
@@ -593,40 +585,32 @@ def test_a_zoom_into_a_spiral_is_the_crop_of_a_larger_picture(slow):
     assert not (zoom & ~dilate(crop, 2))[2:-2, 2:-2].any()
 
 
-def test_the_rim_is_grown_without_compiled_loops_and_with_addresses_too(monkeypatch):
+def test_what_slow_maps_lose_at_the_border_is_grown_with_addresses_too():
     maps = torch.tensor([similarity(0.95, 90, at=at) for at in ((0.04, 0), (-0.03, 0.02), (0, -0.04))]).double()
-
-    def pictures() -> list[torch.Tensor]:
-        tile, attractor = (0, 100, 0, 100), Attractor(maps, WINDOW, 100)
-        return [occupied_pixels(attractor, tile), occupied_pixels(attractor, tile, colours=3) > 0]
-
-    if (loops := kernels(maps)) is not None:
-        assert loops.SHADES == SHADES
-    compiled = pictures()
-    monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
-    plain = pictures()
-    rimless = occupancy(maps, WINDOW, 100, supersample=1, rim=False) > 0
-    for ours, theirs in zip(compiled, plain, strict=True):
-        assert int((ours ^ theirs).sum()) < 0.002 * int(theirs.sum())
-        assert int(ours.sum()) > 1.005 * int(rimless.sum())
+    tile, whole = (0, 100, 0, 100), Attractor(maps, View(WINDOW, 100))
+    draft = int((occupancy(maps, WINDOW, 100, supersample=1, quality="draft") > 0).sum())
+    plain, coloured = (occupied_pixels(whole, tile, colours=count) > 0 for count in (0, 3))
+    assert int(plain.sum()) > 1.005 * draft
+    assert int(coloured.sum()) > 1.005 * draft
+    assert int((plain ^ coloured).sum()) < 0.005 * draft  # a few edges, which colours are not looked for at
 
 
-def test_the_rim_is_followed_no_further_than_there_is_time(monkeypatch):
+def test_the_border_is_followed_no_further_than_there_is_time(monkeypatch):
     maps = slow_and_random("turns", 0)
     everything = sum(part.shape[1] for _, part in iterate(maps, bounds(maps), 0.002, 1000))
-    monkeypatch.setattr(growth, "RIM_WORK", 1)
+    monkeypatch.setattr(growth, "OUTERMOST_WORK", 1)
     least = sum(part.shape[1] for _, part in iterate(maps, bounds(maps), 0.002, 1000))
     assert least < everything
 
 
 def test_slow_maps_leap_no_further_than_the_levels_asked_for():
-    maps = torch.tensor([similarity(0.999, at=(0.001, 0)), similarity(0.999, at=(-0.001, 0))]).double()
-    for recursion in (50, 200, 400):
+    maps = torch.tensor([similarity(0.99, at=(0.01, 0)), similarity(0.99, at=(-0.01, 0))]).double()
+    for recursion in (10, 40, 60):
         points = torch.cat([part for _, part in iterate(maps, (-1, 1, -1, 1), 1 / 64, recursion)], dim=1)
-        assert points[0].abs().min() >= 2 * 0.999**recursion - 1 - 1e-9
+        assert points[0].abs().min() >= 2 * 0.99**recursion - 1 - 1e-9
 
 
-@pytest.mark.parametrize("scale", [0.99, 0.9999])
+@pytest.mark.parametrize("scale", [0.97, 0.9901])
 def test_bounds_of_slow_maps_hold_their_attractor(scale):
     maps = torch.tensor([similarity(scale, at=((1 - scale) * x, 5 * (1 - scale))) for x in (7, 9)]).double()
     xmin, xmax, ymin, ymax = bounds(maps)
@@ -636,25 +620,14 @@ def test_bounds_of_slow_maps_hold_their_attractor(scale):
     assert 4.99 <= ymax < 6.01
 
 
-@pytest.mark.parametrize(("scale", "compiled"), [(0.99, True), (0.998, False), (0.998, True), (0.9999, True)])
-def test_bounds_of_slow_turns_fit_their_attractor(scale, compiled, monkeypatch):
+@pytest.mark.parametrize("scale", [0.97, 0.9901])
+def test_bounds_of_slow_turns_fit_their_attractor(scale):
     """Both maps take the unit disc into itself, and one turns the point (1, 0), which the other leaves where it is."""
-    if not compiled:
-        monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
     maps = torch.tensor([similarity(scale, 25), similarity(0.3, at=(0.7, 0))]).double()
     assert max(abs(edge) for edge in bounds(maps)) < 1.2
 
 
-def test_compiled_loops_and_plain_pytorch_grow_the_same_cells(monkeypatch):
-    maps = FERN.double()
-    compiled = [points.shape[1] for _, points in iterate(maps, bounds(maps), 0.01, 1000)]
-    monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
-    plain = [points.shape[1] for _, points in iterate(maps, bounds(maps), 0.01, 1000)]
-    assert compiled == plain
-    assert sum(plain) > 1000
-
-
-@pytest.mark.parametrize(("scale", "recursion"), [(0.8, 50), (0.99, 60), (0.9999, 1000)])
+@pytest.mark.parametrize(("scale", "recursion"), [(0.8, 50), (0.99, 60), (0.9901, 1000)])
 def test_density_of_slow_maps_spreads_as_it_should(scale, recursion):
     """With x → s x + t, t random, the variance after R levels is that of t times (1 − s^(2R)) / (1 − s²)."""
     step = (1 - scale**2) ** 0.5 / 3
@@ -705,26 +678,6 @@ def test_thinned_masses_stand_for_all():
     assert torch.equal(mean[heaviest].float(), masses[heaviest].float()), "these are always kept"
     none, _ = resample(torch.zeros(5).double(), 2, chance)
     assert len(none) == 0
-
-
-def test_compiled_loops_and_plain_pytorch_draw_the_same_pixels(monkeypatch):
-    off = (-1.0031, 0.9969, -1.0042, 0.9958)  # its lattice is not that of the maps, where rounding decides on a pixel
-    systems = [(FERN, 1000, off), (KOCH, 7, off), (FERN, 1000, (-0.2031, -0.1031, -0.0427, 0.0573))]
-    compiled = [hits(maps, window, 150, recursion) for maps, recursion, window in systems]
-    monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
-    for taken, (maps, recursion, window) in zip(compiled, systems, strict=True):
-        assert taken.sum() > 500
-        assert int((taken ^ hits(maps, window, 150, recursion)).sum()) <= 2
-
-
-def test_compiled_loops_and_plain_pytorch_put_the_same_mass_into_each_pixel(monkeypatch):
-    off = (-1.0031, 0.9969, -1.0042, 0.9958)  # its lattice is not that of the maps, where rounding decides on a pixel
-    systems = [(FERN, 1000, off), (KOCH, 7, off), (CARPET, 1000, (-1.0031, -0.5031, 0.0973, 0.5973))]
-    compiled = [density(maps, window, 150, recursion) for maps, recursion, window in systems]
-    monkeypatch.setattr("diff_ifs.backend.load_kernels", lambda: None)
-    for mass, (maps, recursion, window) in zip(compiled, systems, strict=True):
-        assert mass.sum() > 0.05
-        assert torch.allclose(mass, density(maps, window, 150, recursion), rtol=1e-9, atol=1e-15)
 
 
 def test_levels_of_particles_are_not_kept_all_at_once(monkeypatch):

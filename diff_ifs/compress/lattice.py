@@ -161,7 +161,7 @@ def linearised(here: Coded, target: Tensor) -> tuple[Tensor, Tensor]:
         step = torch.zeros(code.n, here.numbers.shape[1], dtype=torch.float64)
         step[divmod(k, columns)] = half
         slopes[k] = soft(here.numbers + step) - soft(here.numbers - step)
-    error = evaluate(maps_of(code, here.numbers), target, code.radius, supersample=2, rim=False).picture - target
+    error = evaluate(maps_of(code, here.numbers), target, code.radius, supersample=2, quality="draft").picture - target
     smooth = blur_matrix(side, SOFT, target)
     error = smooth @ torch.nn.functional.adaptive_avg_pool2d(error[None, None], side)[0, 0] @ smooth
     return (slopes @ slopes.T).double(), (slopes @ error.flatten()).double()

@@ -27,6 +27,7 @@ from diff_ifs.compress.lattice import (
     stepped,
     stride,
 )
+from diff_ifs.draw.geometry import Quality
 from diff_ifs.errors import InputError
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.formats.code import LARGEST, MOST_CODED, Code, multisets, rank_map, stroke_code
@@ -86,14 +87,14 @@ def contracts(code: Code, numbers: Tensor) -> bool:
     return bool(singular_values(maps_of(code, numbers)).max() <= LARGEST)
 
 
-def score(code: Code, numbers: Tensor, target: Tensor, supersample: int = 3, rim: bool = False) -> float:
+def score(code: Code, numbers: Tensor, target: Tensor, supersample: int = 3, quality: Quality = "draft") -> float:
     """The IoU of the converged attractor with the target, its maps in the order in which a file gives them back.
 
-    With `rim`, edges are drawn, too, which takes longer: see `draw.coverage.occupancy`.
+    The final quality draws edges, too, which takes longer: see `draw.geometry.Quality`.
     """
     ranked = sorted(numbers.tolist(), key=lambda map_: rank_map(map_, code.steps, code.similar))
     maps = torch.tensor(code.maps(ranked), dtype=torch.float64)
-    return evaluate(maps, target, code.radius, supersample=supersample, rim=rim)[0]
+    return evaluate(maps, target, code.radius, supersample=supersample, quality=quality)[0]
 
 
 def refit(

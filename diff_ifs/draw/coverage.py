@@ -11,60 +11,51 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from diff_ifs.draw.attractor import Attractor
-from diff_ifs.draw.geometry import MEMORY, Progress, Window, strip_rows
+from diff_ifs.draw.geometry import MEMORY, Progress, Quality, View, Window, strip_rows
 from diff_ifs.draw.pixels import colours_by_inverse_maps, occupied_pixels
+from ifs_model import singular_values
 
 
 def missing_fraction(maps: Tensor, window: Window, recursion: int) -> float:
     """The part of the attractor's pixels, of 128 × 128 in a window, in which level `recursion` has no point."""
-    whole, level = (occupancy(maps, window, 128, r, supersample=1, rim=False) for r in (1000, recursion))
+    whole, level = (occupancy(maps, window, 128, r, supersample=1, quality="draft") for r in (1000, recursion))
     return float((whole > level).sum() / whole.sum().clamp(min=1))
 
 
 def coverage_strips(
-    maps: Tensor,
-    window: Window,
-    size: int,
-    recursion: int = 1000,
-    stroke: float = 0.0,
-    supersample: int = 3,
-    corners: Tensor | None = None,
-    palette: Tensor | None = None,
-    memory: int = MEMORY,
-    progress: Progress = bool,
-    rim: bool = True,
+    maps: Tensor, view: View, palette: Tensor | None = None, memory: int = MEMORY, progress: Progress = bool
 ) -> Iterator[Tensor]:
-    """Yield coverage, float32, (H, S) in [0, 1], in strips from the top; see `occupancy`.
+    """Yield coverage, float32, (H, S) in [0, 1], in strips from the top.
 
-    With a palette (L, 3), strips are (4, H, S): red, green and blue, times coverage, and coverage. Addresses between
-    0 and 1 take its colours in turn; a palette of n colours shows the first letter.
+    A pixel's coverage is the part of its supersample² sub-pixels that hold a point of the attractor or, with a
+    stroke, that lie within the stroke of such a sub-pixel. With a palette (L, 3), strips are (4, H, S): red, green and
+    blue, times coverage, and coverage. Addresses between 0 and 1 take its colours in turn; a palette of n colours shows
+    the first letter. Raises MemoryError if not even a row fits into so many bytes.
     """
-    part = (window[1] - window[0]) / (size * supersample)
-    pad, side = math.ceil(stroke / part), size * supersample
-    plain = Attractor(maps, window, side, recursion, corners, memory)
-    plain.rim = rim
+    size, side, supersample = view.size, view.side, view.supersample
+    part = (view.window[1] - view.window[0]) / side
+    pad = math.ceil(view.stroke / part)
     cost = (2 if palette is None else 32) + (6 if pad else 0)
     padding = 2 * pad * cost * (side + 2 * pad)
     rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
-    plain.direct &= rows == size
+    plain = Attractor(maps, view, memory, whole=rows == size)
     if palette is not None:
-        whole = plain.grown and plain.settled and len(maps) > 1
-        coloured = Attractor(maps, window, side, recursion, corners, memory)
-        coloured.direct = False  # grown points hide those of other maps that came later
+        flattest = float(singular_values(plain.maps).min())
+        look_back = plain.grown and plain.settled and flattest > 1e-6 and len(maps) > 1
+        coloured = Attractor(maps, view, memory, whole=False)  # grown points hide those of other maps that came later
     for first in range(0, size, rows):
         last = min(first + rows, size)
         tile = (-pad, side + pad, first * supersample - pad, last * supersample + pad)
         taken = occupied_pixels(plain, tile, progress)
         if palette is not None:  # edges, which colours miss here and there, have the nearest one
             count = len(palette)
-            shaded = (
-                colours_by_inverse_maps(plain, tile, count)
-                if whole
-                else occupied_pixels(coloured, tile, progress, count)
-            )
+            if look_back:
+                shaded = colours_by_inverse_maps(plain, tile, count)
+            else:
+                shaded = occupied_pixels(coloured, tile, progress, count)
             taken = _coloured(shaded * taken, taken)
         if pad:
-            taken = _with_pen(taken, stroke / part)[pad:-pad, pad:-pad]
+            taken = _with_pen(taken, view.stroke / part)[pad:-pad, pad:-pad]
         for piece in taken.split(max(1, (1 << 20) // side) * supersample):
             if palette is None:
                 yield _pooled(piece, supersample)
@@ -89,8 +80,8 @@ def _coloured(colours: Tensor, wanted: Tensor) -> Tensor:
     missing = wanted & (colours == 0)
     if not missing.any() or not colours.any():
         return colours
-    near = distance_transform_edt((colours == 0).cpu().numpy(), return_distances=False, return_indices=True)
-    row, column = torch.from_numpy(near).to(colours.device)[:, missing].long()
+    near = distance_transform_edt((colours == 0).numpy(), return_distances=False, return_indices=True)
+    row, column = torch.from_numpy(near)[:, missing].long()
     return colours.index_put((missing,), colours[row, column])
 
 
@@ -101,17 +92,11 @@ def occupancy(
     recursion: int = 1000,
     stroke: float = 0.0,
     supersample: int = 3,
-    progress: Progress = bool,
-    rim: bool = True,
+    quality: Quality = "final",
 ) -> Tensor:
-    """Coverage (S, S), float32 in [0, 1], of the attractor of maps (n, 2, 3) after `recursion` levels.
-
-    A pixel's coverage is the part of its supersample² sub-pixels that hold a point of the attractor or, with a
-    stroke (world units), that lie within the stroke of such a sub-pixel. Without `rim`, what growth leaves out is not
-    drawn: some of the pixels at edges, and of slow maps a rim.
-    """
-    strips = coverage_strips(maps, window, size, recursion, stroke, supersample, progress=progress, rim=rim)
-    return torch.cat(list(strips))
+    """Coverage (S, S), float32 in [0, 1], of the attractor of maps (n, 2, 3): see `coverage_strips` and `View`."""
+    view = View(window, size, recursion, stroke, supersample, quality=quality)
+    return torch.cat(list(coverage_strips(maps, view)))
 
 
 def dilate(taken: Tensor, radius: float) -> Tensor:

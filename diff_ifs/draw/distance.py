@@ -3,10 +3,9 @@
 Letters in shapes: S side of the picture, H rows of a strip, Q pixels.
 """
 
-import functools
-import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -15,11 +14,11 @@ from torch import Tensor
 
 from diff_ifs.draw.attractor import Attractor
 from diff_ifs.draw.coverage import dilate
-from diff_ifs.draw.geometry import MEMORY, Progress, Window, strip_rows
+from diff_ifs.draw.figures import figure
+from diff_ifs.draw.geometry import MEMORY, Progress, Quality, View, Window, nearest_point, strip_rows
 from diff_ifs.draw.pixels import occupied_pixels
 
-FAR = 1 << 40
-FAR_SIDE = 2048  # pixels of pictures that show what is far from a window
+FAR = 1 << 40  # a row or a column beyond all
 
 
 def distance(
@@ -28,143 +27,122 @@ def distance(
     size: int,
     recursion: int = 1000,
     margin: float | None = None,
-    progress: Progress = bool,
-    rim: bool = True,
+    quality: Quality = "final",
 ) -> Tensor:
     """Distance (S, S), float64, in world units from each pixel to the nearest that holds a point of the attractor.
 
     Pixels stand for their centres. What is further away than the window is wide is known to a few thousandths. With a
     `margin`, only points of the attractor up to so far outside the window count, and where none are, all is infinite.
-    `rim` is that of `occupancy`.
     """
-    return torch.cat(list(distance_strips(maps, window, size, recursion, margin, progress=progress, rim=rim)))
+    return torch.cat(list(distance_strips(maps, View(window, size, recursion, quality=quality), margin)))
 
 
 def distance_strips(
-    maps: Tensor,
-    window: Window,
-    size: int,
-    recursion: int = 1000,
-    margin: float | None = None,
-    corners: Tensor | None = None,
-    memory: int = MEMORY,
-    progress: Progress = bool,
-    rim: bool = True,
+    maps: Tensor, view: View, margin: float | None = None, memory: int = MEMORY, progress: Progress = bool
 ) -> Iterator[Tensor]:
-    """Yield the distances of `distance` in strips (H, S) from the top.
+    """Yield the distances of `distance` in strips (H, S) from the top. Pens and sub-pixels of the view do not count.
 
     Within a strip, the distance is that of a Euclidean distance transform. Of all that lies above it, only the lowest
     pixel of each column can be the nearest one, and so on for each side; a pixel that is nearer to an edge of the
     strip than to anything in it looks these up in a k-d tree.
     """
+    view = replace(view, supersample=1)
     if margin is None:
-        far = FarField(maps, window, size, recursion, corners, memory)
-        width = window[1] - window[0]
-        strips = distance_strips(maps, window, size, recursion, width, corners, memory, progress, rim)
-        row = 0
-        for strip in strips:
-            yield far.mended(strip, row)
+        width, far, row = view.window[1] - view.window[0], FarField(maps, view, memory), 0
+        for strip in distance_strips(maps, view, width, memory, progress):
+            yield far.filled(strip, row)
             row += len(strip)
         return
-    pixel = (window[1] - window[0]) / size
+    size, pixel = view.size, (view.window[1] - view.window[0]) / view.size
     reach = math.ceil(margin / pixel)
-    attractor = Attractor(maps, window, size, recursion, corners, memory)
-    attractor.rim = rim
-    left, top = (min(0, max(-reach, math.floor(edge))) for edge in (attractor.box[0], attractor.box[2]))
-    right, bottom = (max(size, min(size + reach, math.ceil(edge) + 1)) for edge in (attractor.box[1], attractor.box[3]))
+    left, right, top, bottom = _around(Attractor(maps, view, memory), reach)
     rows = strip_rows(bottom - top, 48 * (right - left), memory)
     whole = rows == bottom - top
-    attractor.direct &= whole
+    attractor = Attractor(maps, view, memory, whole)
     starts = [top] if whole else sorted({*range(top, 0, rows), *range(0, size, rows), *range(size, bottom, rows)})
     strips = list(zip(starts, [*starts[1:], bottom], strict=True))
     highest, lowest = [], []  # rows of the outermost taken pixels of each column, strip by strip
     if len(strips) == 1:
-        taken = occupied_pixels(attractor, (left, right, top, bottom), progress).cpu()
-        near = torch.full(taken.shape, torch.inf, dtype=torch.float64)
-        if taken.any():
-            near = torch.from_numpy(distance_transform_edt(~taken.numpy()))
-        yield (near[-top : size - top, -left : size - left] * pixel).to(maps.device)
+        near = _to_taken(occupied_pixels(attractor, (left, right, top, bottom), progress))
+        yield near[-top : size - top, -left : size - left] * pixel
         return
     for first, last in strips:
-        taken = occupied_pixels(attractor, (left, right, first, last), progress).cpu()
+        taken = occupied_pixels(attractor, (left, right, first, last), progress)
         highest.append(first + _first(taken, 0))
         lowest.append(last - 1 - _first(taken.flip(0), 0))
     for number, (first, last) in enumerate(strips):
         if not 0 <= first < size:
             continue
-        taken = occupied_pixels(attractor, (left, right, first, last), progress).cpu()
+        taken = occupied_pixels(attractor, (left, right, first, last), progress)
         before, within, after = taken.split([-left, size, right - size], dim=1)
-        near = torch.full(within.shape, torch.inf, dtype=torch.float64)
-        if within.any():
-            near = torch.from_numpy(distance_transform_edt(~within.numpy()))
-        around = [
-            *[
-                torch.stack([row, torch.arange(left, right)])
-                for row in _nearest(lowest[:number], highest[number + 1 :])
-            ],
-            *[torch.stack([torch.arange(first, last), -1 - _first(before.flip(1), 1)])],
-            *[torch.stack([torch.arange(first, last), size + _first(after, 1)])],
-        ]
+        near = _to_taken(within)
+        columns, lines = torch.arange(left, right), torch.arange(first, last)
+        around = [torch.stack([row, columns]) for row in _nearest(lowest[:number], highest[number + 1 :])]
+        around.append(torch.stack([lines, -1 - _first(before.flip(1), 1)]))
+        around.append(torch.stack([lines, size + _first(after, 1)]))
         around = torch.cat(around, dim=1)
         around = around[:, (around.abs() < FAR // 2).all(0)]
         if around.shape[1]:
             _look_around(near, first, around)
-        yield (near * pixel).to(maps.device)
+        yield near * pixel
 
 
 class FarField:
-    """What lies further away from a window than that is wide, seen in pictures that are twice as wide again and again.
+    """What lies further away from a window than that is wide, W, seen in one picture about its middle.
 
-    What a picture shows is the nearest of all for a point from which its edges are not nearer.
+    If the nearest point of the attractor is d away from the middle, no point of the window has its nearest one further
+    away from the middle than d + √2 W: a picture that reaches d + 1.5 W to each side shows it.
     """
 
-    def __init__(self, maps: Tensor, window: Window, size: int, recursion: int, corners: Tensor | None, memory: int):
-        self.window, self.size = window, size
-        self.drawn_of = functools.partial(Attractor, maps, recursion=recursion, corners=corners, memory=memory)
-        self.views: list[tuple[Window, cKDTree | None, bool]] = []  # each with what is taken, and whether that is all
+    def __init__(self, maps: Tensor, view: View, memory: int):
+        self.maps, self.view, self.memory = maps.double().cpu(), view, memory
+        self.tree: cKDTree | None = None
 
-    def view(self, number: int) -> tuple[Window, cKDTree | None, bool]:
-        """The picture that is 4, 8, 16 … times as wide as the window: see `views`."""
-        if number == len(self.views):
-            left, right, low, high = self.window
-            more = (2.0 ** (number + 1) - 0.5) * (right - left)
-            wide = left - more, right + more, low - more, high + more
-            attractor = self.drawn_of(wide, FAR_SIDE)
-            taken = occupied_pixels(attractor, (0, FAR_SIDE, 0, FAR_SIDE))
-            row, column = (taken & dilate(~taken, 1)).nonzero().cpu().double().unbind(1)
-            pixel = (wide[1] - wide[0]) / FAR_SIDE
-            places = torch.stack([wide[0] + (column + 0.5) * pixel, wide[3] - (row + 0.5) * pixel], dim=1)
-            box = attractor.box
-            whole = min(box[0], box[2]) >= -0.5 and max(box[1], box[3]) <= FAR_SIDE - 0.5
-            self.views.append((wide, cKDTree(places.numpy()) if len(places) else None, whole))
-        return self.views[number]
-
-    def mended(self, strip: Tensor, top: int) -> Tensor:
-        """Distances (H, S) of the rows from `top` on, of which those beyond the width of the window are mended."""
-        pixel = (self.window[1] - self.window[0]) / self.size
-        row, column = (strip.cpu() > self.window[1] - self.window[0]).nonzero().unbind(1)
+    def filled(self, strip: Tensor, top: int) -> Tensor:
+        """Distances (H, S) of the rows from `top` on, with those beyond the width of the window filled in."""
+        (left, right, _, high), size = self.view.window, self.view.size
+        row, column = (strip > right - left).nonzero().double().unbind(1)
         if not len(row):
             return strip
-        x = self.window[0] + (column.double() + 0.5) * pixel
-        y = self.window[3] - (row.double() + top + 0.5) * pixel
-        found = torch.full_like(x, torch.inf)
-        for number in itertools.count():
-            some = found.isinf().nonzero().squeeze(1)
-            if not len(some):
-                break
-            (left, right, low, high), tree, whole = self.view(number)
-            if tree is None:
-                if whole:
-                    break
-                continue
-            here = torch.stack([x[some], y[some]], dim=1)
-            away = torch.from_numpy(tree.query(here.numpy(), workers=-1)[0])
-            u, v = here.unbind(1)
-            edge = torch.stack([u - left, right - u, v - low, high - v]).amin(0)
-            found[some] = away.where((away <= edge) | whole, torch.inf)
+        if self.tree is None:
+            self.tree = self._tree()
+        pixel = (right - left) / size
+        there = torch.stack([left + (column + 0.5) * pixel, high - (row + top + 0.5) * pixel], dim=1)
         strip = strip.clone()
-        strip[row.to(strip.device), column.to(strip.device)] = found.to(strip)
+        strip[row.long(), column.long()] = torch.from_numpy(self.tree.query(there.numpy(), workers=-1)[0])
         return strip
+
+    def _tree(self) -> cKDTree:
+        """The middles of pixels at the edges of what is taken, in the world."""
+        left, right, low, high = self.view.window
+        corners = None if self.view.figure is None else figure(self.view.figure, self.maps, self.view.world)
+        x, y = (left + right) / 2, (low + high) / 2
+        u, v = nearest_point(self.maps, x, y, self.view.recursion, corners)
+        near, half = math.hypot(u - x, v - y), math.inf
+        while near + 1.5 * (right - left) < 0.8 * half:  # it may be that a figure comes nearer than its corners
+            half = near + 1.5 * (right - left)
+            view = replace(self.view, window=(x - half, x + half, y - half, y + half), size=2048)
+            taken = occupied_pixels(Attractor(self.maps, view, self.memory), (0, view.size, 0, view.size))
+            row, column = (taken & dilate(~taken, 1)).nonzero().double().unbind(1)
+            pixel = 2 * half / view.size
+            tree = cKDTree(torch.stack([x - half + (column + 0.5) * pixel, y + half - (row + 0.5) * pixel], 1).numpy())
+            near = tree.query([x, y])[0] + 2 * pixel
+        return tree
+
+
+def _around(attractor: Attractor, reach: int) -> tuple[int, int, int, int]:
+    """The tile that holds the picture, and what of the attractor lies up to `reach` pixels outside of it."""
+    box, size = attractor.box, attractor.side
+    left, top = (min(0, max(-reach, math.floor(edge))) for edge in (box[0], box[2]))
+    right, bottom = (max(size, min(size + reach, math.ceil(edge) + 1)) for edge in (box[1], box[3]))
+    return left, right, top, bottom
+
+
+def _to_taken(taken: Tensor) -> Tensor:
+    """Distances, float64, in pixels to the nearest that is taken, (H, S); infinite where none is."""
+    if not taken.any():
+        return torch.full(taken.shape, torch.inf, dtype=torch.float64)
+    return torch.from_numpy(distance_transform_edt(~taken.numpy()))
 
 
 def _first(taken: Tensor, axis: int) -> Tensor:

@@ -1,103 +1,118 @@
-"""Where an attractor lies: bounds, frames in pixels, nearest points, the box of its measure.
+"""What is looked at, and where an attractor lies: views, bounds, frames in pixels, nearest points.
 
 Letters in shapes: n maps, P points, V corners of a polygon.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from diff_ifs.backend import kernels
-from ifs_model import apply, area_weights, centroid, compose, frame, singular_values
+from diff_ifs.backend import arrays, load_kernels
+from diff_ifs.setup import WINDOW
+from ifs_model import apply, area_weights, centroid, compose, fixed_points, frame, singular_values
 
 Window = tuple[float, float, float, float]
 Tile = tuple[int, int, int, int]
 Progress = Callable[[int], object]  # is told how many points or pixels were looked at just now
+# draft: what growth leaves out is not looked for, some pixels at edges, and of slow maps a border.
+Quality = Literal["draft", "final"]
 MEMORY = 2 << 30  # bytes that a picture may take
 OVERHEAD = 700 << 20  # bytes of these that Python, its packages and the clouds take
-NUDGE = 2.0**-20  # pixels that points are moved by: those on an edge are not to fall to either side, as rounding has it
-DEVIATIONS = 16  # standard deviations of the measure of slow maps, beyond which nothing is told apart
 
 
-def bounds(maps: Tensor, directions: int = 64, corners: Tensor | None = None) -> Window:
+@dataclass(frozen=True)
+class View:
+    """What is drawn: a window, at size × size pixels, after some levels, with a pen, starting from a figure or not."""
+
+    window: Window
+    size: int
+    recursion: int = 1000
+    stroke: float = 0.0  # radius of the pen in world units
+    supersample: int = 1  # sub-pixels a side of a pixel, in coverage
+    figure: str | None = None  # see `draw.figures.figure`
+    world: Window = WINDOW  # the window that the figure "square" stands for
+    quality: Quality = "final"
+    exposure: float = 0.0  # see `draw.picture.greys`
+    soft: float = 0.0  # sigma of greys in world units
+
+    @property
+    def side(self) -> int:
+        """Sub-pixels a side of the picture."""
+        return self.size * self.supersample
+
+
+def bounds(maps: Tensor, corners: Tensor | None = None) -> Window:
     """A box (xmin, xmax, ymin, ymax) that surely holds the attractor of maps (n, 2, 3), and fits it closely.
 
     The support function h(d) = max over x in F of <x, d> of the attractor F satisfies
-    h(d) = max_i <t_i, d> + h(A_i^T d). It is iterated from above on a ring of directions; between two of them h is
-    bounded by their linear combination, because h is sublinear, so each iterate bounds F. The ring is at least so fine
-    that this widens an image by less than its map shrinks it. With the corners (V, 2) of a figure, the box also holds
-    the figure and all its images.
+    h(d) = max_i <t_i, d> + h(A_i^T d). It is iterated from above on a ring of directions; between
+    two of them h is bounded by their linear combination, because h is sublinear, so each iterate
+    bounds F. The ring is so fine that this widens an image by less than any admissible map shrinks
+    it. With the corners (V, 2) of a figure, the box also holds the figure and all its images.
     """
-    maps = maps.double()
+    directions, maps = 64, maps.double()
     shrinks = max(1 - float(singular_values(maps).max()), 1e-6)
-    directions = max(directions, 2 ** math.ceil(math.log2(6 / math.sqrt(shrinks))))
-    middle = centroid(maps, area_weights(maps))  # about which the attractor is not wide, however far away it lies
+    middle = centroid(maps, area_weights(maps))  # about which the attractor is not wide
     maps = torch.cat([maps[..., :2], apply(maps, middle[None]).mT - middle[:, None]], dim=-1)
     step = 2 * math.pi / directions
-    angles = torch.arange(directions, dtype=torch.float64, device=maps.device) * step
+    angles = torch.arange(directions, dtype=torch.float64) * step
     ring = torch.stack([angles.cos(), angles.sin()], dim=1)
     pulled = ring @ maps[..., :2]  # A_i^T d for each map and direction: (n, directions, 2)
     turn = torch.atan2(pulled[..., 1], pulled[..., 0]) / step
     first = turn.floor()
     length = pulled.norm(dim=-1) / math.sin(step)
     low, high = length * ((1 - (turn - first)) * step).sin(), length * ((turn - first) * step).sin()
-    left = first.long() % directions
-    right = (left + 1) % directions
     offset = maps[..., 2] @ ring.T
     radius = float(maps[..., 2].norm(dim=-1).max()) / shrinks
     enough = min(1e-4, shrinks**2) * radius
-    least = torch.full((directions,), -torch.inf, dtype=torch.float64, device=maps.device)
+    least = torch.full((directions,), -torch.inf, dtype=torch.float64)
     if corners is not None:
         corners = corners - middle
         radius = max(radius, float(corners.norm(dim=-1).max()))
         least = (ring @ corners.T).amax(1)
-    if (loops := kernels(maps)) is not None:
-        arrays = (tensor.contiguous().numpy() for tensor in (offset, low, high, left, least))
-        support = torch.from_numpy(loops.support(*arrays, radius, enough))
-    else:
-        support = torch.full_like(least, radius)
-        for _ in range(100_000):
-            images_support = (offset + low * support[left] + high * support[right]).amax(0)
-            tighter = torch.minimum(support, torch.maximum(least, images_support))
-            if torch.allclose(tighter, support, rtol=0, atol=enough):
-                break
-            support = tighter
-    quarter = directions // 4
-    (x, y), right, up, left, down = middle.tolist(), *support[::quarter].tolist()
+    images = arrays(offset, low, high, first.long() % directions)
+    support = load_kernels().support(images, least.numpy(), radius, enough)
+    (x, y), (right, up, left, down) = middle.tolist(), support[:: directions // 4].tolist()
     return x - left, x + right, y - down, y + up
 
 
-def nudged(window: Window, side: int, device: torch.device) -> Tensor:
-    """The frame (2, 3) of a window, float64, moved by so little that points on edges of pixels are off them."""
-    there = torch.tensor(frame(window, side), dtype=torch.float64, device=device)
-    there[:, 2] += NUDGE
+def nudged(window: Window, side: int) -> Tensor:
+    """The frame (2, 3) of a window, float64, moved so that points on edges of pixels are off them.
+
+    By so little that nothing is seen of it, they do not fall to either side as rounding has it.
+    """
+    there = torch.tensor(frame(window, side), dtype=torch.float64)
+    there[:, 2] += 2.0**-20
     return there
 
 
 def in_pixels(maps: Tensor, window: Window, side: int) -> Tensor:
-    """The maps, float64, as they act on pixel coordinates: P∘f∘P⁻¹ with P the frame of the window, nudged."""
-    there = nudged(window, side, maps.device)
+    """The maps, float64, as they act on pixels: P∘f∘P⁻¹ with P the frame of the window, nudged."""
+    there = nudged(window, side)
     (across, _, left), (_, down, top) = there.tolist()
-    back = torch.tensor(
-        [[1 / across, 0, -left / across], [0, 1 / down, -top / down]], dtype=torch.float64, device=maps.device
-    )
+    back = [[1 / across, 0, -left / across], [0, 1 / down, -top / down]]
+    back = torch.tensor(back, dtype=torch.float64)
     return compose(compose(there, maps.double()), back)
 
 
-def nearest_point(maps: Tensor, x: float, y: float) -> tuple[float, float]:
+def nearest_point(
+    maps: Tensor, x: float, y: float, recursion: int = 2000, start: Tensor | None = None
+) -> tuple[float, float]:
     """The point of the attractor of maps (n, 2, 3) that is nearest to (x, y), as precise as float64 is.
 
     Branch and bound over words: one is dropped when even its nearest point is further away than another's furthest.
+    Of a level of few letters, the nearest of the images of points `start` (V, 2), or else of the maps' fixed points.
     """
     maps = maps.double()
-    middle = centroid(maps, area_weights(maps))
-    box = bounds(maps)
+    start = fixed_points(maps) if start is None else start
+    middle, box = centroid(maps, area_weights(maps)), bounds(maps, start)
     radius = max(math.hypot(u - float(middle[0]), v - float(middle[1])) for u in box[:2] for v in box[2:])
-    words = torch.eye(2, 3, dtype=torch.float64, device=maps.device)[None]
-    target = torch.tensor([x, y], dtype=torch.float64, device=maps.device)
-    for _ in range(2000):
+    words, target = torch.eye(2, 3, dtype=torch.float64)[None], torch.tensor([x, y], dtype=torch.float64)
+    for _ in range(min(recursion, 2000)):
         words = compose(words[:, None], maps).flatten(0, 1)
         reach = singular_values(words)[:, 0] * radius
         away = (apply(words, middle[None])[:, 0] - target).norm(dim=1)
@@ -105,12 +120,13 @@ def nearest_point(maps: Tensor, x: float, y: float) -> tuple[float, float]:
         words = words[(apply(words, middle[None])[:, 0] - target).norm(dim=1).argsort(stable=True)[:256]]
         if float(reach.max()) < 1e-16 * radius:
             break
-    u, v = apply(words[0], middle[None])[0].tolist()
+    points = apply(words, start).flatten(0, 1)
+    u, v = points[(points - target).norm(dim=1).argmin()].tolist()
     return u, v
 
 
 def measure_box(maps: Tensor, weights: Tensor) -> Window:
-    """The box that lies within DEVIATIONS standard deviations of the centre of the invariant measure.
+    """The box within 16 standard deviations of the centre of the measure: beyond, nothing is told apart.
 
     The covariance C solves C = Σ p_i (A_i C A_iᵀ + d_i d_iᵀ), where d_i is how far map i moves the centre.
     """
@@ -119,7 +135,7 @@ def measure_box(maps: Tensor, weights: Tensor) -> Window:
     grown = torch.einsum("n,nij,nkl->ikjl", weights, maps[:, :, :2], maps[:, :, :2]).reshape(4, 4)
     added = torch.einsum("n,ni,nj->ij", weights, moved, moved).flatten()
     variances = torch.linalg.solve(torch.eye(4).to(grown) - grown, added)[[0, 3]]
-    far = DEVIATIONS * variances.clamp(min=0).sqrt()
+    far = 16 * variances.clamp(min=0).sqrt()
     (left, low), (right, high) = (middle - far).tolist(), (middle + far).tolist()
     return left, right, low, high
 

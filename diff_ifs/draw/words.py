@@ -15,8 +15,6 @@ from ifs_model import apply, compose, singular_values
 Prune = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor | float]]
 
 CROWD = 1 << 13  # words that are looked at side by side, where images overlap so much that there are more
-LOOKED_AT = 1 << 21  # words that are looked at for a tile, at most: those of slow maps end before they are small
-LEAST_CROWD = 1 << 7  # words that are looked at side by side in a zoom, however many letters they need
 
 
 @dataclass(frozen=True)
@@ -42,30 +40,24 @@ def words(
 
     A word whose image of the box misses the tile is dropped; one that shrinks the world by less than `limit`, or
     has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children. Of more than
-    `crowd`, or in a zoom more than LOOKED_AT allows of the longest words, those that `prune` picks are
-    kept, and weigh what it says. Before there are more than `most`, and after LOOKED_AT, those that
-    are there are taken, small or not, so that none are lost.
+    `crowd`, or in a zoom of as many as can be followed to the longest words, those that `prune` picks are kept, and
+    weigh what it says. Before there are more than `most`, and after two million were looked at, those that are there
+    are taken, small or not, so that none are lost.
     """
-    like = {"dtype": torch.float64, "device": attractor.maps.device}
-    edges = torch.tensor([[x, y] for x in attractor.box[:2] for y in attractor.box[2:]], **like)
-    low, high = torch.tensor([[tile[0], tile[2]], [tile[1], tile[3]]], **like) - 0.5
-    found = Words(
-        0,
-        torch.eye(2, 3, **like)[None],
-        attractor.maps.new_ones(1),
-        torch.tensor([[1.0, 0.0]], **like),
-    )
-    looked_at = 0
+    edges = _corners(attractor)
+    low, high = edges.new_tensor([[tile[0], tile[2]], [tile[1], tile[3]]]) - 0.5
+    found = Words(0, torch.eye(2, 3).to(edges)[None], edges.new_ones(1), edges.new_tensor([[1.0, 0.0]]))
+    looked_at, enough_words = 0, 1 << 21  # that are looked at: those of slow maps end before they are small
     if attractor.zoomed and limit > 0:
         longest = math.log(limit) / math.log(min(max(attractor.slowest, 1e-9), 1 - 1e-9))
-        crowd = min(crowd, max(LEAST_CROWD, int(LOOKED_AT / (max(longest, 1) * len(attractor.maps)))))
+        crowd = min(crowd, max(1 << 7, int(enough_words / (max(longest, 1) * len(attractor.maps)))))
     for length in range(attractor.recursion + 1):
         seen = apply(found.maps, edges)
         seen = ((seen.amax(1) >= low) & (seen.amin(1) <= high)).all(1)
         maps, weights, digits = found.maps[seen], found.weights[seen], found.digits[seen]
         small = (singular_values(maps)[:, 0] <= limit) & (length >= shortest) | (length == attractor.recursion)
         looked_at += len(seen)
-        enough = looked_at > LOOKED_AT or int((~small).sum()) * len(attractor.maps) > most
+        enough = looked_at > enough_words or int((~small).sum()) * len(attractor.maps) > most
         if enough and length >= shortest:
             small.fill_(True)
         yield Words(length, maps[small], weights[small], digits[small])
@@ -88,15 +80,17 @@ def words(
 
 def heaviest_of_each_place(attractor: Attractor, maps: Tensor, weights: Tensor, tile: Tile) -> Tensor:
     """An order of words (K,) in which each of 32 × 32 places of a tile has its heaviest word first, its next …"""
-    edges = torch.tensor(
-        [[x, y] for x in attractor.box[:2] for y in attractor.box[2:]], dtype=torch.float64, device=maps.device
-    )
-    seen = apply(maps, edges)
-    low, high = torch.tensor([[tile[0], tile[2]], [tile[1], tile[3]]], dtype=torch.float64, device=maps.device)
+    seen = apply(maps, _corners(attractor))
+    low, high = maps.new_tensor([[tile[0], tile[2]], [tile[1], tile[3]]])
     middle = (seen.amin(1).clamp(low, high) + seen.amax(1).clamp(low, high)) / 2
     column, row = ((middle - low) / (high - low) * 32).long().clamp(max=31).unbind(1)
     heaviest = weights.argsort(descending=True, stable=True)
     by_place = heaviest[(row * 32 + column)[heaviest].argsort(stable=True)]
     first = torch.searchsorted((row * 32 + column)[by_place], (row * 32 + column)[by_place])
-    rank = torch.arange(len(weights), device=weights.device) - first
+    rank = torch.arange(len(weights)) - first
     return by_place[rank.argsort(stable=True)]
+
+
+def _corners(attractor: Attractor) -> Tensor:
+    """Those of the attractor's box (4, 2)."""
+    return attractor.maps.new_tensor([[x, y] for x in attractor.box[:2] for y in attractor.box[2:]])

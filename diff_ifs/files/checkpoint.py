@@ -154,7 +154,7 @@ def load_path(path: Path, checkpoint: dict) -> tuple[list[int], np.ndarray, list
         and all(isinstance(step, int) for step in steps)
         and all(isinstance(stroke, float) and 0 <= stroke <= 1 for stroke in strokes)
         and bool(np.isfinite(maps).all())
-        and float(_stretch(maps).max()) < 1
+        and float(_stretch(maps).max()) <= MAX_SINGULAR
         and float(abs(maps).max()) <= 1e3
     )
     if not sound:

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from diff_ifs.backend import kernels
-from ifs_model import determinants, rotations, singular_values
+from diff_ifs.backend import arrays, load_kernels
+from ifs_model import rotations, singular_values
 
 SIDE = 64  # pixels a side in which collages are compared
 CANDIDATES = 8  # of which the best is taken
@@ -68,27 +68,6 @@ class Collage:
         column, row = at.long().clamp(max=side - 1).unbind(-1)
         return row, column
 
-    def distances(self, points: Tensor) -> Tensor:
-        """Of points (..., 2) to the picture: that of the nearest pixel of the window, and the way to it."""
-        there = points + self.middle
-        return self.away[self.cells(points)] + (there - there.clamp(-1, 1)).norm(dim=-1)
-
-    def cost(self, maps: Tensor, left: Tensor, pixels: Tensor, cap: float, share: float) -> Tensor:
-        """What maps (C, 2, 3) are worth to `share` of the picture, of which pixels (U, 2) are a sample; (C,).
-
-        The mean square of how far images of pixels (P, 2) fall from the picture, by the area that they cover, and of
-        how far they are from what is left, in which no pixel counts as farther than `cap`.
-        """
-        area = determinants(maps).abs()
-        maps = torch.where((area > 1e-5)[:, None, None], maps, torch.eye(2, 3, dtype=maps.dtype))
-        linear, shift = maps[..., :2], maps[..., 2]
-        scale = area.sqrt()[:, None]
-        stray = self.distances(pixels @ linear.mT + shift[:, None]).clamp(max=cap)
-        missed = self.distances((left - shift[:, None]) @ torch.linalg.inv(linear).mT)
-        missed = (scale * missed).clamp(max=cap)
-        cost = area * stray.square().mean(1) + share * missed.square().mean(1)
-        return torch.where(area > 1e-5, cost, torch.inf)
-
     def gap(self, maps: Tensor) -> Tensor:
         """Which pixels (P,) no image under maps (n, 2, 3) falls into."""
         maps, quarter = maps.double().cpu(), 0.5 / len(self.away)
@@ -127,18 +106,11 @@ class Collage:
     ) -> tuple[Tensor, Tensor]:
         """Maps (C, 2, 3) after at most E trials, noise (C, E, 2, 3), and their costs (C,); what costs less is kept.
 
+        Pixels (U, 2) are a sample of what is left, `share` of the picture, and pixels (P, 2) one of the picture. A map
+        costs the mean square of how far images of the picture fall from it, by the area that they cover, and of how far
+        they are from what is left, in which no pixel counts as farther than `cap`.
         Steps grow by half with each success and shrink by 7 % with each failure (Rechenberg's rule of one fifth).
         """
-        if (loops := kernels(maps)) is not None:
-            arrays = (tensor.contiguous().numpy() for tensor in (maps, left, pixels, self.away, self.middle, noise))
-            found, costs = loops.hill_climb(*arrays, cap, share, WIDEST, FINEST)
-            return torch.from_numpy(found), torch.from_numpy(costs)
-        step, costs = maps.new_full((len(maps), 1, 1), 0.3), self.cost(maps, left, pixels, cap, share)
-        for trial in noise.unbind(1):
-            size = determinants(maps).abs().sqrt()[:, None, None] / 2 + 0.05
-            tried = clip_width(maps + step * size * trial * maps.new_tensor([1, 1, 0.5]))
-            cost = self.cost(tried, left, pixels, cap, share)
-            better = (cost < costs) & (step[:, 0, 0] >= FINEST)
-            maps, costs = torch.where(better[:, None, None], tried, maps), torch.where(better, cost, costs)
-            step = torch.where(better[:, None, None], 1.5 * step, 0.93 * step)
-        return maps, costs
+        given = arrays(maps, left, pixels, self.away, self.middle, noise)
+        found, costs = load_kernels().hill_climb(*given, cap, share, WIDEST, FINEST)
+        return torch.from_numpy(found), torch.from_numpy(costs)

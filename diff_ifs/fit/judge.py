@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from diff_ifs import metrics
-from diff_ifs.backend import blur, kernels, splat_words, words_by_weight
+from diff_ifs.backend import arrays, blur, load_kernels, splat_words, words_by_weight
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.draw.distance import distance
+from diff_ifs.draw.geometry import Quality
 from diff_ifs.fit.stages import GREY_BLUR
 from diff_ifs.metrics import foreground, iou, mse
 from diff_ifs.setup import WINDOW, Setup
@@ -38,14 +38,13 @@ def evaluate(
     search_stroke: bool = False,
     supersample: int = 3,
     grey: bool | None = False,
-    rim: bool = True,
+    quality: Quality = "final",
 ) -> Evaluation:
     """Compare the converged attractor of maps (n, 2, 3) with the target (S, S).
 
     With `search_stroke`, the stroke is the one of all radii up to a sixteenth of the picture that gives the best IoU;
     it must beat no stroke at all by 0.002. A `grey` target is compared with the soft picture of the measure instead.
-    `rim` is that of `draw.coverage.occupancy`. All of it is done on the CPU: an attractor grows level by level, of which a
-    GPU has little but launches, and what decides should not hang on the device.
+    `quality` is that of `draw.geometry.View`. All of it is done on the CPU.
     """
     maps, target = maps.detach().cpu(), target.cpu()
     if grey:
@@ -53,15 +52,15 @@ def evaluate(
         return Evaluation(metrics.iou(picture, target), 0.0, picture, -mse(picture, target))
     maps, size = maps.double(), len(target)
     if search_stroke:
-        near = distance(maps, WINDOW, size * 3, margin=0.125, rim=False)[1::3, 1::3]
+        near = distance(maps, WINDOW, size * 3, margin=0.125, quality="draft")[1::3, 1::3]
         radius = best_radius(near, foreground(target), finest=2 / size)
         nearby = [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)] if radius > 0 else []
-        bare, *drawn = (evaluate(maps, target, radius, rim=False) for radius in (0.0, *nearby))
+        bare, *drawn = (evaluate(maps, target, radius, quality="draft") for radius in (0.0, *nearby))
         best = max(drawn, key=lambda found: found.iou, default=bare)
         stroke = best.stroke if best.iou > bare.iou + 0.002 else 0.0
-        return evaluate(maps, target, stroke, rim=rim)
+        return evaluate(maps, target, stroke, quality=quality)
     picture = occupancy(
-        maps, WINDOW, size, stroke=stroke, supersample=2 * supersample if stroke > 0 else supersample, rim=rim
+        maps, WINDOW, size, stroke=stroke, supersample=2 * supersample if stroke > 0 else supersample, quality=quality
     )
     iou = metrics.iou(picture, target)
     return Evaluation(iou, stroke, picture, iou)
@@ -95,22 +94,6 @@ def best_radius(near: Tensor, wanted: Tensor, finest: float) -> float:
     return radius if finest / 4 <= radius <= 0.125 else 0.0
 
 
-def pen_ious(taken: Tensor, wanted: Tensor, reach: int) -> Tensor:
-    """IoUs of pixels that are wanted (S, S) with those half covered by a pen that follows sub-pixels taken (2 S, 2 S).
-
-    The squared radii of the pens are 0, 1 … reach² sub-pixels: (reach² + 1,).
-    """
-    if (loops := kernels(taken)) is not None:
-        return torch.from_numpy(loops.pen_ious(taken.contiguous().numpy(), wanted.numpy(), reach))
-    far, size = reach**2 + 1, len(wanted)
-    away = torch.full(taken.shape, far)
-    if taken.any():
-        away = torch.from_numpy(distance_transform_edt(~taken.numpy()) ** 2).round().long().clamp(max=far)
-    half = away.view(size, 2, size, 2).transpose(1, 2).flatten(2).kthvalue(2).values
-    hits, misses = (half[some].bincount(minlength=far + 1).cumsum(0)[:-1] for some in (wanted, ~wanted))
-    return hits / (wanted.sum() + misses).clamp(min=1)
-
-
 def selection_scores(maps: Tensor, target: Tensor, setup: Setup) -> tuple[float, float]:
     """What a selection goes by: the IoU of the target (S, S) with all pixels hit, and that with the best pen's drawing.
 
@@ -120,9 +103,10 @@ def selection_scores(maps: Tensor, target: Tensor, setup: Setup) -> tuple[float,
     """
     if setup.grey or setup.stroke is not None:
         stroke = setup.stroke or 0.0
-        verdict = evaluate(maps, target, stroke, supersample=2 if stroke > 0 else 1, grey=setup.grey, rim=False)
+        verdict = evaluate(maps, target, stroke, supersample=2 if stroke > 0 else 1, grey=setup.grey, quality="draft")
         return verdict.score, verdict.score
     wanted, size = foreground(target).cpu(), len(target)
-    picture = occupancy(maps.cpu().double(), WINDOW, 2 * size, supersample=1, rim=False)
+    picture = occupancy(maps.cpu().double(), WINDOW, 2 * size, supersample=1, quality="draft")
     hit = F.max_pool2d(picture[None], 2)[0]
-    return iou(hit, wanted), float(pen_ious(picture > 0, wanted, min(max(size // 16, 2), 16)).max())
+    pens = load_kernels().pen_ious(*arrays(picture > 0, wanted), min(max(size // 16, 2), 16))
+    return iou(hit, wanted), float(pens.max())

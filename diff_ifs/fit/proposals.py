@@ -70,7 +70,7 @@ def mutate(systems: Tensor, target: Tensor, generator: torch.Generator) -> Tenso
     """
     systems, maps, side = systems.clone(), systems[0].double(), len(target)
     target = target.cpu()
-    missed = (target - occupancy(maps, WINDOW, side, supersample=1, rim=False)).clamp(min=0).flatten() + 1e-6
+    missed = (target - occupancy(maps, WINDOW, side, supersample=1, quality="draft")).clamp(min=0).flatten() + 1e-6
     middle = centroid(maps, area_weights(maps)).float()
     area = determinants(systems[0]).abs()
     at = (2 * torch.arange(side) + 1) / side - 1

@@ -166,10 +166,10 @@ class Run:
         """Draw each system with the pen that suits its converged attractor, if that is worth it for the best."""
         if self.plan[self.stage].levels or self.setup.grey or self.setup.stroke == 0:
             return
-        found = [evaluate(maps, target, search_stroke=True, rim=False) for maps in self.maps]
+        found = [evaluate(maps, target, search_stroke=True, quality="draft") for maps in self.maps]
         best = max(range(len(found)), key=lambda k: found[k].iou)
         if self.stroke is None:
-            bare = evaluate(self.maps[best], target, rim=False)
+            bare = evaluate(self.maps[best], target, quality="draft")
             if found[best].stroke == 0 or found[best].iou < bare.iou + PEN_GAIN:
                 return
             self.stroke = self.maps.new_full((len(found),), found[best].stroke)
@@ -216,7 +216,7 @@ class Run:
         self.path_stroke.append(stroke.clone())
         order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
         judged = {
-            k: evaluate(self.maps[k], target, float(stroke[k]), pens, grey=grey, rim=False)
+            k: evaluate(self.maps[k], target, float(stroke[k]), pens, grey=grey, quality="draft")
             for k in order[: systems if final else 1]
         }
         leader = max(judged, key=lambda k: judged[k].score)

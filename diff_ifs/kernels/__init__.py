@@ -6,7 +6,6 @@ from diff_ifs.kernels.density import merge as merge
 from diff_ifs.kernels.descent import descend as descend
 from diff_ifs.kernels.descent import tree_loss as tree_loss
 from diff_ifs.kernels.descent import word_loss as word_loss
-from diff_ifs.kernels.growth import flood as flood
 from diff_ifs.kernels.growth import iterate as iterate
 from diff_ifs.kernels.growth import mark as mark
 from diff_ifs.kernels.growth import pen_ious as pen_ious
@@ -16,6 +15,6 @@ from diff_ifs.kernels.picture import convolve as convolve
 from diff_ifs.kernels.picture import misfits as misfits
 from diff_ifs.kernels.splat import splat as splat
 from diff_ifs.kernels.splat import splat_gradient as splat_gradient
-from diff_ifs.kernels.tiles import refine as refine
-from diff_ifs.kernels.tiles import trace as trace
+from diff_ifs.kernels.tiles import draw_tiles as draw_tiles
+from diff_ifs.kernels.tiles import subdivide as subdivide
 from diff_ifs.kernels.words import words_by_weight as words_by_weight

@@ -11,7 +11,10 @@ SHADES = 20  # steps that a point can lie further out in a cell than another
 
 
 def pen_ious(taken, wanted, reach: int):
-    """IoUs (reach² + 1,) of wanted pixels (S, S) with what pens draw around taken ones (2 S, 2 S): see `fit.judge`."""
+    """IoUs (reach² + 1,) of wanted pixels (S, S) with those half covered by a pen that follows those taken (2 S, 2 S).
+
+    The squared radii of the pens are 0, 1 … reach² sub-pixels, as which pixels that are taken count.
+    """
     along, near = np.empty(taken.shape, np.int32), np.empty((2, len(taken)), np.int32)
     hits, misses = np.zeros(reach * reach + 2, np.int64), np.zeros(reach * reach + 2, np.int64)
     _count_by_pen(taken, wanted, reach, along, near, hits, misses)
@@ -49,72 +52,50 @@ def _count_by_pen(taken, wanted, reach, along, near, hits, misses):
                     misses[half] += 1
 
 
-def iterate(maps, points, free, columns: int, outermost):
-    """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first in free cells, and origins (Q,).
+def iterate(maps, points, vacant, columns: int, outermost):
+    """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first in vacant cells, and origins (Q,).
 
-    Coordinates are in units of cells; `free` (C,) holds rows of `columns` cells, and is updated. Points outside share
+    Coordinates are in units of cells; `vacant` (C,) holds rows of `columns` cells, and is updated. Points outside share
     the cells of the border. The origin of the image of point p under map k is k P + p.
 
-    With `outermost` (C, 8) instead of (0, 8), images count in free cells and next to them, and only if they lie further
-    out there than all before, in one of eight directions: see `draw.growth.Grid.watch_rim`. It is updated, too.
+    With `outermost` (C, 8) instead of (0, 8), images count in vacant cells and next to them, and only if they lie
+    further out there than all before, in one of eight directions: see `draw.growth.Grid.keep_outermost`. It is
+    updated, too.
     """
     most = max(256, 2 * points.shape[1])
     new, origins, k, found = np.empty((2, most)), np.empty(most, np.int64), 0, 0
+    cells = vacant, outermost, columns
     room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
     while True:
-        k, found = _iterate(maps, points, free, columns, outermost, room, k, new, origins, found)
+        k, found = _iterate_loop(maps, points, cells, room, k, (new, origins), found)
         if k == len(maps):
             return new[:, :found].copy(), origins[:found].copy()
         new = np.concatenate([new, np.empty_like(new)], axis=1)
         origins = np.concatenate([origins, np.empty_like(origins)])
 
 
-def flood(maps, points, free, columns: int, levels: int):
-    """Points (2, P), and after them, level by level, what `spread` finds until nothing is new; where levels end."""
-    found, most = points.shape[1], points.shape[1] + np.count_nonzero(free)
-    new, origins, ends = np.empty((2, most)), np.empty(most, np.int64), np.empty(min(levels, most) + 1, np.int64)
-    new[:, :found], ends[0] = points, found
-    room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
-    ends = ends[: _flood(maps, free, columns, room, new, origins, ends)]
-    return new[:, : ends[-1]].copy(), ends.tolist()
-
-
 @exact
-def _flood(maps, free, columns, room, new, origins, ends):
-    """Notes where each level ends, and says how many there are."""
-    x, y, cells = room
-    first, found, rows = 0, ends[0], len(free) // columns
-    for level in range(1, len(ends)):
-        last = found
-        for k in range(len(maps)):
-            for begin in range(first, last, BLOCK):
-                across, up = new[0, begin : min(begin + BLOCK, last)], new[1, begin : min(begin + BLOCK, last)]
-                _find_cells(maps[k], across, up, columns, rows, x, y, cells)
-                found = _claim(x, y, cells, len(across), free, 0, new, origins, found)
-        if found == last:
-            return level
-        first, ends[level] = last, found
-    return len(ends)
-
-
-@exact
-def _iterate(maps, points, free, columns, outermost, room, first, new, origins, found):
+def _iterate_loop(maps, points, cells, room, first, into, found):
     """Goes on from the first map to the next one for which there may be no room, and says where it stands."""
-    x, y, cells = room
+    vacant, outermost, columns = cells
     count = points.shape[1]
     for k in range(first, len(maps)):
-        if found + count > len(origins):
+        if found + count > len(into[1]):
             return k, found
         for begin in range(0, count, BLOCK):
             across, up = points[0, begin : begin + BLOCK], points[1, begin : begin + BLOCK]
-            _find_cells(maps[k], across, up, columns, len(free) // columns, x, y, cells)
-            here = x, y, cells, len(across), free, k * count + begin, new, origins, found
-            found = _exceed(columns, outermost, *here) if len(outermost) else _claim(*here)
+            _find_cells(maps[k], across, up, columns, len(vacant) // columns, room)
+            here, origin = len(across), k * count + begin
+            if len(outermost):
+                found = _occupy_further(room, here, cells, origin, into, found)
+            else:
+                found = _occupy(room, here, vacant, origin, into, found)
     return len(maps), found
 
 
 @exact_part
-def _find_cells(map_, across, up, columns, rows, x, y, cells):
+def _find_cells(map_, across, up, columns, rows, room):
+    x, y, cells = room
     a, b, e = map_[0, 0], map_[0, 1], map_[0, 2]
     c, d, f = map_[1, 0], map_[1, 1], map_[1, 2]
     for p in range(len(across)):
@@ -127,33 +108,37 @@ def _find_cells(map_, across, up, columns, rows, x, y, cells):
 
 
 @exact_part
-def _claim(x, y, cells, count, free, origin, new, origins, found):
-    """Take the cells that are still free, and note who did; how many are noted by now."""
+def _occupy(room, count, vacant, origin, into, found):
+    """Take the cells that are still vacant, and note who did; how many are noted by now."""
+    (x, y, cells), (new, origins) = room, into
     for p in range(count):
-        if free[cells[p]]:
-            free[cells[p]] = False
+        if vacant[cells[p]]:
+            vacant[cells[p]] = False
             new[0, found], new[1, found], origins[found] = x[p], y[p], origin + p
             found += 1
     return found
 
 
 @exact_part
-def _exceed(columns, outermost, x, y, cells, count, free, origin, new, origins, found):
-    """Take what is free, or lies further out on the rim; as `_claim`."""
+def _occupy_further(room, count, grid, origin, into, found):
+    """Take what is vacant, or lies further out next to it; as `_occupy`."""
+    (x, y, cells), (new, origins), (vacant, outermost, columns) = room, into, grid
     for p in range(count):
-        if _on_rim(free, cells[p], columns) and _is_further(x[p], y[p], outermost[cells[p]], cells[p], columns):
-            free[cells[p]] = False
+        cell = cells[p]
+        if _at_border(vacant, cell, columns) and _is_further(x[p], y[p], outermost[cell], cell, columns):
+            vacant[cell] = False
             new[0, found], new[1, found], origins[found] = x[p], y[p], origin + p
             found += 1
     return found
 
 
 @exact_part
-def _on_rim(free, cell, columns):
-    if cell <= columns or cell + columns + 1 >= len(free):
+def _at_border(vacant, cell, columns):
+    """Whether a cell or one of its eight neighbours is vacant."""
+    if cell <= columns or cell + columns + 1 >= len(vacant):
         return True
     for middle in (cell, cell - columns, cell + columns):
-        if free[middle - 1] or free[middle] or free[middle + 1]:
+        if vacant[middle - 1] or vacant[middle] or vacant[middle + 1]:
             return True
     return False
 
@@ -170,16 +155,20 @@ def _is_further(x, y, outermost, cell, columns):
     return further
 
 
-def support(offset, low, high, left, least, radius: float, enough: float):
-    """The support function (D,) of an attractor on a ring of directions, from above: see `draw.geometry.bounds`."""
+def support(images, least, radius: float, enough: float):
+    """The support function (D,) of an attractor on a ring of directions, from above: see `draw.geometry.bounds`.
+
+    images: what each map adds in each direction, how much it takes of the support in the two neighbours of the
+    direction that it comes from, and which the first of these is, (n, D) each; least (D,): what it is at least.
+    """
     found = np.full(len(least), radius)
-    _tighten(offset, low, high, left, least, enough, found, np.empty_like(found))
+    _support_loop(tuple(images), least, enough, found, np.empty_like(found))
     return found
 
 
 @exact
-def _tighten(offset, low, high, left, least, enough, found, tighter):
-    count = len(found)
+def _support_loop(images, least, enough, found, tighter):
+    (offset, low, high, left), count = images, len(found)
     for _ in range(100_000):
         change = 0.0
         for d in range(count):
@@ -196,13 +185,15 @@ def _tighten(offset, low, high, left, least, enough, found, tighter):
 
 
 @exact
-def mark(maps, points, left: float, top: float, picture):
-    """Set the pixels of a picture (H, W) in which the images of points (2, P) under maps (K, 2, 3) lie.
+def mark(maps, digits, points, colours, corner, picture):
+    """Set the pixels of a picture (H, W) in which the images of points under maps (K, 2, 3) lie.
 
-    Pixel (row, column) is where row <= y + top < row + 1 and column <= x + left < column + 1; points outside fall on
-    its border.
+    Points are (2, P); with `colours`, they are (3, P) with addresses, and a pixel takes the highest colour 1 … of an
+    image there, which is its address times `colours`; digits (K, 2) are what maps do to addresses. Pixel (row, column)
+    is where row <= y + top < row + 1 and column <= x + left < column + 1, with corner (left, top); points outside fall
+    on the picture's border.
     """
-    last_column, last_row = picture.shape[1] - 1.0, picture.shape[0] - 1.0
+    (left, top), last_column, last_row = corner, picture.shape[1] - 1.0, picture.shape[0] - 1.0
     for k in range(maps.shape[0]):
         a, b, e = maps[k, 0, 0], maps[k, 0, 1], maps[k, 0, 2]
         c, d, f = maps[k, 1, 0], maps[k, 1, 1], maps[k, 1, 2]
@@ -211,4 +202,8 @@ def mark(maps, points, left: float, top: float, picture):
             y = c * points[0, p] + d * points[1, p] + f + top
             column = int(min(x, last_column)) if x > 0 else 0
             row = int(min(y, last_row)) if y > 0 else 0
-            picture[row, column] = True
+            if colours:
+                address = digits[k, 0] * points[2, p] + digits[k, 1]
+                picture[row, column] = max(picture[row, column], int(address * colours) + 1)
+            else:
+                picture[row, column] = 1

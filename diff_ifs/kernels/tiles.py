@@ -9,12 +9,20 @@ import numpy as np
 
 from diff_ifs.kernels.jit import by_tile, exact, exact_part, stretch
 
-SLIVER, ALIKE = 0.125, 2.0**-6  # as in `draw.chart`
+SLIVER = 0.125  # the ratio of singular values below which an image is told from others by its axes
+ALIKE = 2.0**-6  # pixels that images of words that count as the same are apart, at most: more than by rounding
 
 
 @exact_part
-def _depth(w, x, y, half, frame, shapes, depths, nearest, extents):
-    """`draw.chart.signed_depth` of one spot in the image under one map."""
+def signed_depth(w, x, y, half, chart):
+    """How deep, in pixels, a spot (x, y) lies in the image of the attractor under a map, or minus how far away.
+
+    What the inverse of the map takes the spot to is looked up on a chart, of which `chart` is what `draw.chart.Chart`
+    says that depths need. Minus infinity where the image surely misses the square that reaches from the spot `half`
+    in all four directions: as a box has it, in the directions of the square and of the box; of an image so thin that
+    its inverse says little, in those of its axes; and as the chart has it.
+    """
+    frame, shapes, depths, nearest, extents = chart
     a, b, c, d = w[0, 0], w[0, 1], w[1, 0], w[1, 1]
     wide, high, cell, span = frame[2], frame[3], frame[6], frame[7]
     off_x, off_y = x - (a * frame[0] + b * frame[1] + w[0, 2]), y - (c * frame[0] + d * frame[1] + w[1, 2])
@@ -65,7 +73,7 @@ def _depth(w, x, y, half, frame, shapes, depths, nearest, extents):
 
 
 @exact_part
-def _sort(keys, count, order, room):
+def sort_keys(keys, count, order, room):
     """Fill `order` with the indices of `count` keys, the least first, and ties as they come; by merging in `room`."""
     for k in range(count):
         order[k] = k
@@ -87,13 +95,18 @@ def _sort(keys, count, order, room):
 
 
 @exact_part
-def _best(keys, heights, words, count, beam, colours, covers, frame, chosen, order, room, ranks):
-    """`draw.tiles.select_words` of one tile, of which keys and heights are minus scores and minus addresses.
+def select_words(keys, heights, words, count, beam, colours, covers, frame, rooms):
+    """Choose at most `beam` of the `count` words of a tile, the best ones first; returns how many, and what is due.
 
-    Fills `chosen`, sorting in `order`, `room` and `ranks`; returns how many there are, and what is due.
+    Keys are minus their scores, heights minus their addresses. Of words that are the same only the one of the highest
+    address is kept. In a picture in colours, words come in the order of their addresses, the highest first, and the
+    first ones are kept. If there is none among them whose score is as high as that of one that surely `covers` the
+    tile, half are the first, and half the best ones. What is due is the highest colour of those that are left out, or
+    without colours 1. Fills the first of `rooms`, four arrays of indices, and sorts in the others.
     """
+    chosen, order, room, ranks = rooms
     different = high = kept = 0
-    _sort(keys, count, order, room)
+    sort_keys(keys, count, order, room)
     for k in range(count):
         now, before = order[k], order[k - 1]
         alike = k > 0 and keys[now] - keys[before] <= ALIKE
@@ -113,7 +126,7 @@ def _best(keys, heights, words, count, beam, colours, covers, frame, chosen, ord
         ranks[k] = count
     for k in range(different):
         ranks[chosen[k]] = k
-    _sort(heights, count, order, room)
+    sort_keys(heights, count, order, room)
     needed = different
     for k in range(count):
         if ranks[order[k]] < count:
@@ -134,86 +147,54 @@ def _best(keys, heights, words, count, beam, colours, covers, frame, chosen, ord
     return kept, due
 
 
-def refine(corners, counts, words, lengths, digits, maps, letters, *how):
-    """`draw.tiles.TileRenderer.refined`: counts (T,), words (K, 2, 3), lengths (K,), digits (K, 2), dues (T,).
+def subdivide(tiles, words, alphabet, chart, size: int, beam: int, colours: int, until):
+    """`draw.tiles.TileRenderer.subdivide`: counts (T,), words (K, 2, 3), lengths, digits, dues (T,), and a number.
 
-    corners (T, 2) and counts (T,): tiles and how many words each has; maps (n, 2, 3) and letters (n, 2); how: what is
-    known of the chart, as `draw.chart.signed_depth` takes it, and size, limit, thin, width, beam, colours, recursion and
-    how many words each tile may look at; the last one returned is how many all did.
+    tiles: corners (T, 2) and counts (T,) of their words; words: maps (K, 2, 3), lengths (K,) and digits (K, 2);
+    alphabet: maps (n, 2, 3) and digits (n, 2); chart: as `signed_depth` takes it; until: limit, thin, width, recursion
+    and how many words each tile may look at. The number is how many all did.
     """
 
     def work(corners, counts, *words):
-        beam, tiles = how[9], len(corners)
-        room = max(beam * len(maps), int(counts.max(initial=0)))
+        tiles = len(corners)
+        room = max(beam * len(alphabet[0]), int(counts.max(initial=0)))
         found, kept, out = (
             (np.empty((size, 2, 3)), np.empty(size, np.int64), np.empty((size, 2)))
             for size in (room, beam, tiles * beam)
         )
-        out_counts, dues = np.zeros((2, tiles), np.int64)
-        keys, indices = np.empty((3, room)), np.empty((4, room), np.int64)
-        given = corners, counts, *words, maps, letters
-        end, looked_at = _refine(*given, *how, *found, *kept, *out, *keys, *indices, out_counts, dues)
-        return out_counts, *(array[:end] for array in out), dues, looked_at
+        results, keys = tuple(np.zeros((2, tiles), np.int64)), tuple(np.empty((3, room)))
+        rooms = found, kept, out, keys, tuple(np.empty((4, room), np.int64))
+        end, looked_at = _subdivide_loop(
+            (corners, counts), words, alphabet, chart, size, beam, colours, until, rooms, results
+        )
+        return results[0], *(array[:end] for array in out), results[1], looked_at
 
-    *found, looked_at = by_tile(work, corners, counts, words, lengths, digits)
+    *found, looked_at = by_tile(work, *tiles, *words)
     return *map(np.concatenate, found), sum(looked_at)
 
 
 @exact
-def _refine(
-    corners,
-    counts,
-    words,
-    lengths,
-    digits,
-    maps,
-    letters,
-    frame,
-    shapes,
-    depths,
-    nearest,
-    extents,
-    size,
-    limit,
-    thin,
-    width,
-    beam,
-    colours,
-    recursion,
-    allowed,
-    found,
-    found_lengths,
-    found_digits,
-    kept,
-    kept_lengths,
-    kept_digits,
-    out,
-    out_lengths,
-    out_digits,
-    keys,
-    heights,
-    kept_keys,
-    chosen,
-    order,
-    spare,
-    ranks,
-    out_counts,
-    dues,
-):
+def _subdivide_loop(tiles, tile_words, alphabet, chart, size, beam, colours, until, rooms, results):
+    """Fills rooms[2] with words; returns how many there are, and how many were looked at. results: counts, dues."""
+    (corners, counts), (words, lengths, digits), (maps, map_digits) = tiles, tile_words, alphabet
+    limit, thin, width, recursion, allowed = until
+    found_words, kept_words, out_words, (keys, heights, kept_keys), indices = rooms
+    (found, found_lengths, found_digits), (kept, kept_lengths, kept_digits) = found_words, kept_words
+    out, out_lengths, out_digits = out_words
+    (out_counts, dues), chosen = results, indices[0]
     half, first, end, all_looked_at = size / 2, 0, 0, 0
     none = np.int64(0)  # what it is passed to would be compiled once for a plain 0, and once for other numbers
     for i in range(len(corners)):
         x, y, count = corners[i, 0] + half, corners[i, 1] + half, none
         for k in range(first, first + counts[i]):
-            score = _depth(words[k], x, y, half, frame, shapes, depths, nearest, extents)
+            score = signed_depth(words[k], x, y, half, chart)
             if score > -np.inf:
                 _copy(words, lengths, digits, k, found, found_lengths, found_digits, count)
                 keys[count], heights[count] = -score, -(digits[k, 0] + digits[k, 1])
                 count += 1
         first, looked_at = first + counts[i], counts[i]
         while True:
-            rooms = chosen, order, spare, ranks
-            number, more = _best(keys, heights, found, count, beam, colours, 2.0 * size, frame, *rooms)
+            number, more = select_words(keys, heights, found, count, beam, colours, 2.0 * size, chart[0], indices)
             dues[i] = max(dues[i], more)
             coarse = 0
             for k in range(number):
@@ -240,11 +221,11 @@ def _refine(
                         for column in range(3):
                             child[row, column] = a * maps[j, 0, column] + b * maps[j, 1, column]
                         child[row, 2] += kept[k, row, 2]
-                    score = _depth(child, x, y, half, frame, shapes, depths, nearest, extents)
+                    score = signed_depth(child, x, y, half, chart)
                     if score > -np.inf:
                         found_lengths[count] = kept_lengths[k] + 1
-                        found_digits[count, 0] = kept_digits[k, 0] * letters[j, 0]
-                        found_digits[count, 1] = kept_digits[k, 1] + kept_digits[k, 0] * letters[j, 1]
+                        found_digits[count, 0] = kept_digits[k, 0] * map_digits[j, 0]
+                        found_digits[count, 1] = kept_digits[k, 1] + kept_digits[k, 0] * map_digits[j, 1]
                         keys[count], heights[count] = -score, -(found_digits[count, 0] + found_digits[count, 1])
                         count += 1
         for k in range(number):
@@ -263,35 +244,24 @@ def _copy(words, lengths, digits, k, to_words, to_lengths, to_digits, at):
     to_lengths[at] = lengths[k]
 
 
-def trace(corners, counts, words, lengths, digits, *how):
-    """`draw.tiles.TileRenderer.traced`: draw the words of tiles in a picture (H, W); the least in each tile (T,).
+def draw_tiles(tiles, words, chart, until, size: int, colours: int, picture):
+    """`draw.tiles.TileRenderer.draw_tiles`: draw the words of tiles in a picture (H, W); the least in each tile (T,).
 
-    how: the chart's frame, shapes, index, points and levels; size, fine, recursion and colours; the picture.
+    tiles and words: as for `subdivide`; chart: frame, shapes, index, points and levels; until: fine and recursion.
     For each pixel, the cells of the chart are looked up that a word may take into it, until one has a point that it
     does. Words of a picture in colours come in the order of their addresses, the highest first.
     """
-    parts = by_tile(lambda *tiles: [_trace(*tiles, *how)], corners, counts, words, lengths, digits)
-    return np.concatenate(*parts)
+
+    def work(corners, counts, *words):
+        return [_draw_tiles_loop((corners, counts), words, chart, until, size, colours, picture)]
+
+    return np.concatenate(*by_tile(work, *tiles, *words))
 
 
 @exact
-def _trace(
-    corners,
-    counts,
-    words,
-    lengths,
-    digits,
-    frame,
-    shapes,
-    index,
-    points,
-    levels,
-    size,
-    fine,
-    recursion,
-    colours,
-    picture,
-):
+def _draw_tiles_loop(tiles, tile_words, chart, until, size, colours, picture):
+    (corners, counts), (words, lengths, digits) = tiles, tile_words
+    (frame, shapes, index, points, levels), (fine, recursion) = chart, until
     least, end = np.empty(len(corners), np.int64), 0
     for i in range(len(corners)):
         left, top = corners[i, 0], corners[i, 1]
@@ -327,14 +297,14 @@ def _trace(
                         v = per_x * (x + 0.5 - e) + per_y * (y + 0.5 - f)
                         low, high = max(low, v - reach), min(high, v + reach)
                     if flat or reach > columns / 64:  # a row of pixels may take in rows of cells that are not near
-                        low, high = _between(x - e, to_x[1], to_x[0] * columns, low, high)
-                        low, high = _between(y - f, to_y[1], to_y[0] * columns, low, high)
+                        low, high = slab_interval(x - e, to_x[1], to_x[0] * columns, low, high)
+                        low, high = slab_interval(y - f, to_y[1], to_y[0] * columns, low, high)
                     if not low <= high:
                         continue
                     colour = picture[y, x]
                     for row in range(int(low), min(int(high), rows - 1) + 1):
-                        start, stop = _between(x - e - to_x[1] * row, to_x[0], to_x[1], 0.0, float(columns))
-                        start, stop = _between(y - f - to_y[1] * row, to_y[0], to_y[1], start, stop)
+                        start, stop = slab_interval(x - e - to_x[1] * row, to_x[0], to_x[1], 0.0, float(columns))
+                        start, stop = slab_interval(y - f - to_y[1] * row, to_y[0], to_y[1], start, stop)
                         if not start <= stop:
                             continue
                         for column in range(int(start), min(int(stop), columns - 1) + 1):
@@ -360,8 +330,8 @@ def _trace(
 
 
 @exact_part
-def _between(edge, slope, other, first, last):
-    """`draw.chart.slab_interval` for one coordinate, of which the edges are one apart: narrows what lies between two ends."""
+def slab_interval(edge, slope, other, first, last):
+    """Narrow an interval first … last to where slope u + other v, 0 <= v <= 1, can lie between edge and edge + 1."""
     low, high = edge - max(other, 0.0), edge + 1 - min(other, 0.0)
     if slope > 1e-12:
         return max(first, low / slope), min(last, high / slope)
