@@ -52,3 +52,21 @@ def test_empty_pictures_have_defined_distances():
     assert math.isinf(hd95(empty, some))
     assert math.isinf(chamfer(some, empty))
     assert hd95(empty, empty) == 0
+
+
+def test_chamfer_is_the_mean_of_both_directions():
+    """What lies apart in one picture is far from the other, which is not far from it."""
+    a = torch.zeros(32, 32)
+    a[5, 4:20] = 1
+    b = a.clone()
+    b[15, 10] = 1
+    assert chamfer(a, b) == chamfer(b, a) == pytest.approx(10 / 17 / 2)
+
+
+def test_outlines_are_pixels_with_one_of_four_neighbours_off():
+    solid, hollow = square(16, 4, 11), square(16, 4, 11)
+    hollow[5:10, 5:10] = 0
+    assert chamfer(solid, hollow) == 0, "the ring is the outline of both"
+    hollow[7, 7] = 1
+    assert hd95(solid, hollow) == 0, "one of 25 pixels"
+    assert chamfer(solid, hollow) == pytest.approx(3 / 25 / 2)
