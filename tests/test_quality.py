@@ -1,6 +1,7 @@
-"""How good fits are, as users get them: the four examples, a silhouette and a grey digit from random starts.
+"""How good fits are, as users get them: examples, a silhouette and a grey digit from random starts.
 
-Each may be off by a quarter more than it was when it was measured last, on one thread.
+Each may be off by a quarter more than it was when it was measured last, on one thread. The Koch curve is measured in
+`test_scripts`, where it is compressed as well.
 """
 
 from pathlib import Path
@@ -16,7 +17,7 @@ from diff_ifs.fit.judge import evaluate
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
-IOUS = {"koch": 0.9745, "sierpinski": 0.9815, "apple": 0.9831, "flower": 0.9553, "rabbit": 0.9337}
+IOUS = {"sierpinski": 0.9815, "apple": 0.9831, "flower": 0.9553, "rabbit": 0.9448}
 DIGIT = 0.00076  # mean squared error
 
 
@@ -53,12 +54,12 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 def test_a_fit_is_as_good_as_it_was(name):
     if name == "rabbit":
         rabbit().save("rabbit.png")
-    options = ["--maps", "8"] if name == "rabbit" else []
+    options = ["--maps", "8", "--size", "128", "--starts", "128"] if name == "rabbit" else []
     assert train_ifs.main([name, *options, "--quiet"]) == 0
     found = torch.load(f"{name}.pt", weights_only=True)
     assert found["iou"] >= 1 - 1.25 * (1 - IOUS[name])
     path = Path(f"{name}.png") if name == "rabbit" else ROOT / f"{name}.png"
-    judged = evaluate(found["maps"], load_target(path, 256), found["stroke"])
+    judged = evaluate(found["maps"], load_target(path, found["size"]), found["stroke"])
     assert judged.iou == pytest.approx(found["iou"], abs=1e-6), "the checkpoint keeps what it says"
 
 
