@@ -36,7 +36,7 @@ def evaluate(
     target: Tensor,
     stroke: float = 0.0,
     search_stroke: bool = False,
-    supersample: int = 3,
+    supersample: int | None = None,
     grey: bool | None = False,
     quality: Quality = "final",
 ) -> Evaluation:
@@ -51,8 +51,11 @@ def evaluate(
         picture = soft_picture(maps.to(target.dtype), target)
         return Evaluation(metrics.iou(picture, target), 0.0, picture, -mse(picture, target))
     maps, size = maps.double(), len(target)
+    if supersample is None:
+        supersample = 3 if quality == "final" or size <= 512 else 1
     if search_stroke:
-        near = distance(maps, WINDOW, size * 3, margin=0.125, quality="draft")[1::3, 1::3]
+        k = supersample
+        near = distance(maps, WINDOW, size * k, margin=0.125, quality="draft")[k // 2 :: k, k // 2 :: k]
         radius = best_radius(near, foreground(target), finest=2 / size)
         nearby = [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)] if radius > 0 else []
         bare, *drawn = (evaluate(maps, target, radius, quality="draft") for radius in (0.0, *nearby))

@@ -224,6 +224,8 @@ class Run:
         found = judged[leader]
         if end and not grey:
             found = evaluate(maps, target, found.stroke)
+            if len(target) > 512:  # all before were sketches
+                self.best_score = evaluate(self.best_maps, target, self.best_stroke).score
         self.path_stroke[-1][leader] = found.stroke
         if found.score > self.best_score:
             self.best_score, self.best_iou = found.score, found.iou

@@ -36,13 +36,14 @@ def stages(setup: Setup) -> list[Stage]:
 
     All start at a quarter of the size, where those with the least loss go on after a few steps; there the best four
     are bred again and again; they go on at half the size, and the best two at full size. Fine pictures weigh more in
-    the end: no pyramid, and more points, that count for more, so that pinholes show.
+    the end: no pyramid, and more points, that count for more, so that pinholes show. What is larger than 256 pixels a
+    side is fitted as if it were as large, but for the last stage, in which a pixel is half as large, or as it is.
     """
     starts, rounds = setup.batch, setup.rounds
     few, final = min(4, starts), min(2, starts)
     copies, half = min(32, starts) // few, -(-few // 2)
     if rounds is None:  # few maps are only right if all are, and many take many proposals
-        rounds = 2 if setup.grey else max(5 + setup.n // 4, min(4 * setup.n, 60 // setup.n))
+        rounds = 2 if setup.grey else max(5 + min(setup.n, 32) // 4, min(4 * setup.n, 60 // setup.n))
         rounds = rounds if setup.steps is None else min(rounds, setup.steps // 80)
     longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
     if setup.steps is not None:
@@ -65,8 +66,9 @@ def stages(setup: Setup) -> list[Stage]:
     plan, done, whole = [], 0.0, sum(row[4] for row in table)
     steps = round(whole) if setup.steps is None else setup.steps
     for scale, systems, judged, copies, share, rates, blurs, solidity, levels, grown in table:
-        size = max(setup.size // scale, min(setup.size, 32))
-        points = setup.points * (size / setup.size) ** 2 * (1.5 if scale == 1 else 1)
+        full = setup.size if setup.grey else min(setup.size, 256)
+        size = min(setup.size, 512) if grown else max(full // scale, min(full, 32))
+        points = setup.points * (size / full) ** 2 * (1.5 if scale == 1 else 1)
         if setup.grey:
             points = min(points, (5 if scale == 1 else 2.5) * size**2)
         before, done = round(steps * done), done + share / whole
