@@ -1,7 +1,8 @@
-"""Draw a fitted fractal: python render_ifs.py NAME RECURSION RESOLUTION draws NAME.pt after RECURSION levels.
+"""Draw a fitted fractal: python render_ifs.py NAME RECURSION RESOLUTION draws NAME.pt after
+RECURSION levels.
 
-It writes results/NAME/NAME_render_RECURSION_RESOLUTION.png, a picture of RESOLUTION × RESOLUTION pixels. With --frames,
---sweep or --morph it writes a film.
+It writes results/NAME/NAME_render_RECURSION_RESOLUTION.png, a picture of RESOLUTION × RESOLUTION
+pixels. With --frames, --sweep or --morph it writes a film.
 """
 
 import argparse
@@ -43,7 +44,9 @@ Window = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class System:
-    """What is drawn: maps (n, 2, 3), the window and the pen that go with them, and the checkpoint they came from."""
+    """What is drawn: maps (n, 2, 3), the window and the pen that go with them, and the checkpoint
+    they came from.
+    """
 
     maps: "np.ndarray"
     window: Window
@@ -201,7 +204,9 @@ def render(arguments: argparse.Namespace) -> None:
 
 
 def warn_if_short(maps: "Tensor", view: "View", whole: tuple) -> None:
-    """Say so where the level that is drawn falls visibly short of the attractor, as that of slow maps may."""
+    """Say so where the level that is drawn falls visibly short of the attractor, as that of slow
+    maps may.
+    """
     from diff_ifs.draw.coverage import missing_fraction
     from ifs_model import singular_values
 
@@ -217,7 +222,9 @@ def warn_if_short(maps: "Tensor", view: "View", whole: tuple) -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: steps are short, and where other programs run, threads would wait for each other."""
+    """Compute on one thread: steps are short, and where other programs run, threads would wait for
+    each other.
+    """
     import torch
 
     threads = torch.get_num_threads()
@@ -235,7 +242,8 @@ def make_film(
     drawing: "Drawing",
     out: Path,
 ) -> None:
-    """Write a film or a contact sheet: of a zoom, of the levels, of a fit, or of a way to another system.
+    """Write a film or a contact sheet: of a zoom, of the levels, of a fit, or of a way to another
+    system.
 
     The way of a fit ends with the drawing; the way to another system begins with it.
     """
@@ -266,7 +274,9 @@ def make_film(
 
 
 def morphed(arguments: argparse.Namespace, aim: System, begin: "Drawing") -> "list[tuple[str, Drawing]]":
-    """The scenes of a film from a system to another, slow at both ends, with window and pen on their way too."""
+    """The scenes of a film from a system to another, slow at both ends, with window and pen on
+    their way too.
+    """
     import numpy as np
 
     from diff_ifs.draw.figures import hull
@@ -304,7 +314,7 @@ def whole_number(what: str, text: str, least: int, most: int) -> int:
 
 
 def check_options(arguments: argparse.Namespace, size: int, film: bool) -> int:
-    """The sub-pixels a side. Raises InputError for options that do not go together or are out of range."""
+    """The sub-pixels a side. Raises InputError for options out of range or at odds."""
     supersample = arguments.supersample
     if arguments.kind != "occupancy":
         if supersample is not None:
@@ -347,7 +357,7 @@ def check_options(arguments: argparse.Namespace, size: int, film: bool) -> int:
 
 
 def check_window(window: Window, side: int) -> Window:
-    """The window. Raises InputError unless it is a square whose sub-pixels float64 can tell apart."""
+    """The window. Raises InputError unless it is a square with sub-pixels float64 tells apart."""
     width, height = window[1] - window[0], window[3] - window[2]
     if not (0 < width < 1e6 and abs(width - height) <= 1e-6 * width):
         raise InputError(
@@ -378,13 +388,15 @@ def check_colours(name: str) -> None:
 
 
 def check_sharp(furthest: float, width: float, side: int) -> None:
-    """Raise InputError unless float64 can tell the sub-pixels of a window apart that lies so far from the origin."""
+    """Raise InputError unless float64 can tell the sub-pixels of a window apart that lies so far
+    from the origin.
+    """
     if furthest * side * 2**-50 > 0.25 * width:
         raise InputError("so small a window at so high a resolution is beyond double precision; zoom in less")
 
 
 def aimed(maps: "Tensor", view: "View", x: float, y: float, factor: float) -> tuple[float, float, float]:
-    """Where to zoom in: at (x, y), or at the fractal's nearest point if nothing of it would be seen there."""
+    """Where to zoom in: at (x, y), or at the fractal's nearest point if it is not seen there."""
     from diff_ifs.draw.geometry import nearest_point
 
     reach = (view.window[1] - view.window[0]) / 2 / factor
@@ -400,10 +412,13 @@ def aimed(maps: "Tensor", view: "View", x: float, y: float, factor: float) -> tu
 
 
 def zoomed(view: "View", x: float, y: float, factor: float, share: float) -> "View":
-    """The view on its way from its own window (share 0) to that around (x, y) (share 1), its pen as wide in pixels."""
+    """The view on its way from its own window (share 0) to that around (x, y) (share 1), its pen as
+    wide in pixels.
+    """
     xmin, xmax, ymin, ymax = view.window
     part = factor**-share
-    rest = (part - 1 / factor) / (1 - 1 / factor) if factor > 1 else 0.0  # of the way that the centre has to go
+    # of the way that the centre has to go
+    rest = (part - 1 / factor) / (1 - 1 / factor) if factor > 1 else 0.0
     middle = x + rest * ((xmin + xmax) / 2 - x), y + rest * ((ymin + ymax) / 2 - y)
     half = (xmax - xmin) / 2 * part
     window = (middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half)

@@ -178,6 +178,7 @@ def test_the_way_of_a_fit_is_read_as_it_is():
         {"strokes": [0.0, -0.01]},
         {"strokes": [0.0, None]},
         {"maps": torch.stack([MAPS, 2.1 * MAPS])},
+        {"maps": torch.stack([MAPS, 1.99 * MAPS])},  # a singular value of 0.995, beyond any fit's
         {"maps": torch.stack([MAPS, torch.full_like(MAPS, torch.nan)])},
         {"maps": WAY["maps"][:1]},
         {"maps": WAY["maps"][:, :1]},

@@ -268,6 +268,16 @@ def test_what_is_far_from_the_window_is_known_to_a_few_thousandths(window):
     assert np.abs(found / true - 1).max() < 0.004
 
 
+@pytest.mark.parametrize("window", [(1.5, 1.6, 0.2, 0.3), (1.001, 1.0011, 0.2, 0.2001), (3, 3.2, 2, 2.2)])
+def test_a_figure_may_be_nearer_than_its_corners(window):
+    """Level 0 of the square is the square: from beside it, an edge is near, however far the corners are."""
+    (found,) = distance_strips(KOCH, View(window, 20, 0, figure="square"))
+    at = (np.arange(20) + 0.5) / 20 * (window[1] - window[0])
+    x, y = window[0] + at, (window[3] - at)[:, None]
+    true = np.hypot(np.maximum(x - 1, 0), np.maximum(y - 1, 0))
+    assert np.abs(found.numpy() / true - 1).max() < 0.003
+
+
 # --- Tiles ---
 
 

@@ -1,4 +1,6 @@
-"""Shallow levels, which are few separate points: drawn as counted one by one, and at no more cost than deep ones."""
+"""Shallow levels, which are few separate points: drawn as counted one by one, and at no more cost
+than deep ones.
+"""
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ OFF = (-1.0031, 0.9969, -1.0042, 0.9958)  # no point lies on an edge between pix
 
 
 def overlapping(n: int, seed: int = 0) -> torch.Tensor:
-    """Maps (n, 2, 3) of different scales whose images overlap, as those of a fitted silhouette do."""
+    """Maps (n, 2, 3) of different scales whose images overlap, as those of a fitted silhouette
+    do.
+    """
     chance = np.random.default_rng(seed)
     scales, turns, x, y = chance.uniform(
         [[0.15], [0], [-0.35], [-0.35]], [[0.6], [360], [0.35], [0.35]], (4, n)
@@ -28,7 +32,9 @@ def overlapping(n: int, seed: int = 0) -> torch.Tensor:
 
 
 def pixels_of(maps: torch.Tensor, level: int, size: int, window=WINDOW) -> tuple[np.ndarray, np.ndarray]:
-    """Flat pixels and first letters of all images of fixed points under words of up to `level` letters."""
+    """Flat pixels and first letters of all images of fixed points under words of up to `level`
+    letters.
+    """
     maps = maps.double().numpy()
     points = np.stack([np.linalg.solve(np.eye(2) - m[:, :2], m[:, 2]) for m in maps])
     letters = np.arange(len(maps))
@@ -63,7 +69,9 @@ def test_the_last_map_of_a_pixel_gives_its_colour_at_shallow_levels_too(level):
 
 @pytest.mark.slow
 def test_a_shallow_level_costs_no_more_than_a_deep_one(monkeypatch):
-    """Of twelve maps that overlap; gaps between few points were once looked into with eleven times as many words."""
+    """Of twelve maps that overlap; gaps between few points were once looked into with eleven times
+    as many words.
+    """
     maps, size, looked_at, draw = overlapping(12, 1), 192, [], TileRenderer.draw
 
     def counted(self, *arguments, **options):

@@ -281,6 +281,17 @@ def test_each_map_has_the_next_colour_of_tab10_on_black():
     assert np.abs(shown - TAB10[owners(48)] * discs(0.2, 48)[..., None]).max() < 0.003
 
 
+@pytest.mark.parametrize("count", [12, 50])
+def test_more_than_ten_maps_have_a_colour_of_their_own_each(count):
+    places = [(x / 8 - 0.437, y / 8 - 0.437) for y in range(8) for x in range(8)][:count]
+    save("many", dots(places), stroke=0.04)
+    shown = drawn("many", 30, 200, "--color", "map").astype(int)
+    colours = np.array([shown[pixel(place, 200)] for place in places])
+    apart = np.linalg.norm(colours[:, None] - colours, axis=2)[~np.eye(count, dtype=bool)]
+    assert apart.min() > (80 if count == 12 else 20)
+    assert colours.max(1).min() > 150, "bright enough for a black ground"
+
+
 def test_transparent_colours_have_no_dark_fringes():
     picture = drawn("pens", 30, 48, "--color", "map", "--transparent") / 255
     assert np.abs(picture[..., 3] - discs(0.2, 48)).max() < 0.003

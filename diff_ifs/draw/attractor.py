@@ -2,8 +2,8 @@
 
 Nothing here shares code with the soft splat, so that it can judge it.
 
-Letters in shapes: n maps, P points. Points and maps are float64. A tile is (left, right, top, bottom) in pixels, right
-and bottom excluded; a pixel is a sub-pixel of the picture.
+Letters in shapes: n maps, P points. Points and maps are float64. A tile is (left, right, top,
+bottom) in pixels, right and bottom excluded; a pixel is a sub-pixel of the picture.
 """
 
 import functools
@@ -20,19 +20,22 @@ from diff_ifs.draw.growth import DRIFT, SLOW, address_digits, iterate
 from diff_ifs.draw.tiles import TileRenderer
 from ifs_model import apply, area_weights, singular_values
 
-GROWN_CELLS = 4200**2  # of the largest grid that is grown directly: about what a picture of 1024² pixels needs
-SOLID_CELLS = 1 << 27  # the same, of a solid attractor: of curves and dusts, one point a cell misses a few pixels
-# Pixels that a cell of a cloud or a chart measures once a word has shrunk it, at most. One point stands for all of its
-# cell: on a curve or a dust, what the others would have drawn is missed unless cells end up much smaller than a pixel.
-# It is a sixth of the Koch curve's pixels at 0.7, 3 % at 0.35, 0.5 % at 0.2.
+# Cells of the largest grid that is grown directly: about what a picture of 1024² pixels needs.
+GROWN_CELLS = 4200**2
+# The same, of a solid attractor: of curves and dusts, one point a cell misses a few pixels.
+SOLID_CELLS = 1 << 27
+# Pixels that a cell of a cloud or a chart measures once a word has shrunk it, at most. One point
+# stands for all of its cell: on a curve or a dust, what the others would have drawn is missed
+# unless cells end up much smaller than a pixel. It is a sixth of the Koch curve's pixels at 0.7, 3
+# % at 0.35, 0.5 % at 0.2.
 THIN, FULL = 0.2, 0.35
 
 
 class Attractor:
-    """The attractor of maps (n, 2, 3) after `recursion` levels, in the pixel coordinates of a view's sub-pixels.
+    """The attractor of maps (n, 2, 3) after some levels, in the sub-pixels of a view.
 
-    whole: whether it is drawn in one tile, and may be grown in the pixels of the picture; measure: whether all that
-    counts is where its measure lies.
+    whole: whether it is drawn in one tile, and may be grown in the pixels of the picture; measure:
+    whether all that counts is where its measure lies.
     """
 
     def __init__(
@@ -50,14 +53,15 @@ class Attractor:
         self.corners = None if corners is None else apply(nudged(view.window, self.side), corners)
         self.slowest = float(singular_values(self.maps).max())
         box = bounds(self.maps, self.corners)
-        if measure and self.slowest > SLOW:  # a measure may be much smaller than the bounds of where it lies
+        # a measure may be much smaller than the bounds of where it lies
+        if measure and self.slowest > SLOW:
             near = measure_box(self.maps, self.weights)
             box = max(box[0], near[0]), min(box[1], near[1]), max(box[2], near[2]), min(box[3], near[3])
         self.box = left, right, top, bottom = to_edges(box)
         self.span = max(right - left, bottom - top)
         self.zoomed = corners is None and self.span > 4 * self.side
-        # A cell takes the grid's byte and the newest points in the worst case, and where points count that lie further
-        # out, how far they do.
+        # A cell takes the grid's byte and the newest points in the worst case, and where points
+        # count that lie further out, how far they do.
         cell_bytes = 18 + (16 if self.slowest > DRIFT else 0)
         area, room = (right - left + 3) * (bottom - top + 3), (memory - OVERHEAD - self.side**2) / cell_bytes
         self.direct = whole and corners is None and not self.zoomed and area <= min(SOLID_CELLS, room)
@@ -67,9 +71,10 @@ class Attractor:
         self.covers: dict[bool, TileRenderer] = {}
 
     def _grain(self) -> float:
-        """The side in pixels, 1 or 1/2, 1/4 …, of the cells in which the attractor is grown directly.
+        """The side in pixels, 1 or 1/2, 1/4 …, of the cells in which an attractor is grown.
 
-        They are finer where the slowest map moves a point at the other end of the attractor by less than four cells.
+        They are finer where the slowest map moves a point at the other end of the attractor by less
+        than four cells.
         """
         step, grain = (1 - self.slowest) * self.span, 1.0
         area = max(self.box[1] - self.box[0], 1) * max(self.box[3] - self.box[2], 1)
@@ -79,11 +84,11 @@ class Attractor:
         return grain
 
     def cell(self, side: int) -> float:
-        """A power of two, so that cells end where pixels do: about `side` of them make up the box."""
+        """A power of two, so that cells end where pixels do: about `side` make up the box."""
         return max(0.5, 2.0 ** round(math.log2(self.span / side)))
 
     def cover(self, addresses: bool = False) -> TileRenderer:
-        """What draws the attractor tile by tile, where it is too large to be grown in the pixels of the picture."""
+        """What draws the attractor tile by tile, where it is too large to be grown in pixels."""
         if addresses not in self.covers:
             cell = self.cell(CHART_SIDE)
             levels = iterate(self.maps, self.box, cell, self.recursion, digits=self.digits if addresses else None)
@@ -101,7 +106,7 @@ class Attractor:
 
     @functools.cached_property
     def grown(self) -> bool:
-        """Whether the attractor is grown in the pixels of the picture: of a large one only if it is solid."""
+        """Whether the attractor is grown in pixels: of a large one only if it is solid."""
         return self.direct and (not self.large or self.cover().fine == FULL)
 
     def points(self, addresses: bool = False) -> Iterator[Tensor]:

@@ -14,15 +14,16 @@ CHART_SIDE = 512  # cells along the longer side of the chart
 
 
 class Chart:
-    """The attractor as at most one point for each cell of a grid, where the images of words are looked up.
+    """The attractor as a grid of points, one a cell, where images of words are looked up.
 
-    points: float64 (2, P), or (3, P) with addresses; levels: that of each point (P,); box: where they lie; cell: its
-    size. The arrays that it keeps are NumPy's, for compiled loops:
+    points: float64 (2, P), or (3, P) with addresses; levels: that of each point (P,); box: where
+    they lie; cell: its size. The arrays that it keeps are NumPy's, for compiled loops:
 
-    frame (8,): the box's middle, half its sides and longer side (last), the grid's corner, the side of a cell;
-    shapes (k, 3): of grids of cells that double, where each begins in `index`, its rows and its columns;
-    index: the first point in each cell, or -1; depths (C,): from a taken cell to the next free one, and
-    nearest (C, 2): the middle of the nearest taken cell; extents (256, 2): how far it reaches in as many directions.
+    frame (8,): the box's middle, half its sides and longer side (last), the grid's corner, the side
+    of a cell; shapes (k, 3): of grids of cells that double, where each begins in `index`, its rows
+    and its columns; index: the first point in each cell, or -1; depths (C,): from a taken cell to
+    the next free one, and nearest (C, 2): the middle of the nearest taken cell; extents (256, 2):
+    how far it reaches in as many directions.
     """
 
     def __init__(self, points: Tensor, levels: Tensor, box: tuple[float, float, float, float], cell: float):

@@ -17,7 +17,7 @@ from ifs_model import singular_values
 
 
 def missing_fraction(maps: Tensor, window: Window, recursion: int) -> float:
-    """The part of the attractor's pixels, of 128 × 128 in a window, in which level `recursion` has no point."""
+    """The part of the attractor's pixels, of 128² in a window, in which a level has no point."""
     whole, level = (occupancy(maps, window, 128, r, supersample=1, quality="draft") for r in (1000, recursion))
     return float((whole > level).sum() / whole.sum().clamp(min=1))
 
@@ -27,10 +27,11 @@ def coverage_strips(
 ) -> Iterator[Tensor]:
     """Yield coverage, float32, (H, S) in [0, 1], in strips from the top.
 
-    A pixel's coverage is the part of its supersample² sub-pixels that hold a point of the attractor or, with a
-    stroke, that lie within the stroke of such a sub-pixel. With a palette (L, 3), strips are (4, H, S): red, green and
-    blue, times coverage, and coverage. Addresses between 0 and 1 take its colours in turn; a palette of n colours shows
-    the first letter. Raises MemoryError if not even a row fits into so many bytes.
+    A pixel's coverage is the part of its supersample² sub-pixels that hold a point of the attractor
+    or, with a stroke, that lie within the stroke of such a sub-pixel. With a palette (L, 3), strips
+    are (4, H, S): red, green and blue, times coverage, and coverage. Addresses between 0 and 1 take
+    its colours in turn; a palette of n colours shows the first letter. Raises MemoryError if not
+    even a row fits into so many bytes.
     """
     size, side, supersample = view.size, view.side, view.supersample
     part = (view.window[1] - view.window[0]) / side
@@ -42,7 +43,8 @@ def coverage_strips(
     if palette is not None:
         flattest = float(singular_values(plain.maps).min())
         look_back = plain.grown and plain.settled and flattest > 1e-6 and len(maps) > 1
-        coloured = Attractor(maps, view, memory, whole=False)  # grown points hide those of other maps that came later
+        # grown points hide those of other maps that came later
+        coloured = Attractor(maps, view, memory, whole=False)
     for first in range(0, size, rows):
         last = min(first + rows, size)
         tile = (-pad, side + pad, first * supersample - pad, last * supersample + pad)
@@ -71,12 +73,14 @@ def _pooled(layer: Tensor, supersample: int) -> Tensor:
 
 
 def _with_pen(taken: Tensor, radius: float) -> Tensor:
-    """What is drawn (H, W), booleans or colours, with a pen of a radius in pixels; its colour is the nearest one."""
+    """What is drawn (H, W), booleans or colours, with a pen, which takes the nearest colour."""
     return dilate(taken, radius) if taken.dtype == torch.bool else _coloured(taken, dilate(taken > 0, radius))
 
 
 def _coloured(colours: Tensor, wanted: Tensor) -> Tensor:
-    """Colours (H, W), 0 for none, where pixels without one that are wanted (H, W) have taken that of the nearest."""
+    """Colours (H, W), 0 for none, where pixels without one that are wanted (H, W) have taken that
+    of the nearest.
+    """
     missing = wanted & (colours == 0)
     if not missing.any() or not colours.any():
         return colours
@@ -94,16 +98,18 @@ def occupancy(
     supersample: int = 3,
     quality: Quality = "final",
 ) -> Tensor:
-    """Coverage (S, S), float32 in [0, 1], of the attractor of maps (n, 2, 3): see `coverage_strips` and `View`."""
+    """Coverage (S, S), float32 in [0, 1], of the attractor of maps (n, 2, 3): see `coverage_strips`
+    and `View`.
+    """
     view = View(window, size, recursion, stroke, supersample, quality=quality)
     return torch.cat(list(coverage_strips(maps, view)))
 
 
 def dilate(taken: Tensor, radius: float) -> Tensor:
-    """The pixels within `radius` pixels of one that is taken, between centres: (H, W) booleans to the same.
+    """The pixels (H, W) whose centres lie within `radius` pixels of that of one that is taken.
 
-    A disc is a stack of rows. The picture, widened step by step along its rows, is shifted up and down to where the
-    disc has a row of that width.
+    A disc is a stack of rows. The picture, widened step by step along its rows, is shifted up and
+    down to where the disc has a row of that width.
     """
     height, width = taken.shape
     offsets = range(min(int(radius), height - 1) + 1)

@@ -26,24 +26,27 @@ PARTICLE_BYTES = 256 << 20  # of particles of different levels that are kept sid
 
 
 def density(maps: Tensor, window: Window, size: int, recursion: int = 1000) -> Tensor:
-    """Mass (S, S), float64, that the measure of the maps puts into each pixel after `recursion` levels."""
+    """Mass (S, S), float64, that the measure puts into each pixel: see `density_strips`."""
     return torch.cat(list(density_strips(maps, View(window, size, recursion))))
 
 
 def density_strips(
     maps: Tensor, view: View, palette: Tensor | None = None, memory: int = MEMORY, progress: Progress = bool
 ) -> Iterator[Tensor]:
-    """Yield the mass that the measure of the maps puts into each pixel, float64, in strips (H, S) from the top.
+    """Yield the mass that the measure of the maps puts into each pixel, float64, in strips (H, S)
+    from the top.
 
-    The measure gives each map the probability of `area_weights`, and starts as one point at its centre of mass.
-    Particles that fall into the same cell are merged into one of their total weight at their centroid, so that mass
-    is exact and places are exact to second order in the cell. With a palette (L, 3), strips are (4, H, S): red, green
-    and blue, weighted with mass, and mass. Pens, figures and sub-pixels of the view do not count.
+    The measure gives each map the probability of `area_weights`, and starts as one point at its
+    centre of mass. Particles that fall into the same cell are merged into one of their total weight
+    at their centroid, so that mass is exact and places are exact to second order in the cell. With
+    a palette (L, 3), strips are (4, H, S): red, green and blue, weighted with mass, and mass. Pens,
+    figures and sub-pixels of the view do not count.
     """
     size, recursion = view.size, view.recursion
     attractor = Attractor(maps, replace(view, supersample=1, figure=None), measure=True)
     slow = float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum()) > SLOW and not attractor.zoomed
-    many = max(1.0, len(maps) / 64)  # maps, which coarser particles and more words draw in less time
+    # maps, which coarser particles and more words draw in less time
+    many = max(1.0, len(maps) / 64)
     cell = attractor.cell(CLOUD_SIDE if slow else max(1, round(PARTICLE_SIDE / many**0.5)))
     coarse = functools.cache(lambda: coarse_measure(attractor))
     shortest, most_words = 0 if palette is None else 1, LAYERS if slow else math.inf
@@ -78,7 +81,8 @@ def density_strips(
             kept, factors = resample(masses, most, torch.Generator().manual_seed(0))
             shares[kept] *= factors
             kept = kept.tolist()
-        words[:, :, 2] += 1.5 - words.new_tensor([tile[0], tile[2]])  # into the frame of the picture and its border
+        # into the frame of the picture and its border
+        words[:, :, 2] += 1.5 - words.new_tensor([tile[0], tile[2]])
         for k in kept:
             points, weights = sources[k]
             given = arrays(words[k], digits[k], points, weights, shades.double())
@@ -88,7 +92,7 @@ def density_strips(
 
 
 def coarse_measure(attractor: Attractor) -> tuple[Tensor, Tensor, Tensor]:
-    """The measure in up to 8 × 8 parts: their middles (Q, 2), half their sides (Q, 2), masses (Q,)."""
+    """The measure in at most 8 × 8 parts: middles (Q, 2), half their sides (Q, 2), masses (Q,)."""
     *_, (_, points, weights) = measure_levels(attractor, attractor.cell(CHART_SIDE))
     low, high = points.new_tensor(attractor.box).view(2, 2).T
     column, row = ((points.T - low) / (high - low) * 8).long().clamp(0, 7).unbind(1)
@@ -102,7 +106,9 @@ def coarse_measure(attractor: Attractor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def mass_in_tile(coarse: tuple[Tensor, Tensor, Tensor], maps: Tensor, tile: Tile) -> Tensor:
-    """About how much (K,) of the image of the measure under words (K, 2, 3) lies in a tile, by a `coarse_measure`."""
+    """About how much (K,) of the image of the measure under words (K, 2, 3) lies in a tile, by a
+    `coarse_measure`.
+    """
     low, high = maps.new_tensor([[tile[0], tile[2]], [tile[1], tile[3]]]) - 0.5
     middles, halves, masses = coarse
     parts = []
@@ -114,10 +120,12 @@ def mass_in_tile(coarse: tuple[Tensor, Tensor, Tensor], maps: Tensor, tile: Tile
 
 
 def resample(masses: Tensor, most: int, chance: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Which (Q,) of masses (K,) to keep, at most `most`, and by which factors (Q,), so that they stand for all.
+    """Which (Q,) of masses (K,) to keep, at most `most`, and by which factors (Q,), so that they
+    stand for all.
 
-    Those above a threshold are kept as they are, of the others one of each run that adds up to it, by chance, so that
-    on average each counts for what it should (stratified resampling with the threshold of Fearnhead and Clifford 2003).
+    Those above a threshold are kept as they are, of the others one of each run that adds up to it,
+    by chance, so that on average each counts for what it should (stratified resampling with the
+    threshold of Fearnhead and Clifford 2003).
     """
     ordered = masses.sort(descending=True).values
     rest, left = ordered.flip(0).cumsum(0).flip(0), most - torch.arange(len(masses))
@@ -133,7 +141,9 @@ def resample(masses: Tensor, most: int, chance: torch.Generator) -> tuple[Tensor
 
 
 def levels_to_keep(levels: Iterator[tuple[int, Tensor, Tensor]], least: int) -> dict[int, tuple[Tensor, Tensor]]:
-    """Of levels of particles the last, and those from `least` on, every other one where they are too large to keep."""
+    """Of levels of particles the last, and those from `least` on, every other one where they are
+    too large to keep.
+    """
     kept: dict[int, tuple[Tensor, Tensor]] = {}
     for level, points, weights in levels:
         if level <= least:
@@ -146,10 +156,11 @@ def levels_to_keep(levels: Iterator[tuple[int, Tensor, Tensor]], least: int) -> 
 
 
 def measure_levels(attractor: Attractor, cell: float, addresses: bool = False) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield the measure after 0, 1, 2 … levels, as (level, points (2, P) or (3, P), weights (P,)), until it is settled.
+    """Yield the measure after 0, 1, 2 … levels, as (level, points (2, P) or (3, P), weights (P,)),
+    until it is settled.
 
-    Merging takes a little of the spread of each cell away, which adds up where maps are slow; there only the last
-    levels are merged, and those before are stood for by `random_words`.
+    Merging takes a little of the spread of each cell away, which adds up where maps are slow; there
+    only the last levels are merged, and those before are stood for by `random_words`.
     """
     grid = Grid(attractor.box, cell)
     steps = compose(compose(grid.there, attractor.maps), grid.back)
@@ -174,13 +185,16 @@ def measure_levels(attractor: Attractor, cell: float, addresses: bool = False) -
 
 
 def random_words(maps: Tensor, weights: Tensor, digits: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """2^18 words of `length` letters at random, each with its probability: maps (P, 2, 3) and digits (P, 2).
+    """2^18 words of `length` letters at random, each with its probability: maps (P, 2, 3) and
+    digits (P, 2).
 
-    Words are joined from random pairs of words of half the length, so that a length of thousands takes a dozen rounds.
+    Words are joined from random pairs of words of half the length, so that a length of thousands
+    takes a dozen rounds.
     """
     chance, count = torch.Generator().manual_seed(0), 1 << 18
     alphabet = torch.cat([maps, as_rows(digits)], dim=1)
-    at = (torch.arange(count) + torch.rand(count, generator=chance)) / count  # a letter has its share of the words
+    # a letter has its share of the words
+    at = (torch.arange(count) + torch.rand(count, generator=chance)) / count
     power, words = alphabet[torch.searchsorted(weights.cumsum(0), at.double()).clamp(max=len(maps) - 1)], None
     while True:
         if length % 2:

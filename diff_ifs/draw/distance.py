@@ -29,10 +29,12 @@ def distance(
     margin: float | None = None,
     quality: Quality = "final",
 ) -> Tensor:
-    """Distance (S, S), float64, in world units from each pixel to the nearest that holds a point of the attractor.
+    """Distance (S, S), float64, in world units from each pixel to the nearest that holds a point of
+    the attractor.
 
-    Pixels stand for their centres. What is further away than the window is wide is known to a few thousandths. With a
-    `margin`, only points of the attractor up to so far outside the window count, and where none are, all is infinite.
+    Pixels stand for their centres. What is further away than the window is wide is known to a few
+    thousandths. With a `margin`, only points of the attractor up to so far outside the window
+    count, and where none are, all is infinite.
     """
     return torch.cat(list(distance_strips(maps, View(window, size, recursion, quality=quality), margin)))
 
@@ -40,11 +42,13 @@ def distance(
 def distance_strips(
     maps: Tensor, view: View, margin: float | None = None, memory: int = MEMORY, progress: Progress = bool
 ) -> Iterator[Tensor]:
-    """Yield the distances of `distance` in strips (H, S) from the top. Pens and sub-pixels of the view do not count.
+    """Yield the distances of `distance` in strips (H, S) from the top. Pens and sub-pixels of the
+    view do not count.
 
-    Within a strip, the distance is that of a Euclidean distance transform. Of all that lies above it, only the lowest
-    pixel of each column can be the nearest one, and so on for each side; a pixel that is nearer to an edge of the
-    strip than to anything in it looks these up in a k-d tree.
+    Within a strip, the distance is that of a Euclidean distance transform. Of all that lies above
+    it, only the lowest pixel of each column can be the nearest one, and so on for each side; a
+    pixel that is nearer to an edge of the strip than to anything in it looks these up in a k-d
+    tree.
     """
     view = replace(view, supersample=1)
     if margin is None:
@@ -88,10 +92,11 @@ def distance_strips(
 
 
 class FarField:
-    """What lies further away from a window than that is wide, W, seen in one picture about its middle.
+    """What lies further from a window than it is wide, W, seen in a picture about its middle.
 
-    If the nearest point of the attractor is d away from the middle, no point of the window has its nearest one further
-    away from the middle than d + √2 W: a picture that reaches d + 1.5 W to each side shows it.
+    If the nearest point of the attractor is d away from the middle, no point of the window has its
+    nearest one further away from the middle than d + √2 W: a picture that reaches d + 1.5 W to each
+    side shows it.
     """
 
     def __init__(self, maps: Tensor, view: View, memory: int):
@@ -99,7 +104,7 @@ class FarField:
         self.tree: cKDTree | None = None
 
     def filled(self, strip: Tensor, top: int) -> Tensor:
-        """Distances (H, S) of the rows from `top` on, with those beyond the width of the window filled in."""
+        """Distances (H, S) of rows from `top` on, with those beyond the window's width filled in."""
         (left, right, _, high), size = self.view.window, self.view.size
         row, column = (strip > right - left).nonzero().double().unbind(1)
         if not len(row):
@@ -119,7 +124,8 @@ class FarField:
         x, y = (left + right) / 2, (low + high) / 2
         u, v = nearest_point(self.maps, x, y, self.view.recursion, corners)
         near, half = math.hypot(u - x, v - y), math.inf
-        while near + 1.5 * (right - left) < 0.8 * half:  # it may be that a figure comes nearer than its corners
+        # it may be that a figure comes nearer than its corners
+        while near + 1.5 * (right - left) < 0.8 * half:
             half = near + 1.5 * (right - left)
             view = replace(self.view, window=(x - half, x + half, y - half, y + half), size=2048)
             taken = occupied_pixels(Attractor(self.maps, view, self.memory), (0, view.size, 0, view.size))
@@ -131,7 +137,7 @@ class FarField:
 
 
 def _around(attractor: Attractor, reach: int) -> tuple[int, int, int, int]:
-    """The tile that holds the picture, and what of the attractor lies up to `reach` pixels outside of it."""
+    """The tile of the picture, and of what lies up to `reach` pixels outside of it."""
     box, size = attractor.box, attractor.side
     left, top = (min(0, max(-reach, math.floor(edge))) for edge in (box[0], box[2]))
     right, bottom = (max(size, min(size + reach, math.ceil(edge) + 1)) for edge in (box[1], box[3]))
@@ -139,7 +145,7 @@ def _around(attractor: Attractor, reach: int) -> tuple[int, int, int, int]:
 
 
 def _to_taken(taken: Tensor) -> Tensor:
-    """Distances, float64, in pixels to the nearest that is taken, (H, S); infinite where none is."""
+    """Distances (H, S), float64, in pixels to the nearest that is taken, or infinite."""
     if not taken.any():
         return torch.full(taken.shape, torch.inf, dtype=torch.float64)
     return torch.from_numpy(distance_transform_edt(~taken.numpy()))
@@ -158,7 +164,9 @@ def _nearest(above: list[Tensor], below: list[Tensor]) -> list[Tensor]:
 
 
 def _look_around(near: Tensor, first: int, around: Tensor) -> None:
-    """Lower distances (H, S), in pixels, to what pixels at (row, column), (2, Q), outside of the strip allow."""
+    """Lower distances (H, S), in pixels, to what pixels at (row, column), (2, Q), outside of the
+    strip allow.
+    """
     height, width = near.shape
     row, column = torch.arange(height)[:, None], torch.arange(width)
     edge = torch.minimum(torch.minimum(row + 1, height - row), torch.minimum(column + 1, width - column))

@@ -14,9 +14,11 @@ from ifs_model import area_weights, centroid
 
 
 def hull(maps: Tensor, directions: int = 720) -> Tensor:
-    """Corners (V, 2), in order, of the convex hull of the attractor of maps (n, 2, 3), to a thousandth of its size.
+    """Corners (V, 2), in order, of the convex hull of the attractor of maps (n, 2, 3), to a
+    thousandth of its size.
 
-    They are the attractor's outermost points in a ring of directions: one for a point, two for a segment.
+    They are the attractor's outermost points in a ring of directions: one for a point, two for a
+    segment.
     """
     maps = maps.double()
     box = bounds(maps)
@@ -39,8 +41,8 @@ def hull(maps: Tensor, directions: int = 720) -> Tensor:
 def figure(name: str, maps: Tensor, window: Window) -> Tensor:
     """Corners (V, 2), in the world, of what the construction of an attractor starts from.
 
-    segment: the attractor's diameter, from one end to the other; square: the window; hull: the attractor's convex
-    hull; point: the centre of mass of its measure.
+    segment: the attractor's diameter, from one end to the other; square: the window; hull: the
+    attractor's convex hull; point: the centre of mass of its measure.
     """
     maps = maps.double()
     if name == "square":

@@ -26,7 +26,7 @@ OVERHEAD = 700 << 20  # bytes of these that Python, its packages and the clouds 
 
 @dataclass(frozen=True)
 class View:
-    """What is drawn: a window, at size × size pixels, after some levels, with a pen, starting from a figure or not."""
+    """What is drawn: a window, at so many pixels, after some levels, with a pen, from a figure."""
 
     window: Window
     size: int
@@ -46,7 +46,7 @@ class View:
 
 
 def bounds(maps: Tensor, corners: Tensor | None = None) -> Window:
-    """A box (xmin, xmax, ymin, ymax) that surely holds the attractor of maps (n, 2, 3), and fits it closely.
+    """A box (xmin, xmax, ymin, ymax) that surely and closely holds the attractor of the maps.
 
     The support function h(d) = max over x in F of <x, d> of the attractor F satisfies
     h(d) = max_i <t_i, d> + h(A_i^T d). It is iterated from above on a ring of directions; between
@@ -102,10 +102,11 @@ def in_pixels(maps: Tensor, window: Window, side: int) -> Tensor:
 def nearest_point(
     maps: Tensor, x: float, y: float, recursion: int = 2000, start: Tensor | None = None
 ) -> tuple[float, float]:
-    """The point of the attractor of maps (n, 2, 3) that is nearest to (x, y), as precise as float64 is.
+    """The point of an attractor that is nearest to (x, y), as precise as float64 is.
 
-    Branch and bound over words: one is dropped when even its nearest point is further away than another's furthest.
-    Of a level of few letters, the nearest of the images of points `start` (V, 2), or else of the maps' fixed points.
+    Branch and bound over words: one is dropped when even its nearest point is further away than
+    another's furthest. Of a level of few letters, the nearest of the images of points `start` (V,
+    2), or else of the maps' fixed points.
     """
     maps = maps.double()
     start = fixed_points(maps) if start is None else start
@@ -126,9 +127,10 @@ def nearest_point(
 
 
 def measure_box(maps: Tensor, weights: Tensor) -> Window:
-    """The box within 16 standard deviations of the centre of the measure: beyond, nothing is told apart.
+    """The box within 16 standard deviations of the measure's centre: more tells nothing apart.
 
-    The covariance C solves C = Σ p_i (A_i C A_iᵀ + d_i d_iᵀ), where d_i is how far map i moves the centre.
+    The covariance C solves C = Σ p_i (A_i C A_iᵀ + d_i d_iᵀ), where d_i is how far map i moves the
+    centre.
     """
     middle = centroid(maps, weights)
     moved = apply(maps, middle[None])[:, 0] - middle
@@ -147,7 +149,7 @@ def to_edges(box: Window) -> Window:
 
 
 def strip_rows(size: int, row_bytes: int, memory: int) -> int:
-    """How many rows of a picture fit into memory at once. Raises MemoryError if it is not even one."""
+    """How many rows of a picture fit into memory. Raises MemoryError if it is not even one."""
     rows = (memory - OVERHEAD) // row_bytes
     if rows < 1:
         raise MemoryError(f"a single row needs {(row_bytes + OVERHEAD) / 2**30:.1f} GiB")

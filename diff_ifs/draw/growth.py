@@ -1,11 +1,11 @@
-"""Deterministic iteration on a grid: of the points that fall into one cell only the first is kept and mapped on.
+"""Deterministic iteration on a grid: of the points in a cell only the first is mapped on.
 
-The cost is that of about n maps of each occupied cell, at any depth. What the points of a cell that were dropped would
-have drawn next to it is missed: up to a tenth of the pixels of curves, which `draw.tiles` finds. Every point is a true
-point of the attractor.
+The cost is that of about n maps of each occupied cell, at any depth. What the points of a cell that
+were dropped would have drawn next to it is missed: up to a tenth of the pixels of curves, which
+`draw.tiles` finds. Every point is a true point of the attractor.
 
-Letters in shapes: n maps, P points. Points are (2, P), or (3, P) with an address between 0 and 1, of which the first
-letter is the first digit in base n.
+Letters in shapes: n maps, P points. Points are (2, P), or (3, P) with an address between 0 and 1,
+of which the first letter is the first digit in base n.
 """
 
 import math
@@ -20,7 +20,9 @@ from ifs_model import AddressTree, compose, fixed_points, singular_values
 
 GROWN_AT_ONCE = 1 << 20  # points that are mapped between two looks at memory
 SLOW = 0.9  # a contraction whose words take too many letters to become small
-DRIFT = 0.88  # a contraction with which what growth drops in a cell adds up to more than a pixel: see keep_outermost
+# a contraction with which what growth drops in a cell adds up to more than a pixel: see
+# keep_outermost
+DRIFT = 0.88
 OUTERMOST_WORK = 1 << 28  # images that are looked at to find those that lie further out, at most
 CHUNK = 1 << 16  # points mapped at once by PyTorch: what the caches of a CPU hold
 
@@ -28,9 +30,9 @@ CHUNK = 1 << 16  # points mapped at once by PyTorch: what the caches of a CPU ho
 class Grid:
     """A grid of cells over a box, each of which is taken by the first point that falls into it.
 
-    Cells end where pixels do, if their size is a power of two. Points are (2, P) in units of cells, counted from a
-    corner that lies one cell outside of the box, so that rounding cannot push a point over the edge. Points further
-    out share the cells of the border.
+    Cells end where pixels do, if their size is a power of two. Points are (2, P) in units of cells,
+    counted from a corner that lies one cell outside of the box, so that rounding cannot push a
+    point over the edge. Points further out share the cells of the border.
     """
 
     def __init__(self, box: Window, cell: float):
@@ -46,17 +48,19 @@ class Grid:
         self.vacant.fill_(True)
 
     def keep_outermost(self) -> None:
-        """From now on, take a point in a cell that is taken, too, if it lies further out there than all before.
+        """From now on, take a point in a taken cell, too, if it lies further out than all before.
 
-        What is dropped lies up to a cell further out than what stays, and maps that shrink the world by s carry that on
-        to cell / (1 - s): a border that is never drawn. A point lies further out if it does so in one of eight
-        directions, by a step of about a twentieth of a cell. Only cells with a vacant neighbour count: where all around
-        is taken, points have none but such images, if maps are not singular.
+        What is dropped lies up to a cell further out than what stays, and maps that shrink the
+        world by s carry that on to cell / (1 - s): a border that is never drawn. A point lies
+        further out if it does so in one of eight directions, by a step of about a twentieth of a
+        cell. Only cells with a vacant neighbour count: where all around is taken, points have none
+        but such images, if maps are not singular.
         """
         self.outermost = torch.zeros(len(self.vacant), 8, dtype=torch.uint8)
 
     def iterate(self, maps: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first in a vacant cell, and origins.
+        """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first in a vacant
+        cell, and origins.
 
         The origin (Q,) of the image of point p under map k is k P + p.
         """
@@ -65,7 +69,9 @@ class Grid:
         return tuple(map(torch.from_numpy, found))
 
     def occupy(self, maps: Tensor, points: Tensor, digits: Tensor | None = None) -> Tensor:
-        """The same images, (2, Q) or (3, Q); addresses become what the digits (n, 2) of the maps make of them."""
+        """The same images, (2, Q) or (3, Q); addresses become what the digits (n, 2) of the maps
+        make of them.
+        """
         new, origins = self.iterate(maps, points[:2])
         if len(points) == 2:
             return new
@@ -76,9 +82,10 @@ class Grid:
 
 
 def images(maps: Tensor, points: Tensor, digits: Tensor | None = None) -> Tensor:
-    """The images (2, K P) or (3, K P) of points under maps (K, 2, 3), by one product of small matrices.
+    """The images (2, K P) or (3, K P) of points under maps (K, 2, 3), by a matrix product.
 
-    digits (K, 2): the factor and the shift that a map is to addresses; without them, addresses stay as they are.
+    digits (K, 2): the factor and the shift that a map is to addresses; without them, addresses stay
+    as they are.
     """
     rows = maps.transpose(0, 1).flatten(0, 1)
     moved = torch.addmm(rows[:, 2:], rows[:, :2], points[:2]).view(2, -1)
@@ -92,18 +99,20 @@ def images(maps: Tensor, points: Tensor, digits: Tensor | None = None) -> Tensor
 def address_digits(n: int) -> Tensor:
     """What each of n maps does to an address c: (c + i) / n, as factors and shifts (n, 2).
 
-    The factor is a little less, so that rounding never carries an endless row of last digits over to the next letter.
+    The factor is a little less, so that rounding never carries an endless row of last digits over
+    to the next letter.
     """
     shifts = torch.arange(n, dtype=torch.float64) / n
     return torch.stack([torch.full_like(shifts, (1 - 1e-9) / n), shifts], dim=1)
 
 
 def long_words(maps: Tensor, digits: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-    """Words of slow maps that move points further than one letter can: maps (K, 2, 3) and digits (K, 2).
+    """Words of slow maps that move points further than one letter: maps (K, 2, 3), digits (K, 2).
 
-    An attractor is its own image under words, too, so that they may stand beside the maps. Some words of 2, 4, 8 …
-    letters, at most `longest`, are taken, until they shrink the world to half: powers of the slowest maps, at most 16
-    of each length, and 8 products of words of half the length, drawn at random. There are none where no map is slow.
+    An attractor is its own image under words, too, so that they may stand beside the maps. Some
+    words of 2, 4, 8 … letters, at most `longest`, are taken, until they shrink the world to half:
+    powers of the slowest maps, at most 16 of each length, and 8 products of words of half the
+    length, drawn at random. There are none where no map is slow.
     """
     chance = torch.Generator().manual_seed(0)
     slowness = singular_values(maps)[:, 0]
@@ -140,16 +149,18 @@ def iterate(
     digits: Tensor | None = None,
     quality: Quality = "final",
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield (level, points) of the attractor, one point for each cell of a grid over `box`; of slow maps, some more.
+    """Yield (level, points) of the attractor, one point for each cell of a grid over `box`; of slow
+    maps, some more.
 
-    Without a start, level 0 holds the fixed points of the maps, and level k their new images under words of k
-    letters; they lie on the attractor, so that levels add up. With a start, points (2, P) or (3, P), level k holds
-    its images under words of k letters alone. A level may come in several parts. Ends after level `recursion`, or
-    when another level would bring nothing new.
+    Without a start, level 0 holds the fixed points of the maps, and level k their new images under
+    words of k letters; they lie on the attractor, so that levels add up. With a start, points (2,
+    P) or (3, P), level k holds its images under words of k letters alone. A level may come in
+    several parts. Ends after level `recursion`, or when another level would bring nothing new.
 
-    Where a map moves a point by less than a cell, its image is dropped, and growth would stop there. If `recursion` is
-    enough for words of slow maps to become small, a level also holds images under long words, therefore. Once there is
-    nothing new, what slow maps have lost at the border is grown, but in a draft: see `Grid.keep_outermost`.
+    Where a map moves a point by less than a cell, its image is dropped, and growth would stop
+    there. If `recursion` is enough for words of slow maps to become small, a level also holds
+    images under long words, therefore. Once there is nothing new, what slow maps have lost at the
+    border is grown, but in a draft: see `Grid.keep_outermost`.
     """
     grid, same = Grid(box, cell), torch.eye(2, 3, dtype=torch.float64)[None]
     steps = compose(compose(grid.there, maps), grid.back)
@@ -188,7 +199,7 @@ def iterate(
 
 
 def _next_level(grid: Grid, steps: Tensor, parts: list[Tensor], digits: Tensor | None) -> list[Tensor]:
-    """The images of parts under steps (n, 2, 3) that take a cell, in parts; none of them is empty."""
+    """The images of parts under steps (n, 2, 3) that take a cell, in parts that are not empty."""
     if sum(part.shape[1] for part in parts) <= GROWN_AT_ONCE:
         parts = [torch.cat(parts, dim=1)]
     chunks = (chunk for part in parts for chunk in part.split(GROWN_AT_ONCE, dim=1))
@@ -196,7 +207,9 @@ def _next_level(grid: Grid, steps: Tensor, parts: list[Tensor], digits: Tensor |
 
 
 def address_tree(maps: Tensor, window: Window, side: int) -> AddressTree:
-    """Of which points the points are images that `iterate` finds in a picture of side × side pixels of the window."""
+    """Of which points the points are images that `iterate` finds in a picture of side × side pixels
+    of the window.
+    """
     device, maps = maps.device, in_pixels(maps.cpu(), window, side)
     grid = Grid(_reach(maps, side), 1.0)
     maps = compose(compose(grid.there, maps), grid.back)
@@ -212,9 +225,11 @@ def address_tree(maps: Tensor, window: Window, side: int) -> AddressTree:
 
 
 def _reach(maps: Tensor, side: int) -> Window:
-    """The box, in pixels, in which points are told apart: the attractor's bounds, or of a large one what lies near.
+    """The box, in pixels, in which points are told apart: the attractor's bounds, or of a large one
+    what lies near.
 
-    Where maps shrink the world slowly, most of a large attractor is images of what is far from the picture.
+    Where maps shrink the world slowly, most of a large attractor is images of what is far from the
+    picture.
     """
     box = bounds(maps)
     if max(box[1] - box[0], box[3] - box[2]) > 4 * side and singular_values(maps).max() > SLOW:

@@ -16,15 +16,17 @@ from diff_ifs.draw.words import CROWD, heaviest_of_each_place
 from diff_ifs.draw.words import words as words_in
 from ifs_model import apply, singular_values
 
-CLOUD_SIDE = 2048  # cells along the longer side of the cloud that words draw where that grid would be too large
+# cells along the longer side of the cloud that words draw where that grid would be too large
+CLOUD_SIDE = 2048
 LAYERS = 64  # points drawn for each pixel of a tile, or words with all of the cloud, at most
 
 
 def fill(polygons: Tensor, tile: Tile, addresses: Tensor | None = None) -> Iterator[Tensor]:
-    """Yield points that draw convex polygons (K, V, 2), in pixels, in a tile; with addresses (K,), points are (3, P).
+    """Yield points that draw convex polygons (K, V, 2), in pixels, in a tile; with addresses (K,),
+    points are (3, P).
 
-    A polygon is drawn by the centres of the pixels that it covers; one that is thinner than a pixel, and a segment,
-    by points an eighth of a pixel apart; all have their middle drawn.
+    A polygon is drawn by the centres of the pixels that it covers; one that is thinner than a
+    pixel, and a segment, by points an eighth of a pixel apart; all have their middle drawn.
     """
 
     def addressed(points: Tensor, owner: Tensor) -> Tensor:
@@ -46,10 +48,13 @@ def fill(polygons: Tensor, tile: Tile, addresses: Tensor | None = None) -> Itera
 
 
 def _along(starts: Tensor, ends: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield points (2, P) of segments (K, 2), an eighth of a pixel apart, that lie in a tile, and of which they are."""
+    """Yield points (2, P) of segments (K, 2), an eighth of a pixel apart, that lie in a tile, and
+    of which they are.
+    """
     low, high = torch.tensor([[tile[0], tile[2]], [tile[1], tile[3]]], dtype=torch.float64)
     way = ends - starts
-    entry, leave = (low - 1 - starts) / way, (high - starts) / way  # infinite, or nan, across a way that is level
+    # infinite, or nan, across a way that is level
+    entry, leave = (low - 1 - starts) / way, (high - starts) / way
     first = torch.minimum(entry, leave).nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf).amax(1)
     last = torch.maximum(entry, leave).nan_to_num(nan=torch.inf, neginf=-torch.inf, posinf=torch.inf).amin(1)
     first, last = first.clamp(min=0), last.clamp(max=1)
@@ -61,8 +66,9 @@ def _along(starts: Tensor, ends: Tensor, tile: Tile) -> Iterator[tuple[Tensor, T
 
 
 def _within(polygons: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the pixel centres (2, P) of a tile that lie in convex polygons (K, V, 2), and in which; edges to the right
-    and at the bottom are left to the neighbour."""
+    """Yield the pixel centres (2, P) of a tile that lie in convex polygons (K, V, 2), and in which;
+    edges to the right and at the bottom are left to the neighbour.
+    """
     top, bottom = polygons[..., 1].amin(1).ceil().clamp(min=tile[2]), polygons[..., 1].amax(1).ceil().clamp(max=tile[3])
     for polygon, number in enumerate_runs((bottom - top).clamp(min=0).long()):
         y = top[polygon] + number
@@ -80,7 +86,8 @@ def _within(polygons: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def figure_points(attractor: Attractor, tile: Tile, addresses: bool = False) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield what draws a level of a figure in a tile: maps (K, 2, 3), points and digits (K, 2), as `images` takes them.
+    """Yield what draws a level of a figure in a tile: maps (K, 2, 3), points and digits (K, 2), as
+    `images` takes them.
 
     Points are (2, P), or (3, P) with addresses.
     """
@@ -93,8 +100,8 @@ def figure_points(attractor: Attractor, tile: Tile, addresses: bool = False) -> 
     one_by_one = attractor.recursion <= 64 and len(attractor.maps) ** attractor.recursion <= few
     area = (attractor.box[1] - attractor.box[0]) * (attractor.box[3] - attractor.box[2]) / cell**2
     solid = not one_by_one and cloud(attractor, attractor.recursion, 0, cell, addresses).shape[1] > area / 8
-    # A figure that fills its box has many other words that draw what the points of a cell would have drawn: with cells
-    # of 0.7 pixels it misses one pixel in 10,000.
+    # A figure that fills its box has many other words that draw what the points of a cell would
+    # have drawn: with cells of 0.7 pixels it misses one pixel in 10,000.
     fine = 0.7 if solid else THIN
     small, (limit, crowd) = [], (-1.0, few) if one_by_one else (fine / cell, CROWD)
     for words in words_in(attractor, tile, limit, prune, int(addresses), crowd):
@@ -127,8 +134,8 @@ def figure_points(attractor: Attractor, tile: Tile, addresses: bool = False) -> 
 def cloud(attractor: Attractor, level: int, step: int, cell: float, addresses: bool) -> Tensor:
     """A level of the figure, as at most one point for each cell; each step doubles it.
 
-    Words much smaller than a cell need, of which there are many in a zoom, would otherwise take so long that not all
-    of them could be drawn.
+    Words much smaller than a cell need, of which there are many in a zoom, would otherwise take so
+    long that not all of them could be drawn.
     """
     if not attractor.clouds:
         start = sampled(attractor, cell, addresses)
@@ -155,7 +162,7 @@ def sampled(attractor: Attractor, cell: float, addresses: bool) -> Tensor:
 
 
 def enumerate_runs(counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Number the members of runs of `counts` (K,): yield (run, number) of them, about 4 million at once."""
+    """Number the members of runs (K,): yield (run, number) of them, about 4 million at once."""
     batches = ((counts.cumsum(0) - counts) // (1 << 22)).unique_consecutive(return_counts=True)[1]
     for part in torch.arange(len(counts)).split(batches.tolist()):
         here = counts[part]

@@ -1,4 +1,6 @@
-"""From one system to another: maps are matched, and each goes its way by its polar decomposition."""
+"""From one system to another: maps are matched, and each goes its way by its polar
+decomposition.
+"""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -37,8 +39,8 @@ def turn_and_stretch(linear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def between(first: np.ndarray, second: np.ndarray, middle: np.ndarray, part: float) -> np.ndarray:
     """Maps (m, 2, 3) on the way from maps to their partners, `part` of it, from 0 to 1.
 
-    Angles change the shorter way round, stretches and the image of `middle` evenly. As a mean of two
-    stretches stretches by no more than the larger, contractions stay contractions.
+    Angles change the shorter way round, stretches and the image of `middle` evenly. As a mean of
+    two stretches stretches by no more than the larger, contractions stay contractions.
     """
     (angle, stretch), (last_angle, last_stretch) = (turn_and_stretch(maps[:, :, :2]) for maps in (first, second))
     angle = angle + part * ((last_angle - angle + np.pi) % (2 * np.pi) - np.pi)
@@ -51,6 +53,8 @@ def between(first: np.ndarray, second: np.ndarray, middle: np.ndarray, part: flo
 
 
 def outermost(points: np.ndarray) -> np.ndarray:
-    """The outermost (V, 2) of points (P, 2) in DIRECTIONS directions, counter-clockwise from the right."""
+    """The outermost (V, 2) of points (P, 2) in DIRECTIONS directions, counter-clockwise from the
+    right.
+    """
     angles = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
     return points[(points @ np.stack([np.cos(angles), np.sin(angles)])).argmax(0)]

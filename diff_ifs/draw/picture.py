@@ -1,6 +1,7 @@
 """From a system to the rows of a picture: what is measured of it, and how that is shown.
 
-Letters in shapes: S side of the picture, H rows of a strip, C channels (grey, grey + alpha, RGB or RGBA).
+Letters in shapes: S side of the picture, H rows of a strip, C channels (grey, grey + alpha, RGB or
+RGBA).
 """
 
 import math
@@ -19,7 +20,8 @@ from diff_ifs.draw.density import density_strips
 from diff_ifs.draw.distance import distance_strips
 from diff_ifs.draw.geometry import MEMORY, OVERHEAD, Progress, View, Window
 
-SOFT = 0.5  # sigma, in pixels of the picture that was fitted, with which greys are drawn, at any resolution
+# sigma, in pixels of the picture that was fitted, with which greys are drawn, at any resolution
+SOFT = 0.5
 SHADES = 1024  # colours of a continuous palette
 
 
@@ -27,8 +29,8 @@ SHADES = 1024  # colours of a continuous palette
 class Style:
     """How it is shown.
 
-    color: none, map (by the first letter of the address) or address (by all of it), in the colours of `cmap`; with
-    none, `cmap` colours the values themselves, and without it they are grey.
+    color: none, map (by the first letter of the address) or address (by all of it), in the colours
+    of `cmap`; with none, `cmap` colours the values themselves, and without it they are grey.
     """
 
     kind: str = "occupancy"
@@ -45,7 +47,8 @@ class Style:
 
 
 def palette(name: str, count: int) -> Tensor:
-    """`count` colours (count, 3) in [0, 1], evenly spaced along a colour map of matplotlib, or its first ones.
+    """`count` colours (count, 3) in [0, 1], evenly spaced along a colour map of matplotlib, or its
+    first ones.
 
     A list of few colours, such as tab10, is taken in turn. Raises KeyError for an unknown name.
     """
@@ -56,10 +59,11 @@ def palette(name: str, count: int) -> Tensor:
 
 
 def map_colours(count: int) -> Tensor:
-    """A colour of its own (count, 3) for each of so many maps: those of tab10, or more hues than that."""
+    """A colour of its own (count, 3) for each of so many maps: of tab10, or more hues."""
     if count <= 10:
         return palette("tab10", count)
-    # Hues lie evenly around the circle, those of neighbours nearly opposite, and near ones differ in lightness.
+    # Hues lie evenly around the circle, those of neighbours nearly opposite, and near ones differ
+    # in lightness.
     stride = next(step for step in range(round(0.4 * count), count) if math.gcd(step, count) == 1)
     place = np.arange(count) * stride % count
     saturation, value = np.array([[0.8, 1.0], [0.9, 0.65], [0.45, 0.95]])[place % 3].T
@@ -69,7 +73,9 @@ def map_colours(count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of a system: maps (n, 2, 3), what is looked at, how it is shown, and in how many bytes of memory."""
+    """A picture of a system: maps (n, 2, 3), what is looked at, how it is shown, and in how many
+    bytes of memory.
+    """
 
     maps: Tensor
     view: View
@@ -78,9 +84,11 @@ class Drawing:
     progress: Progress = bool
 
     def strips(self) -> Iterator[Tensor]:
-        """Yield what it shows, in strips from the top: (H, S) coverage, mass, or distance from the pen in the world.
+        """Yield what it shows, in strips from the top: (H, S) coverage, mass, or distance from the
+        pen in the world.
 
-        With color map or address, strips are (4, H, S): the sums of red, green and blue, and coverage or mass.
+        With color map or address, strips are (4, H, S): the sums of red, green and blue, and
+        coverage or mass.
         """
         maps, view, style, free = self.maps, self.view, self.style, self.memory - self._kept_bytes
         if style.kind == "occupancy":
@@ -96,8 +104,9 @@ class Drawing:
     def rows(self) -> Iterator[np.ndarray]:
         """Yield the rows of the picture, (H, S, C) uint8 or uint16.
 
-        Mass m is shown as log(1 + m / mean) over all that is lit, as a part of its peak, to the power 1 / gamma;
-        distance as a part of the largest one. Both need a second look, for which strips are kept if there is room.
+        Mass m is shown as log(1 + m / mean) over all that is lit, as a part of its peak, to the
+        power 1 / gamma; distance as a part of the largest one. Both need a second look, for which
+        strips are kept if there is room.
         """
         strips = list(self.strips()) if self._kept_bytes else None
         tone = _tone(lambda: strips or self.strips(), self.style)
@@ -125,16 +134,19 @@ class Drawing:
 
     @property
     def _kept_bytes(self) -> int:
-        """Bytes of what is measured, where it is kept for a second look, in a quarter of the memory at most, else 0."""
+        """Bytes of what is measured, where it is kept for a second look, in a quarter of the memory
+        at most, else 0.
+        """
         needed = (8 if self.style.color == "none" else 32) * self.view.size**2
         return needed if self.style.kind in ("density", "distance") and needed <= self.memory / 4 else 0
 
 
 def greys(maps: Tensor, view: View, memory: int = MEMORY, progress: Progress = bool) -> Tensor:
-    """Coverage (S, S), float64: 1 − exp(−exposure · ρ), with ρ the measure per unit of area, blurred by a Gaussian.
+    """Coverage (S, S), float64: 1 − exp(−exposure · ρ), with ρ the measure per unit of area,
+    blurred by a Gaussian.
 
-    The blur is that of the fit, in the world, so that a picture has the same greys at every resolution. Raises
-    MemoryError for what does not fit into memory.
+    The blur is that of the fit, in the world, so that a picture has the same greys at every
+    resolution. Raises MemoryError for what does not fit into memory.
     """
     size, (xmin, xmax, ymin, ymax) = view.size, view.window
     pixel = (xmax - xmin) / size
@@ -151,7 +163,9 @@ def greys(maps: Tensor, view: View, memory: int = MEMORY, progress: Progress = b
 
 
 def exposure(maps: Tensor, window: Window, target: Tensor) -> float:
-    """The exposure with which `greys` of maps (n, 2, 3) are most like a target (S, S), by the mean squared error."""
+    """The exposure with which `greys` of maps (n, 2, 3) are most like a target (S, S), by the mean
+    squared error.
+    """
     size = len(target)
     soft = SOFT * (window[1] - window[0]) / size
     depth = -torch.log1p(-greys(maps, View(window, size, 1000, exposure=1e-9, soft=soft))) * 1e9
@@ -161,7 +175,9 @@ def exposure(maps: Tensor, window: Window, target: Tensor) -> float:
 
 
 def shown(strip: Tensor, tone: Callable[[Tensor], Tensor], style: Style) -> np.ndarray:
-    """Rows (H, S, C) of a picture from what was measured, (H, S) or (4, H, S), and what `tone` makes of it."""
+    """Rows (H, S, C) of a picture from what was measured, (H, S) or (4, H, S), and what `tone`
+    makes of it.
+    """
     lut = None if style.cmap is None or style.color != "none" else palette(style.cmap, SHADES)
     amount, top = strip if style.color == "none" else strip[3], 2**style.bits - 1
     value = tone(amount)

@@ -23,7 +23,9 @@ Part = tuple[Tensor, Tensor, Tensor]
 
 
 def pixel_index(points: Tensor, tile: Tile) -> Tensor:
-    """The flat pixels of points (2, P) in a tile with a border of one pixel, which takes what lies outside: (P,)."""
+    """The flat pixels of points (2, P) in a tile with a border of one pixel, which takes what lies
+    outside: (P,).
+    """
     width, height = tile[1] - tile[0] + 2, tile[3] - tile[2] + 2
     across = (points[0] + (1.5 - tile[0])).clamp_(0, width - 1)
     down = (points[1] + (1.5 - tile[2])).clamp_(0, height - 1).floor_()
@@ -36,7 +38,7 @@ def crop_border(flat: Tensor, tile: Tile) -> Tensor:
 
 
 def occupied_pixels(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: int = 0) -> Tensor:
-    """Which pixels of a tile hold a point: (H, W), boolean; with `colours`, the highest colour 1 … there, or 0."""
+    """Pixels (H, W) that hold a point, boolean; with `colours`, the highest colour 1 …, or 0."""
     height, width = tile[3] - tile[2], tile[1] - tile[0]
     dtype, final = torch.int16 if colours else torch.bool, attractor.quality == "final"
     one_by_one = attractor.corners is None and drawn_one_by_one(attractor, LAYERS * height * width)
@@ -58,28 +60,31 @@ def occupied_pixels(attractor: Attractor, tile: Tile, progress: Progress = bool,
         load_kernels().mark(*arrays(maps, digits, points), colours, corner, picture.numpy())
         progress(len(maps) * points.shape[1])
     picture = picture[1:-1, 1:-1].contiguous()
-    if final and attractor.corners is None and not one_by_one and not colours:  # what growth leaves out
-        # It is little enough to be looked for with more words, with the most where the picture is small: of the Lévy
-        # curve, 4.6 % are missed with cells of 0.35 pixels, 1.1 % with 0.1.
+    if final and attractor.corners is None and not one_by_one and not colours:
+        # What growth leaves out is little enough to be looked for with more words, with the most
+        # where the picture is small: of the Lévy curve, 4.6 % are missed with cells of 0.35 pixels,
+        # 1.1 % with 0.1.
         cover = replace(attractor.cover(), fine=0.02 if attractor.small else 0.1, allowed=1 << 24)
         cover.draw(picture, tile[0], tile[2], 0, progress)
     return picture
 
 
 def drawn_one_by_one(attractor: Attractor, most: int) -> bool:
-    """Whether all words of a level are drawn, because they are few, at most `most`, and not as close as pixels.
+    """Whether all words of a level are drawn: at most `most`, and not as close as pixels.
 
-    Growth would leave gaps between such points, and what finds what growth leaves out would look into every gap.
+    Growth would leave gaps between such points, and what finds what growth leaves out would look
+    into every gap.
     """
     n, recursion = len(attractor.maps), attractor.recursion
     return recursion <= 64 and n ** (recursion + 1) <= most and not attractor.settled
 
 
 def level_points(attractor: Attractor, addresses: bool) -> Iterator[Part]:
-    """Yield all points of a level, as words of the first half of its letters and points of words of the others.
+    """Yield all points of a level, as words of the first half of its letters and points of words of
+    the others.
 
-    These are the images of the fixed points of the maps under words of `recursion` letters: those under shorter words
-    are among them, as a fixed point is its own image.
+    These are the images of the fixed points of the maps under words of `recursion` letters: those
+    under shorter words are among them, as a fixed point is its own image.
     """
     maps, digits = attractor.maps, attractor.digits
     points = fixed_points(maps).T
@@ -98,10 +103,12 @@ def level_points(attractor: Attractor, addresses: bool) -> Iterator[Part]:
 
 
 def colours_by_inverse_maps(attractor: Attractor, tile: Tile, colours: int) -> Tensor:
-    """The colours of `occupied_pixels`, of an attractor that is grown as a whole: (H, W), 0 also at some of its edges.
+    """The colours of `occupied_pixels`, of an attractor that is grown as a whole: (H, W), 0 also at
+    some of its edges.
 
-    A point x lies in the image of map i if the point that i takes to x lies on the attractor. The address of x is then
-    letter i and the address of that point; each round tells one letter more, of the highest address there is.
+    A point x lies in the image of map i if the point that i takes to x lies on the attractor. The
+    address of x is then letter i and the address of that point; each round tells one letter more,
+    of the highest address there is.
     """
     maps, n = attractor.maps, len(attractor.maps)
     points = torch.cat(list(attractor.points()), dim=1)

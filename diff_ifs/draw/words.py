@@ -11,15 +11,17 @@ from diff_ifs.draw.attractor import Attractor
 from diff_ifs.draw.geometry import Tile
 from ifs_model import apply, compose, singular_values
 
-# From the maps (K, 2, 3) and weights (K,) of words, and how many to keep: which to keep, and factors of their weights.
+# From the maps (K, 2, 3) and weights (K,) of words, and how many to keep: which to keep, and
+# factors of their weights.
 Prune = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor | float]]
 
-CROWD = 1 << 13  # words that are looked at side by side, where images overlap so much that there are more
+# words that are looked at side by side, where images overlap so much that there are more
+CROWD = 1 << 13
 
 
 @dataclass(frozen=True)
 class Words:
-    """Words of one length: their maps (K, 2, 3), their weights (K,), and what they do to addresses (K, 2)."""
+    """Words of one length: maps (K, 2, 3), weights (K,), what they do to addresses (K, 2)."""
 
     length: int
     maps: Tensor
@@ -38,16 +40,18 @@ def words(
 ) -> Iterator[Words]:
     """Yield the words that draw a tile, none of which is a prefix of another.
 
-    A word whose image of the box misses the tile is dropped; one that shrinks the world by less than `limit`, or
-    has fewer than `shortest` letters, and fewer than `recursion`, is replaced by its children. Of more than
-    `crowd`, or in a zoom of as many as can be followed to the longest words, those that `prune` picks are kept, and
-    weigh what it says. Before there are more than `most`, and after two million were looked at, those that are there
-    are taken, small or not, so that none are lost.
+    A word whose image of the box misses the tile is dropped; one that shrinks the world by less
+    than `limit`, or has fewer than `shortest` letters, and fewer than `recursion`, is replaced by
+    its children. Of more than `crowd`, or in a zoom of as many as can be followed to the longest
+    words, those that `prune` picks are kept, and weigh what it says. Before there are more than
+    `most`, and after two million were looked at, those that are there are taken, small or not, so
+    that none are lost.
     """
     edges = _corners(attractor)
     low, high = edges.new_tensor([[tile[0], tile[2]], [tile[1], tile[3]]]) - 0.5
     found = Words(0, torch.eye(2, 3).to(edges)[None], edges.new_ones(1), edges.new_tensor([[1.0, 0.0]]))
-    looked_at, enough_words = 0, 1 << 21  # that are looked at: those of slow maps end before they are small
+    # that are looked at: those of slow maps end before they are small
+    looked_at, enough_words = 0, 1 << 21
     if attractor.zoomed and limit > 0:
         longest = math.log(limit) / math.log(min(max(attractor.slowest, 1e-9), 1 - 1e-9))
         crowd = min(crowd, max(1 << 7, int(enough_words / (max(longest, 1) * len(attractor.maps)))))
@@ -79,7 +83,7 @@ def words(
 
 
 def heaviest_of_each_place(attractor: Attractor, maps: Tensor, weights: Tensor, tile: Tile) -> Tensor:
-    """An order of words (K,) in which each of 32 × 32 places of a tile has its heaviest word first, its next …"""
+    """An order of words (K,) in which each of 32² places of a tile has its heaviest word first."""
     seen = apply(maps, _corners(attractor))
     low, high = maps.new_tensor([[tile[0], tile[2]], [tile[1], tile[3]]])
     middle = (seen.amin(1).clamp(low, high) + seen.amax(1).clamp(low, high)) / 2

@@ -1,8 +1,9 @@
 """Maps that fill the gaps that other maps leave.
 
-If the maps send a picture to pieces that make it up again, their attractor is like the picture (collage theorem,
-Barnsley et al., "Solution of an inverse problem for fractals and other sets", PNAS 83, 1986). With all maps but one
-given, the last has six numbers and a cost that takes microseconds: so it is searched, not descended.
+If the maps send a picture to pieces that make it up again, their attractor is like the picture
+(collage theorem, Barnsley et al., "Solution of an inverse problem for fractals and other sets",
+PNAS 83, 1986). With all maps but one given, the last has six numbers and a cost that takes
+microseconds: so it is searched, not descended.
 
 Letters in shapes: U pixels that are left, P pixels of the picture, C candidates, E trials, n maps.
 """
@@ -24,7 +25,8 @@ SAMPLE = 200  # pixels that a cost is taken over
 REACHES = (0.05, 0.8)  # of the part of the gap that a candidate begins from, in world units
 CAPS = (0.03, 0.15)  # distance from which on a pixel counts as not meant to be met, in world units
 FINEST = 0.003  # step at which a candidate is left as it is
-WIDEST = 0.88  # largest singular value: a map that hardly moves the picture covers all of it, and says nothing
+# largest singular value: a map that hardly moves the picture covers all of it, and says nothing
+WIDEST = 0.88
 
 
 def moments(pixels: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,19 +38,21 @@ def moments(pixels: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def roots(covariances: Tensor) -> Tensor:
-    """The symmetric square roots of covariances (C, 2, 2); at least a pixel wide, so that they have inverses."""
+    """Symmetric square roots of covariances (C, 2, 2); a pixel wide at least, for the inverses."""
     values, axes = torch.linalg.eigh(covariances)
     return (axes * values.clamp(min=1e-5).sqrt()[:, None]) @ axes.mT
 
 
 def clip_width(maps: Tensor) -> Tensor:
-    """Maps (C, 2, 3), those that are too wide scaled down to WIDEST about the image of the middle."""
+    """Maps (C, 2, 3), the too wide ones scaled down to WIDEST about the image of the middle."""
     scale = (WIDEST / singular_values(maps)[:, 0]).clamp(max=1)
     return torch.cat([maps[..., :2] * scale[:, None, None], maps[..., 2:]], dim=-1)
 
 
 class Collage:
-    """A target (S, S), to be made up of its images under maps. Pixels are seen from their middle, in world units."""
+    """A target (S, S), to be made up of its images under maps. Pixels are seen from their middle,
+    in world units.
+    """
 
     def __init__(self, target: Tensor):
         coarse = F.adaptive_avg_pool2d(target[None, None].double().cpu(), min(SIDE, len(target)))[0, 0]
@@ -58,7 +62,8 @@ class Collage:
         pixels = torch.stack([at[column], -at[row]], dim=1)
         mean, covariance = moments(pixels, torch.ones(1, len(pixels), dtype=torch.float64))
         self.middle, self.pixels = mean[0], pixels - mean
-        self.round = torch.linalg.inv(roots(covariance)[0])  # makes the picture as wide as it is high
+        # makes the picture as wide as it is high
+        self.round = torch.linalg.inv(roots(covariance)[0])
         self.away = torch.from_numpy(distance_transform_edt(~on.numpy())) * (2 / len(on))
 
     def cells(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,14 +77,15 @@ class Collage:
         """Which pixels (P,) no image under maps (n, 2, 3) falls into."""
         maps, quarter = maps.double().cpu(), 0.5 / len(self.away)
         shift = maps[:, :, 2] + maps[:, :, :2] @ self.middle - self.middle
-        points = torch.cat([self.pixels - quarter, self.pixels + quarter])  # two a pixel leave no holes
+        # two a pixel leave no holes
+        points = torch.cat([self.pixels - quarter, self.pixels + quarter])
         met = torch.zeros_like(self.away, dtype=torch.bool)
         images = points @ maps[:, :, :2].mT + shift[:, None]
         met[self.cells(images[(images + self.middle).abs().amax(2) <= 1])] = True
         return ~met[self.cells(self.pixels)]
 
     def place(self, gap: Tensor, generator: torch.Generator) -> Tensor:
-        """A map (2, 3) for a gap (P,): the best of several, each begun with the moments of a part of it."""
+        """A map (2, 3) for a gap (P,): the best of several, begun with the moments of its parts."""
         left = self.pixels[gap if int(gap.sum()) > 3 else torch.ones_like(gap)]
         share = len(left) / len(self.pixels)
 
@@ -104,12 +110,14 @@ class Collage:
     def climb(
         self, maps: Tensor, left: Tensor, pixels: Tensor, cap: float, share: float, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps (C, 2, 3) after at most E trials, noise (C, E, 2, 3), and their costs (C,); what costs less is kept.
+        """Maps (C, 2, 3) after at most E trials, noise (C, E, 2, 3), and their costs (C,); what
+        costs less is kept.
 
-        Pixels (U, 2) are a sample of what is left, `share` of the picture, and pixels (P, 2) one of the picture. A map
-        costs the mean square of how far images of the picture fall from it, by the area that they cover, and of how far
-        they are from what is left, in which no pixel counts as farther than `cap`.
-        Steps grow by half with each success and shrink by 7 % with each failure (Rechenberg's rule of one fifth).
+        Pixels (U, 2) are a sample of what is left, `share` of the picture, and pixels (P, 2) one of
+        the picture. A map costs the mean square of how far images of the picture fall from it, by
+        the area that they cover, and of how far they are from what is left, in which no pixel
+        counts as farther than `cap`. Steps grow by half with each success and shrink by 7 % with
+        each failure (Rechenberg's rule of one fifth).
         """
         given = arrays(maps, left, pixels, self.away, self.middle, noise)
         found, costs = load_kernels().hill_climb(*given, cap, share, WIDEST, FINEST)

@@ -28,7 +28,8 @@ class Evaluation(NamedTuple):
     iou: float  # of its picture with the target
     stroke: float  # with which it was drawn, in world units
     picture: Tensor  # (S, S) coverage
-    score: float  # the greater, the better: the IoU, or for a grey target minus the mean squared error
+    # the greater, the better: the IoU, or for a grey target minus the mean squared error
+    score: float
 
 
 def evaluate(
@@ -42,9 +43,10 @@ def evaluate(
 ) -> Evaluation:
     """Compare the converged attractor of maps (n, 2, 3) with the target (S, S).
 
-    With `search_stroke`, the stroke is the one of all radii up to a sixteenth of the picture that gives the best IoU;
-    it must beat no stroke at all by 0.002. A `grey` target is compared with the soft picture of the measure instead.
-    `quality` is that of `draw.geometry.View`. All of it is done on the CPU.
+    With `search_stroke`, the stroke is the one of all radii up to a sixteenth of the picture that
+    gives the best IoU; it must beat no stroke at all by 0.002. A `grey` target is compared with the
+    soft picture of the measure instead. `quality` is that of `draw.geometry.View`. All of it is
+    done on the CPU.
     """
     maps, target = maps.detach().cpu(), target.cpu()
     if grey:
@@ -70,7 +72,8 @@ def evaluate(
 
 
 def soft_picture(maps: Tensor, target: Tensor) -> Tensor:
-    """Coverage (S, S) of the measure of maps (n, 2, 3), with the alpha for which it is most like the target (S, S).
+    """Coverage (S, S) of the measure of maps (n, 2, 3), with the alpha for which it is most like
+    the target (S, S).
 
     About 16 points a pixel stand for the converged measure; they are blurred by GREY_BLUR pixels.
     """
@@ -85,24 +88,28 @@ def soft_picture(maps: Tensor, target: Tensor) -> Tensor:
 
 
 def best_radius(near: Tensor, wanted: Tensor, finest: float) -> float:
-    """The radius r for which {near <= r} has the best IoU with `wanted`; 0 if it is below `finest` / 4.
+    """The radius r for which {near <= r} has the best IoU with `wanted`; 0 if it is below `finest`
+    / 4.
 
     near: distances (S, S) in world units; wanted: booleans (S, S).
     """
     radii, order = near.flatten().sort()
     hits = wanted.flatten()[order].cumsum(0)
     scores = hits / (int(wanted.sum()) + torch.arange(1, len(hits) + 1, device=hits.device) - hits)
-    last = torch.cat([radii[1:] > radii[:-1], radii.new_ones(1) > 0])  # the last pixel of each radius
+    # the last pixel of each radius
+    last = torch.cat([radii[1:] > radii[:-1], radii.new_ones(1) > 0])
     radius = float(radii[(scores * last * (radii <= 0.125)).argmax()])
     return radius if finest / 4 <= radius <= 0.125 else 0.0
 
 
 def selection_scores(maps: Tensor, target: Tensor, setup: Setup) -> tuple[float, float]:
-    """What a selection goes by: the IoU of the target (S, S) with all pixels hit, and that with the best pen's drawing.
+    """What a selection goes by: the IoU of the target (S, S) with all pixels hit, and that with the
+    best pen's drawing.
 
-    Both are `judge`'s score where the pen is given or the target is grey. Pinholes and dust are for the last
-    stages to mend. What was drawn with a pen, such as the stems of a fern, may be so much thinner than the target that
-    true maps are worth less than many others, until one looks with a pen.
+    Both are `judge`'s score where the pen is given or the target is grey. Pinholes and dust are for
+    the last stages to mend. What was drawn with a pen, such as the stems of a fern, may be so much
+    thinner than the target that true maps are worth less than many others, until one looks with a
+    pen.
     """
     if setup.grey or setup.stroke is not None:
         stroke = setup.stroke or 0.0

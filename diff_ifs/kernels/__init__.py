@@ -1,4 +1,6 @@
-"""Loops that numba compiles for the CPU, one file for each of their PyTorch twins or clients. Arrays are NumPy's."""
+"""Loops that numba compiles for the CPU, one file for each of their PyTorch twins or clients.
+Arrays are NumPy's.
+"""
 
 from diff_ifs.kernels.collage import hill_climb as hill_climb
 from diff_ifs.kernels.density import deposit as deposit

@@ -11,12 +11,12 @@ from diff_ifs.kernels.jit import exact, exact_part, turn_and_flip
 def hill_climb(maps, left, pixels, away, middle, noise, cap: float, share: float, widest: float, finest: float):
     """Maps (C, 2, 3) and costs (C,) as those of `fit.collage.Collage.climb`."""
     found, costs = maps.copy(), np.empty(len(maps))
-    _hill_climb(found, left, pixels, away, middle, noise, cap, share, widest, finest, np.empty((2, 3)), costs)
+    _hill_climb_loop(found, left, pixels, away, middle, noise, cap, share, widest, finest, np.empty((2, 3)), costs)
     return found, costs
 
 
 @exact
-def _hill_climb(maps, left, pixels, away, middle, noise, cap, share, widest, finest, tried, costs):
+def _hill_climb_loop(maps, left, pixels, away, middle, noise, cap, share, widest, finest, tried, costs):
     for p in range(len(maps)):
         best, step = maps[p], 0.3
         costs[p] = _collage_cost(best, left, pixels, away, middle, cap, share)

@@ -9,11 +9,13 @@ from diff_ifs.kernels.jit import compiled
 
 
 def merge(maps, digits, shares, points, weights, rows: int, columns: int):
-    """The images of particles (D, P) and (P,) under maps (n, 2, 3), merged in each cell: points (D, Q), weights (Q,).
+    """The images of particles (D, P) and (P,) under maps (n, 2, 3), merged in each cell: points (D,
+    Q), weights (Q,).
 
-    D is 2, or 3 with addresses, to which maps do what digits (n, 2) say. Map k carries on the part shares[k] of a
-    particle's weight. All that falls into a cell becomes one particle at its centre of mass. Coordinates are in units
-    of cells, of which there are rows × columns; points outside share the cells of the border.
+    D is 2, or 3 with addresses, to which maps do what digits (n, 2) say. Map k carries on the part
+    shares[k] of a particle's weight. All that falls into a cell becomes one particle at its centre
+    of mass. Coordinates are in units of cells, of which there are rows × columns; points outside
+    share the cells of the border.
     """
     sums = np.zeros((rows * columns, 1 + len(points)))
     return _merge_loop(maps, digits, shares, points, weights, sums, columns)
@@ -29,7 +31,8 @@ def _merge_loop(maps, digits, shares, points, weights, sums, columns):
             x = a * points[0, p] + b * points[1, p] + e
             y = c * points[0, p] + d * points[1, p] + f
             mass = shares[k] * weights[p]
-            column = int(min(x, last_column)) if x > 0 else 0  # written so that not even NaN leaves the grid
+            # written so that not even NaN leaves the grid
+            column = int(min(x, last_column)) if x > 0 else 0
             row = int(min(y, last_row)) if y > 0 else 0
             cell = sums[row * columns + column]
             cell[0] += mass
@@ -53,12 +56,13 @@ def _merge_loop(maps, digits, shares, points, weights, sums, columns):
 
 @compiled
 def deposit(map_, digits, share, points, weights, palette, pictures):
-    """Add the masses of the images of particles (D, P) and (P,) under a map (2, 3) to the pixels of pictures (C, H, W).
+    """Add the masses of the images of particles (D, P) and (P,) under a map (2, 3) to the pixels of
+    pictures (C, H, W).
 
-    The map carries on the part `share`, and does to addresses what digits (2,) say. D is that of `merge`. The last
-    picture takes the mass; three before it, if there are, mass times the red, green and blue that a palette (L, 3)
-    gives to addresses.
-    Pixel (row, column) is where row <= y < row + 1 and column <= x < column + 1; points outside fall on the border.
+    The map carries on the part `share`, and does to addresses what digits (2,) say. D is that of
+    `merge`. The last picture takes the mass; three before it, if there are, mass times the red,
+    green and blue that a palette (L, 3) gives to addresses. Pixel (row, column) is where row <= y <
+    row + 1 and column <= x < column + 1; points outside fall on the border.
     """
     last_column, last_row = pictures.shape[2] - 1.0, pictures.shape[1] - 1.0
     a, b, e, c, d, f = map_[0, 0], map_[0, 1], map_[0, 2], map_[1, 0], map_[1, 1], map_[1, 2]

@@ -14,8 +14,9 @@ from diff_ifs.kernels.words import outer_and_inner_words, outer_and_inner_words_
 def word_loss(maps, first, second, to, floor: float, excess_pull: float, alphas, discs, look, threads: int):
     """Losses (B,) as those of `ifs_model.word_loss`, and their gradient for the maps.
 
-    maps, first, second, to, floor: as in `outer_and_inner_words`; alphas: (B,); discs: (B, 2 R + 1, 2 R + 1); look: away, taps, target
-    and levels as in `look_loss`. Each thread takes as many systems at once as stay in the cache of a core.
+    maps, first, second, to, floor: as in `outer_and_inner_words`; alphas: (B,); discs: (B, 2 R + 1,
+    2 R + 1); look: away, taps, target and levels as in `look_loss`. Each thread takes as many
+    systems at once as stay in the cache of a core.
     """
     away, taps, target, levels = look
     losses, gradient = np.empty_like(alphas), np.empty_like(maps)
@@ -38,15 +39,17 @@ def word_loss(maps, first, second, to, floor: float, excess_pull: float, alphas,
 
 
 def descend(maps, gradient, first, second, k: int, rate: float, bound: float):
-    """The maps (B, n, 2, 3) after the k-th step of Adam, projected to contractions; moves its moments, too."""
+    """The maps (B, n, 2, 3) after the k-th step of Adam, projected to contractions; moves its
+    moments, too.
+    """
     moved = np.empty_like(maps)
     flat = (array.reshape(-1, 2, 3) for array in (maps, gradient, first, second, moved))
-    _descend(*flat, 1 - 0.9**k, 1 - 0.99**k, rate, bound)
+    _descend_loop(*flat, 1 - 0.9**k, 1 - 0.99**k, rate, bound)
     return moved
 
 
 @compiled
-def _descend(maps, gradient, first, second, moved, first_share, second_share, rate, bound):
+def _descend_loop(maps, gradient, first, second, moved, first_share, second_share, rate, bound):
     for p in range(len(maps)):
         for i in range(2):
             for j in range(3):
@@ -69,23 +72,28 @@ def _descend(maps, gradient, first, second, moved, first_share, second_share, ra
 
 
 def tree_points(maps, letters, parents, roots: int):
-    """Points (2, P), each the image of its parent under the map of its letter; the first ones are fixed points."""
+    """Points (2, P), each the image of its parent under the map of its letter; the first ones are
+    fixed points.
+    """
     points = np.empty((2, len(letters)), maps.dtype)
-    _grow(maps, letters, parents, roots, points)
+    _tree_points_loop(maps, letters, parents, roots, points)
     return points
 
 
 def tree_points_gradient(maps, points, letters, parents, gradient, roots: int):
-    """Gradient of `tree_points` for the maps (n, 2, 3), from that of its points (2, P), which is used up."""
+    """Gradient of `tree_points` for the maps (n, 2, 3), from that of its points (2, P), which is
+    used up.
+    """
     by_maps = np.zeros(maps.shape)
-    _grow_gradient(maps, points, letters, parents, roots, gradient, by_maps)
+    _tree_points_gradient_loop(maps, points, letters, parents, roots, gradient, by_maps)
     return by_maps
 
 
 def tree_loss(maps, letters, parents, roots, to, weight: float, alphas, discs, look, threads: int):
     """Losses (B,) as those of `ifs_model.tree_loss`, and their gradient for the maps (B, n, 2, 3).
 
-    letters, parents, roots: lists of what `tree_points` takes; to: (2, 3); alphas, discs, look: as in `word_loss`.
+    letters, parents, roots: lists of what `tree_points` takes; to: (2, 3); alphas, discs, look: as
+    in `word_loss`.
     """
     away, taps, target, levels = look
     losses, gradient = np.empty_like(alphas), np.empty_like(maps)
@@ -106,7 +114,7 @@ def tree_loss(maps, letters, parents, roots, to, weight: float, alphas, discs, l
 
 
 @compiled
-def _grow(maps, letters, parents, roots, points):
+def _tree_points_loop(maps, letters, parents, roots, points):
     for p in range(roots):
         k = letters[p]
         points[0, p], points[1, p] = solved(maps[k], maps[k, 0, 2], maps[k, 1, 2])
@@ -118,7 +126,7 @@ def _grow(maps, letters, parents, roots, points):
 
 
 @compiled
-def _grow_gradient(maps, points, letters, parents, roots, gradient, by_maps):
+def _tree_points_gradient_loop(maps, points, letters, parents, roots, gradient, by_maps):
     for p in range(len(letters) - 1, -1, -1):
         k, parent, by_x, by_y = letters[p], parents[p], gradient[0, p], gradient[1, p]
         if p >= roots:

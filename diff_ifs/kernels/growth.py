@@ -1,4 +1,5 @@
-"""The attractor on a grid: images of points that are the first in their cell; bounds; marks; pens that follow it.
+"""The attractor on a grid: images of points that are the first in their cell; bounds; marks; pens
+that follow it.
 
 Letters in shapes: n maps, P points, Q their images that are kept, C cells.
 """
@@ -11,19 +12,23 @@ SHADES = 20  # steps that a point can lie further out in a cell than another
 
 
 def pen_ious(taken, wanted, reach: int):
-    """IoUs (reach² + 1,) of wanted pixels (S, S) with those half covered by a pen that follows those taken (2 S, 2 S).
+    """IoUs (reach² + 1,) of wanted pixels (S, S) with those half covered by a pen that follows
+    those taken (2 S, 2 S).
 
-    The squared radii of the pens are 0, 1 … reach² sub-pixels, as which pixels that are taken count.
+    The squared radii of the pens are 0, 1 … reach² sub-pixels, as which pixels that are taken
+    count.
     """
     along, near = np.empty(taken.shape, np.int32), np.empty((2, len(taken)), np.int32)
     hits, misses = np.zeros(reach * reach + 2, np.int64), np.zeros(reach * reach + 2, np.int64)
-    _count_by_pen(taken, wanted, reach, along, near, hits, misses)
+    _pen_ious_loop(taken, wanted, reach, along, near, hits, misses)
     return (hits.cumsum() / np.maximum(hits.sum() + misses.cumsum(), 1))[:-1]
 
 
 @exact
-def _count_by_pen(taken, wanted, reach, along, near, hits, misses):
-    """Counts pixels by the squared distance from taken ones, in sub-pixels, within which half of each lies."""
+def _pen_ious_loop(taken, wanted, reach, along, near, hits, misses):
+    """Counts pixels by the squared distance from taken ones, in sub-pixels, within which half of
+    each lies.
+    """
     side, far = len(taken), reach * reach + 1
     for row in range(side):
         gap = reach + 1
@@ -53,14 +58,16 @@ def _count_by_pen(taken, wanted, reach, along, near, hits, misses):
 
 
 def iterate(maps, points, vacant, columns: int, outermost):
-    """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first in vacant cells, and origins (Q,).
+    """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first in vacant cells,
+    and origins (Q,).
 
-    Coordinates are in units of cells; `vacant` (C,) holds rows of `columns` cells, and is updated. Points outside share
-    the cells of the border. The origin of the image of point p under map k is k P + p.
+    Coordinates are in units of cells; `vacant` (C,) holds rows of `columns` cells, and is updated.
+    Points outside share the cells of the border. The origin of the image of point p under map k is
+    k P + p.
 
-    With `outermost` (C, 8) instead of (0, 8), images count in vacant cells and next to them, and only if they lie
-    further out there than all before, in one of eight directions: see `draw.growth.Grid.keep_outermost`. It is
-    updated, too.
+    With `outermost` (C, 8) instead of (0, 8), images count in vacant cells and next to them, and
+    only if they lie further out there than all before, in one of eight directions: see
+    `draw.growth.Grid.keep_outermost`. It is updated, too.
     """
     most = max(256, 2 * points.shape[1])
     new, origins, k, found = np.empty((2, most)), np.empty(most, np.int64), 0, 0
@@ -76,7 +83,9 @@ def iterate(maps, points, vacant, columns: int, outermost):
 
 @exact
 def _iterate_loop(maps, points, cells, room, first, into, found):
-    """Goes on from the first map to the next one for which there may be no room, and says where it stands."""
+    """Goes on from the first map to the next one for which there may be no room, and says where it
+    stands.
+    """
     vacant, outermost, columns = cells
     count = points.shape[1]
     for k in range(first, len(maps)):
@@ -156,10 +165,12 @@ def _is_further(x, y, outermost, cell, columns):
 
 
 def support(images, least, radius: float, enough: float):
-    """The support function (D,) of an attractor on a ring of directions, from above: see `draw.geometry.bounds`.
+    """The support function (D,) of an attractor on a ring of directions, from above: see
+    `draw.geometry.bounds`.
 
-    images: what each map adds in each direction, how much it takes of the support in the two neighbours of the
-    direction that it comes from, and which the first of these is, (n, D) each; least (D,): what it is at least.
+    images: what each map adds in each direction, how much it takes of the support in the two
+    neighbours of the direction that it comes from, and which the first of these is, (n, D) each;
+    least (D,): what it is at least.
     """
     found = np.full(len(least), radius)
     _support_loop(tuple(images), least, enough, found, np.empty_like(found))
@@ -188,10 +199,10 @@ def _support_loop(images, least, enough, found, tighter):
 def mark(maps, digits, points, colours, corner, picture):
     """Set the pixels of a picture (H, W) in which the images of points under maps (K, 2, 3) lie.
 
-    Points are (2, P); with `colours`, they are (3, P) with addresses, and a pixel takes the highest colour 1 … of an
-    image there, which is its address times `colours`; digits (K, 2) are what maps do to addresses. Pixel (row, column)
-    is where row <= y + top < row + 1 and column <= x + left < column + 1, with corner (left, top); points outside fall
-    on the picture's border.
+    Points are (2, P); with `colours`, they are (3, P) with addresses, and a pixel takes the highest
+    colour 1 … of an image there, which is its address times `colours`; digits (K, 2) are what maps
+    do to addresses. Pixel (row, column) is where row <= y + top < row + 1 and column <= x + left <
+    column + 1, with corner (left, top); points outside fall on the picture's border.
     """
     (left, top), last_column, last_row = corner, picture.shape[1] - 1.0, picture.shape[0] - 1.0
     for k in range(maps.shape[0]):

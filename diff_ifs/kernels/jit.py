@@ -14,15 +14,19 @@ CORES = config.NUMBA_NUM_THREADS  # threads that share tiles
 PARTS = 4  # of the tiles, for each thread: some take longer than others
 _options = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 # As it is written, on every machine: what is chosen may hang on the last bit.
-exact, exact_part = njit(**_options), njit(no_cpython_wrapper=True, **_options)  # parts are called by loops alone
-# Kernels are loops over numbers: to copy arrays or to add two of them takes numba seconds to compile.
-# Sums may be taken in any fixed order, so that they run in vectors; NaN and infinity keep their meaning.
+# parts are called by loops alone
+exact, exact_part = njit(**_options), njit(no_cpython_wrapper=True, **_options)
+# Kernels are loops over numbers: to copy arrays or to add two of them takes numba seconds to
+# compile. Sums may be taken in any fixed order, so that they run in vectors; NaN and infinity keep
+# their meaning.
 _options["fastmath"] = {"reassoc", "contract"}
 compiled, compiled_part = njit(**_options), njit(no_cpython_wrapper=True, **_options)
 
 
 def by_system(kernel, threads: int, *arrays) -> None:
-    """Run a kernel on all systems, shared out among threads; each is one thread's, so that sums keep their order."""
+    """Run a kernel on all systems, shared out among threads; each is one thread's, so that sums
+    keep their order.
+    """
     parts = min(threads, len(arrays[0]))
     if parts <= 1:
         kernel(*arrays)
@@ -36,7 +40,9 @@ def by_system(kernel, threads: int, *arrays) -> None:
 
 
 def by_tile(kernel, corners, counts, *words) -> list:
-    """What a kernel returns for parts of the tiles and their words, which threads share: a list for each value."""
+    """What a kernel returns for parts of the tiles and their words, which threads share: a list for
+    each value.
+    """
     tiles, ends = len(corners), np.append(0, counts.cumsum())
     parts = min(CORES * PARTS, tiles) if CORES > 1 else 1
     if parts <= 1:
@@ -51,7 +57,9 @@ def by_tile(kernel, corners, counts, *words) -> list:
 
 @functools.cache
 def _workers(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads that wait for the next call: new ones each time cost a step a fifth. A forked process needs its own."""
+    """Threads that wait for the next call: new ones each time cost a step a fifth. A forked process
+    needs its own.
+    """
     return ThreadPoolExecutor(threads - 1)
 
 

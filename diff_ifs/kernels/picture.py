@@ -1,6 +1,7 @@
 """From densities to losses: pens, blurs, coverage, pyramids, and their gradients.
 
-Letters in shapes: B systems, S side of the picture. R + 1 numbers are half of what is symmetric, from its middle on.
+Letters in shapes: B systems, S side of the picture. R + 1 numbers are half of what is symmetric,
+from its middle on.
 """
 
 import numpy as np
@@ -9,7 +10,8 @@ from diff_ifs.kernels.jit import compiled, compiled_part
 
 
 def convolve(pictures, discs, rows=None):
-    """Pictures (B, S, S), zero all around, each with its own disc (B, 2 R + 1, 2 R + 1), symmetric in both axes.
+    """Pictures (B, S, S), zero all around, each with its own disc (B, 2 R + 1, 2 R + 1), symmetric
+    in both axes.
 
     rows: the first one that is wanted, and the one after the last; others are zero.
     """
@@ -17,12 +19,12 @@ def convolve(pictures, discs, rows=None):
     quarters, found = discs[:, reach:, reach:].copy(), np.empty_like(pictures)
     quarters[:, 0] /= 2  # because the middle is added to itself, row and column
     quarters[:, :, 0] /= 2
-    _convolve(pictures, quarters, rows or (0, pictures.shape[1]), found)
+    _convolve_loop(pictures, quarters, rows or (0, pictures.shape[1]), found)
     return found
 
 
 @compiled
-def _convolve(pictures, quarters, rows, found):
+def _convolve_loop(pictures, quarters, rows, found):
     size, reach = pictures.shape[1], quarters.shape[1] - 1
     line = np.zeros(size + 2 * reach, pictures.dtype)
     middle = line[reach:]
@@ -45,10 +47,13 @@ def _convolve(pictures, quarters, rows, found):
 
 @compiled_part
 def _add_shifted(line, middle, step, taps, sums):
-    """Adds Σ taps[k] (line[middle - k step + c] + line[middle + k step + c]) to sums[c]; three taps at a time."""
+    """Adds Σ taps[k] (line[middle - k step + c] + line[middle + k step + c]) to sums[c]; three taps
+    at a time.
+    """
     zero, last = taps.dtype.type(0), len(taps) - 1
     for k in range(0, last + 1, 3):
-        second, third = min(k + 1, last), min(k + 2, last)  # beyond the last tap are some of nothing
+        # beyond the last tap are some of nothing
+        second, third = min(k + 1, last), min(k + 2, last)
         t0, t1, t2 = taps[k], taps[second] if k < last else zero, taps[third] if k + 1 < last else zero
         if t0 == zero and t1 == zero and t2 == zero:
             continue
@@ -60,14 +65,17 @@ def _add_shifted(line, middle, step, taps, sums):
 
 
 def picture_loss(density, taps, alphas, target, levels: int, held, wanted):
-    """Losses (B,) as those of `ifs_model.picture_loss`, and their gradient for the density (B, S, S).
+    """Losses (B,) as those of `ifs_model.picture_loss`, and their gradient for the density (B, S,
+    S).
 
-    taps: half of the blur's Gaussian, (R + 1,); alphas: (B,); target: (S, S); held: rows outside of which the density
-    is zero, wanted: rows of the gradient, the others are zero; rows are as in `convolve`.
+    taps: half of the blur's Gaussian, (R + 1,); alphas: (B,); target: (S, S); held: rows outside of
+    which the density is zero, wanted: rows of the gradient, the others are zero; rows are as in
+    `convolve`.
     """
     low, high = rows = _more(held, len(taps) - 1, len(target))
     bare = blur(density, taps, -alphas, rows)
-    np.exp(bare[:, low:high], out=bare[:, low:high])  # 1 minus the coverage; NumPy's runs in vectors
+    # 1 minus the coverage; NumPy's runs in vectors
+    np.exp(bare[:, low:high], out=bare[:, low:high])
     bare[:, :low] = bare[:, high:] = 1
     losses, errors = np.zeros_like(alphas), [(1 - target) - bare]
     while len(errors) <= levels and errors[-1].shape[1] >= 8:
@@ -91,8 +99,9 @@ def _more(rows, more: int, size: int):
 def look_loss(density, discs, away, taps, alphas, target, levels: int):
     """Losses (B,) as those of `ifs_model.look_loss`, and their gradient for the density (B, S, S).
 
-    discs: of the pens, (B, 2 R + 1, 2 R + 1), with R = 0 for none; away: what a stray point adds, (S, S). The gradient
-    holds only in rows that hold something and next to them: no point is shared with a pixel elsewhere.
+    discs: of the pens, (B, 2 R + 1, 2 R + 1), with R = 0 for none; away: what a stray point adds,
+    (S, S). The gradient holds only in rows that hold something and next to them: no point is shared
+    with a pixel elsewhere.
     """
     size, reach, held = len(target), discs.shape[1] // 2, _held(density)
     wanted, reached = _more(held, 1, size), _more(held, reach, size)
@@ -116,17 +125,19 @@ def _add_stray(density, away, losses, gradient):
 
 
 def blur(pictures, taps, scales, rows=None):
-    """Pictures (B, S, S) times scales (B,), blurred; taps: half of the Gaussian, (R + 1,); rows: as in `convolve`."""
+    """Pictures (B, S, S) times scales (B,), blurred; taps: half of the Gaussian, (R + 1,); rows: as
+    in `convolve`.
+    """
     size, halved, blurred = pictures.shape[1], taps.copy(), np.empty_like(pictures)
     halved[0] /= 2  # because the middle is added to itself
     padded = size + 2 * (len(taps) - 1)
     room = np.zeros(padded, taps.dtype), np.zeros(padded * size, taps.dtype), np.empty_like(taps)
-    _blur(pictures, halved, scales, rows or (0, size), room, blurred)
+    _blur_loop(pictures, halved, scales, rows or (0, size), room, blurred)
     return blurred
 
 
 @compiled
-def _blur(pictures, taps, scales, rows, room, blurred):
+def _blur_loop(pictures, taps, scales, rows, room, blurred):
     size, reach = pictures.shape[1], len(taps) - 1
     line, lines, scaled = room  # lines: blurred along the rows
     middle = line[reach:]
@@ -149,7 +160,9 @@ def _blur(pictures, taps, scales, rows, room, blurred):
 
 
 def _held(pictures):
-    """The first row that holds something in any of the pictures (B, S, S) >= 0, and the one after the last."""
+    """The first row that holds something in any of the pictures (B, S, S) >= 0, and the one after
+    the last.
+    """
     rows = np.flatnonzero(np.einsum("brc->r", pictures))  # twice as fast as the method `sum`
     return (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
 
@@ -167,7 +180,9 @@ def _pool(fine, coarse):
 
 @compiled
 def _weigh(error, coarser, losses):
-    """Add mean squared errors to the losses; errors become the gradient for them, given that for the pooled errors."""
+    """Add mean squared errors to the losses; errors become the gradient for them, given that for
+    the pooled errors.
+    """
     pixels, real = error.shape[1] * error.shape[2], error.dtype.type
     quarter, scale = real(0.25), real(2.0 / pixels)
     for b in range(len(error)):
@@ -187,7 +202,8 @@ def _weigh(error, coarser, losses):
 
 
 def misfits(even, bare, trials):
-    """Mean squares (T, B) of exp(-trial * even) - bare, for pictures (B, P), one bare picture (P,) and T trials.
+    """Mean squares (T, B) of exp(-trial * even) - bare, for pictures (B, P), one bare picture (P,)
+    and T trials.
 
     On one thread: PyTorch shares even this out, and then waits for a core that others may have.
     """

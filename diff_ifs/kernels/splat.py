@@ -11,20 +11,23 @@ from diff_ifs.kernels.jit import BLOCK, by_system, compiled, compiled_part
 def splat(outer, inner, outer_shares, inner_shares, size: int, threads: int = 1):
     """Density (B, S, S) and excess (B,) of the points outer[k] inner[m].
 
-    outer: (B, K, 2, 3) maps to pixel coordinates; inner: (B, 2, M) points; shares: (B, K) and (B, M), the factors of
-    their weights. The excess is Σ w |p − q|₁ over all points p, with q the nearest place in the picture.
+    outer: (B, K, 2, 3) maps to pixel coordinates; inner: (B, 2, M) points; shares: (B, K) and (B,
+    M), the factors of their weights. The excess is Σ w |p − q|₁ over all points p, with q the
+    nearest place in the picture.
     """
     density = np.empty((len(outer), size, size), outer.dtype)
     excess = np.empty(len(outer), outer.dtype)
-    by_system(_splat, threads, outer, inner, outer_shares, inner_shares, density, excess)
+    by_system(_splat_loop, threads, outer, inner, outer_shares, inner_shares, density, excess)
     return density, excess
 
 
 def splat_gradient(outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient, threads: int = 1):
-    """Gradients of `splat` for outer, inner and both shares, from those of the density and the excess."""
+    """Gradients of `splat` for outer, inner and both shares, from those of the density and the
+    excess.
+    """
     gradients = [np.zeros_like(array) for array in (outer, inner, outer_shares, inner_shares)]
     given = (outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient)
-    by_system(_splat_gradient, threads, *given, *gradients)
+    by_system(_splat_gradient_loop, threads, *given, *gradients)
     return gradients
 
 
@@ -32,8 +35,9 @@ def splat_gradient(outer, inner, outer_shares, inner_shares, density_gradient, e
 def _place(outer, x, y, size, u, v, pixel, right, low):
     """Where the points (x, y) fall under one outer word.
 
-    u, v: pixel coordinates; pixel: which one of a picture with two more on each side, to which points far outside are
-    clamped; right, low: how far beyond its centre. Numbers have the type of x: others would halve the speed.
+    u, v: pixel coordinates; pixel: which one of a picture with two more on each side, to which
+    points far outside are clamped; right, low: how far beyond its centre. Numbers have the type of
+    x: others would halve the speed.
     """
     real = x.dtype.type
     a, b, e = outer[0, 0], outer[0, 1], outer[0, 2]
@@ -50,7 +54,7 @@ def _place(outer, x, y, size, u, v, pixel, right, low):
 
 
 @compiled
-def _splat(outer, inner, outer_shares, inner_shares, density, excess):
+def _splat_loop(outer, inner, outer_shares, inner_shares, density, excess):
     size, room = density.shape[1], min(inner.shape[2], BLOCK)
     real, side = outer.dtype.type, np.uint32(size + 4)
     u, v, pixel = np.empty(room, outer.dtype), np.empty(room, outer.dtype), np.empty(room, np.uint32)
@@ -85,7 +89,9 @@ def _splat(outer, inner, outer_shares, inner_shares, density, excess):
 
 
 @compiled
-def _splat_gradient(outer, inner, outer_shares, inner_shares, density_g, excess_g, outer_g, inner_g, outer_s, inner_s):
+def _splat_gradient_loop(
+    outer, inner, outer_shares, inner_shares, density_g, excess_g, outer_g, inner_g, outer_s, inner_s
+):
     size, room = density_g.shape[1], min(inner.shape[2], BLOCK)
     real, side = outer.dtype.type, np.uint32(size + 4)
     u, v, pixel = np.empty(room, outer.dtype), np.empty(room, outer.dtype), np.empty(room, np.uint32)

@@ -10,17 +10,20 @@ import numpy as np
 from diff_ifs.kernels.jit import by_tile, exact, exact_part, stretch
 
 SLIVER = 0.125  # the ratio of singular values below which an image is told from others by its axes
-ALIKE = 2.0**-6  # pixels that images of words that count as the same are apart, at most: more than by rounding
+# pixels that images of words that count as the same are apart, at most: more than by rounding
+ALIKE = 2.0**-6
 
 
 @exact_part
 def signed_depth(w, x, y, half, chart):
-    """How deep, in pixels, a spot (x, y) lies in the image of the attractor under a map, or minus how far away.
+    """How deep, in pixels, a spot (x, y) lies in the image of the attractor under a map, or minus
+    how far away.
 
-    What the inverse of the map takes the spot to is looked up on a chart, of which `chart` is what `draw.chart.Chart`
-    says that depths need. Minus infinity where the image surely misses the square that reaches from the spot `half`
-    in all four directions: as a box has it, in the directions of the square and of the box; of an image so thin that
-    its inverse says little, in those of its axes; and as the chart has it.
+    What the inverse of the map takes the spot to is looked up on a chart, of which `chart` is what
+    `draw.chart.Chart` says that depths need. Minus infinity where the image surely misses the
+    square that reaches from the spot `half` in all four directions: as a box has it, in the
+    directions of the square and of the box; of an image so thin that its inverse says little, in
+    those of its axes; and as the chart has it.
     """
     frame, shapes, depths, nearest, extents = chart
     a, b, c, d = w[0, 0], w[0, 1], w[1, 0], w[1, 1]
@@ -74,7 +77,9 @@ def signed_depth(w, x, y, half, chart):
 
 @exact_part
 def sort_keys(keys, count, order, room):
-    """Fill `order` with the indices of `count` keys, the least first, and ties as they come; by merging in `room`."""
+    """Fill `order` with the indices of `count` keys, the least first, and ties as they come; by
+    merging in `room`.
+    """
     for k in range(count):
         order[k] = k
     width = 1
@@ -96,13 +101,15 @@ def sort_keys(keys, count, order, room):
 
 @exact_part
 def select_words(keys, heights, words, count, beam, colours, covers, frame, rooms):
-    """Choose at most `beam` of the `count` words of a tile, the best ones first; returns how many, and what is due.
+    """Choose at most `beam` of the `count` words of a tile, the best ones first; returns how many,
+    and what is due.
 
-    Keys are minus their scores, heights minus their addresses. Of words that are the same only the one of the highest
-    address is kept. In a picture in colours, words come in the order of their addresses, the highest first, and the
-    first ones are kept. If there is none among them whose score is as high as that of one that surely `covers` the
-    tile, half are the first, and half the best ones. What is due is the highest colour of those that are left out, or
-    without colours 1. Fills the first of `rooms`, four arrays of indices, and sorts in the others.
+    Keys are minus their scores, heights minus their addresses. Of words that are the same only the
+    one of the highest address is kept. In a picture in colours, words come in the order of their
+    addresses, the highest first, and the first ones are kept. If there is none among them whose
+    score is as high as that of one that surely `covers` the tile, half are the first, and half the
+    best ones. What is due is the highest colour of those that are left out, or without colours 1.
+    Fills the first of `rooms`, four arrays of indices, and sorts in the others.
     """
     chosen, order, room, ranks = rooms
     different = high = kept = 0
@@ -148,11 +155,13 @@ def select_words(keys, heights, words, count, beam, colours, covers, frame, room
 
 
 def subdivide(tiles, words, alphabet, chart, size: int, beam: int, colours: int, until):
-    """`draw.tiles.TileRenderer.subdivide`: counts (T,), words (K, 2, 3), lengths, digits, dues (T,), and a number.
+    """`draw.tiles.TileRenderer.subdivide`: counts (T,), words (K, 2, 3), lengths, digits, dues
+    (T,), and a number.
 
-    tiles: corners (T, 2) and counts (T,) of their words; words: maps (K, 2, 3), lengths (K,) and digits (K, 2);
-    alphabet: maps (n, 2, 3) and digits (n, 2); chart: as `signed_depth` takes it; until: limit, thin, width, recursion
-    and how many words each tile may look at. The number is how many all did.
+    tiles: corners (T, 2) and counts (T,) of their words; words: maps (K, 2, 3), lengths (K,) and
+    digits (K, 2); alphabet: maps (n, 2, 3) and digits (n, 2); chart: as `signed_depth` takes it;
+    until: limit, thin, width, recursion and how many words each tile may look at. The number is how
+    many all did.
     """
 
     def work(corners, counts, *words):
@@ -175,7 +184,9 @@ def subdivide(tiles, words, alphabet, chart, size: int, beam: int, colours: int,
 
 @exact
 def _subdivide_loop(tiles, tile_words, alphabet, chart, size, beam, colours, until, rooms, results):
-    """Fills rooms[2] with words; returns how many there are, and how many were looked at. results: counts, dues."""
+    """Fills rooms[2] with words; returns how many there are, and how many were looked at. results:
+    counts, dues.
+    """
     (corners, counts), (words, lengths, digits), (maps, map_digits) = tiles, tile_words, alphabet
     limit, thin, width, recursion, allowed = until
     found_words, kept_words, out_words, (keys, heights, kept_keys), indices = rooms
@@ -183,7 +194,8 @@ def _subdivide_loop(tiles, tile_words, alphabet, chart, size, beam, colours, unt
     out, out_lengths, out_digits = out_words
     (out_counts, dues), chosen = results, indices[0]
     half, first, end, all_looked_at = size / 2, 0, 0, 0
-    none = np.int64(0)  # what it is passed to would be compiled once for a plain 0, and once for other numbers
+    # what it is passed to would be compiled once for a plain 0, and once for other numbers
+    none = np.int64(0)
     for i in range(len(corners)):
         x, y, count = corners[i, 0] + half, corners[i, 1] + half, none
         for k in range(first, first + counts[i]):
@@ -245,11 +257,13 @@ def _copy(words, lengths, digits, k, to_words, to_lengths, to_digits, at):
 
 
 def draw_tiles(tiles, words, chart, until, size: int, colours: int, picture):
-    """`draw.tiles.TileRenderer.draw_tiles`: draw the words of tiles in a picture (H, W); the least in each tile (T,).
+    """`draw.tiles.TileRenderer.draw_tiles`: draw the words of tiles in a picture (H, W); the least
+    in each tile (T,).
 
-    tiles and words: as for `subdivide`; chart: frame, shapes, index, points and levels; until: fine and recursion.
-    For each pixel, the cells of the chart are looked up that a word may take into it, until one has a point that it
-    does. Words of a picture in colours come in the order of their addresses, the highest first.
+    tiles and words: as for `subdivide`; chart: frame, shapes, index, points and levels; until: fine
+    and recursion. For each pixel, the cells of the chart are looked up that a word may take into
+    it, until one has a point that it does. Words of a picture in colours come in the order of their
+    addresses, the highest first.
     """
 
     def work(corners, counts, *words):
@@ -296,7 +310,8 @@ def _draw_tiles_loop(tiles, tile_words, chart, until, size, colours, picture):
                     if not flat:
                         v = per_x * (x + 0.5 - e) + per_y * (y + 0.5 - f)
                         low, high = max(low, v - reach), min(high, v + reach)
-                    if flat or reach > columns / 64:  # a row of pixels may take in rows of cells that are not near
+                    # a row of pixels may take in rows of cells that are not near
+                    if flat or reach > columns / 64:
                         low, high = slab_interval(x - e, to_x[1], to_x[0] * columns, low, high)
                         low, high = slab_interval(y - f, to_y[1], to_y[0] * columns, low, high)
                     if not low <= high:
@@ -331,7 +346,9 @@ def _draw_tiles_loop(tiles, tile_words, chart, until, size, colours, picture):
 
 @exact_part
 def slab_interval(edge, slope, other, first, last):
-    """Narrow an interval first … last to where slope u + other v, 0 <= v <= 1, can lie between edge and edge + 1."""
+    """Narrow an interval first … last to where slope u + other v, 0 <= v <= 1, can lie between edge
+    and edge + 1.
+    """
     low, high = edge - max(other, 0.0), edge + 1 - min(other, 0.0)
     if slope > 1e-12:
         return max(first, low / slope), min(last, high / slope)

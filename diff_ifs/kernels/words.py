@@ -9,27 +9,30 @@ from diff_ifs.kernels.jit import compiled, compiled_part, exact, solved, turn_an
 
 
 def outer_and_inner_words(maps, first, second, to, floor: float):
-    """Outer words (B, K, 2, 3) as maps into the frame `to`, inner words (B, 2, M) as points, and the shares of both.
+    """Outer words (B, K, 2, 3) as maps into the frame `to`, inner words (B, 2, M) as points, and
+    the shares of both.
 
-    maps: (B, n, 2, 3); first, second: words (B, K, L) and (B, M, L); floor: that of `ifs_model.area_weights`. All
-    numbers are float64.
+    maps: (B, n, 2, 3); first, second: words (B, K, L) and (B, M, L); floor: that of
+    `ifs_model.area_weights`. All numbers are float64.
     """
     systems, outer_words, inner_words = len(maps), first.shape[1], second.shape[1]
     outer, inner = np.empty((systems, outer_words, 2, 3)), np.empty((systems, 2, inner_words))
     shares = np.empty((systems, outer_words)), np.empty((systems, inner_words))
-    _halves(maps, first, second, to, floor, _words_room(first, second, maps), outer, inner, *shares)
+    _outer_and_inner_loop(maps, first, second, to, floor, _words_room(first, second, maps), outer, inner, *shares)
     return outer, inner, *shares
 
 
 def outer_and_inner_words_gradient(maps, first, second, to, floor: float, outer_g, inner_g, outer_s, inner_s):
     """Gradient of `outer_and_inner_words` for the maps, from those of what it returns."""
     gradient, room = np.zeros_like(maps), _words_room(first, second, maps)
-    _halves_gradient(maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient)
+    _outer_and_inner_gradient_loop(maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient)
     return gradient
 
 
 def _words_room(first, second, maps):
-    """Room for the maps and shares of the beginnings of words, the empty one first, and for weights and a mean map."""
+    """Room for the maps and shares of the beginnings of words, the empty one first, and for weights
+    and a mean map.
+    """
     longest = max(first.shape[2], second.shape[2])
     prefixes = np.empty((longest + 1, 2, 3))
     prefixes[0] = np.eye(2, 3)
@@ -37,20 +40,23 @@ def _words_room(first, second, maps):
 
 
 def words_by_weight(weights, rounds: int):
-    """Words (B, K, L), as those of `ifs_model.words_by_weight`, for weights (B, n) and that many replacements."""
+    """Words (B, K, L), as those of `ifs_model.words_by_weight`, for weights (B, n) and that many
+    replacements.
+    """
     (systems, n), size = weights.shape, 1 + rounds * (weights.shape[1] - 1)
-    # A tree of all words so far: what a word is without its last letter, this letter, and how many there are.
+    # A tree of all words so far: what a word is without its last letter, this letter, and how many
+    # there are.
     parents, letters, lengths = np.zeros((3, systems, 1 + rounds * n), np.int64)
     heavy, leaves = np.zeros((systems, size), weights.dtype), np.zeros((systems, size), np.int64)
     heavy[:, 0] = 1
-    _split(weights, rounds, parents, letters, lengths, heavy, leaves)
+    _words_by_weight_loop(weights, rounds, parents, letters, lengths, heavy, leaves)
     words = np.full((systems, size, lengths.max()), n)
     _spell_out(parents, letters, lengths, leaves, words)
     return words
 
 
 @exact
-def _split(weights, rounds, parents, letters, lengths, heavy, leaves):
+def _words_by_weight_loop(weights, rounds, parents, letters, lengths, heavy, leaves):
     n = weights.shape[1]
     for b in range(len(weights)):
         for done in range(rounds):
@@ -59,7 +65,8 @@ def _split(weights, rounds, parents, letters, lengths, heavy, leaves):
                 if heavy[b, k] > heavy[b, place]:
                     place = k
             weight, parent = heavy[b, place], leaves[b, place]
-            for letter in range(n):  # child 0 takes the place of its parent, the others the next free places
+            # child 0 takes the place of its parent, the others the next free places
+            for letter in range(n):
                 child = 1 + done * n + letter
                 parents[b, child], letters[b, child], lengths[b, child] = parent, letter, lengths[b, parent] + 1
                 k = place if letter == 0 else first + letter - 1
@@ -87,7 +94,8 @@ def _compose(f, g, composed):
 
 @compiled_part
 def _measure(maps, floor, weights, mean):
-    """Finds weights (n,) and their mean of the maps (2, 3); returns the centroid and the sum of the maps' areas.
+    """Finds weights (n,) and their mean of the maps (2, 3); returns the centroid and the sum of the
+    maps' areas.
 
     They are what `area_weights` and `centroid` of `ifs_model` say.
     """
@@ -108,7 +116,9 @@ def _measure(maps, floor, weights, mean):
 
 @compiled_part
 def _spell(maps, weights, word, prefixes, shares):
-    """The maps (L+1, 2, 3) and shares (L+1,) of a word's beginnings, the empty one first; the number of its letters."""
+    """The maps (L+1, 2, 3) and shares (L+1,) of a word's beginnings, the empty one first; the
+    number of its letters.
+    """
     for i in range(len(word)):
         if word[i] == len(maps):  # from here on it is padding
             return i
@@ -118,7 +128,7 @@ def _spell(maps, weights, word, prefixes, shares):
 
 
 @compiled
-def _halves(maps, first, second, to, floor, room, outer, inner, outer_shares, inner_shares):
+def _outer_and_inner_loop(maps, first, second, to, floor, room, outer, inner, outer_shares, inner_shares):
     prefixes, shares, weights, mean = room
     for b in range(len(maps)):
         x, y, _ = _measure(maps[b], floor, weights, mean)
@@ -150,7 +160,7 @@ def _spell_gradient(maps, weights, word, end, prefixes, shares, by_map, by_share
 
 
 @compiled
-def _halves_gradient(maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient):
+def _outer_and_inner_gradient_loop(maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient):
     prefixes, shares, weights, mean = room
     by_map, by_weights = np.empty((2, 3)), np.empty(len(weights))
     for b in range(len(maps)):
@@ -174,8 +184,8 @@ def _halves_gradient(maps, first, second, to, floor, room, outer_g, inner_g, out
             _spell_gradient(
                 maps[b], weights, second[b, m], end, prefixes, shares, by_map, inner_s[b, m], gradient[b], by_weights
             )
-        # The centroid (x, y) solves (1 - A) (x, y) = t, with (A, t) the weighted mean of the maps. The gradient (p, q)
-        # for t solves the same with A transposed.
+        # The centroid (x, y) solves (1 - A) (x, y) = t, with (A, t) the weighted mean of the maps.
+        # The gradient (p, q) for t solves the same with A transposed.
         mean[0, 1], mean[1, 0] = mean[1, 0], mean[0, 1]
         p, q = solved(mean, by_x, by_y)
         mean_weight = 0.0
