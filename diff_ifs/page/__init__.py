@@ -19,13 +19,13 @@ from diff_ifs.files.disk import atomic_write
 if TYPE_CHECKING:
     import numpy as np
 
-PAINTER = ("maps", "chart", "distance", "words", "cover", "occupancy", "density", "levels", "painter")
-PAGE = ("code", "palettes", "stage", "frames", "save", "watch", "panel", "page")
+DRAWING = ("maps", "chart", "distance", "words", "cover", "occupancy", "density", "levels")
+PAGE = ("painter", "code", "palettes", "stage", "frames", "save", "watch", "panel", "page")
 MOST_NUMBERS = 12_000  # of the maps on the way of a fit that a page holds
 
 
 def write_page(path: Path, *system, **more) -> int:
-    """Write a page that takes its place when it is whole; its bytes. Raises InputError if it cannot."""
+    """Write a page, whole or not at all, and return its bytes. Raises InputError if it cannot."""
     content = page(*system, **more).encode()
     with atomic_write(path) as file:
         file.write(content)
@@ -42,10 +42,10 @@ def page(
     way: "tuple[list[int], np.ndarray, list[float]] | None" = None,
     reload: bool = False,
 ) -> str:
-    """The HTML of a page that shows a system: maps (n, 2, 3), their window, pen, and size in pixels.
+    """The HTML of a page that shows a system: maps (n, 2, 3), window, pen, and size in pixels.
 
     target: the picture (S, S), in [0, 1], that was fitted. way: the steps of the fit, the maps
-    (K, n, 2, 3) and strokes at each. With `reload` it loads itself again and again, to follow a fit.
+    (K, n, 2, 3) and strokes at each. With `reload` it loads itself again and again.
     """
     data = {
         "name": name,
@@ -62,7 +62,7 @@ def page(
         "title": html.escape(f"{name} · diff_ifs").encode("utf-8", "replace").decode(),
         "style": _read("style.css"),
         "data": words.replace("<", "\\u003c"),  # so that nothing in it ends the element
-        "script": "\n".join(['"use strict";', *(_read(f"{name}.js") for name in PAINTER + PAGE)]),
+        "script": "\n".join(['"use strict";', *(_read(f"{name}.js") for name in DRAWING + PAGE)]),
     }
     parts["policy"] = (
         f"default-src 'none'; script-src {_hash(parts['script'])}; "

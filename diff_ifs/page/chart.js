@@ -160,7 +160,8 @@ function bounds(maps) {
   const radius = Math.max(...radii, 1e-9);
   let box = [middle[0] - radius, middle[0] + radius, middle[1] - radius, middle[1] + radius];
   for (let look = 0; look < 6; look++) { // each closer than the last
-    const side = Math.max(box[1] - box[0], box[3] - box[2]), chart = new Chart(maps, box, side / 128);
+    const side = Math.max(box[1] - box[0], box[3] - box[2]);
+    const chart = new Chart(maps, box, side / 128);
     chart.grow();
     const [left, right, bottom, top] = chart.extent();
     const room = 3 * Math.max(right - left, top - bottom) / 128 + 1e-9;

@@ -38,7 +38,8 @@ function unrankPoint(number, steps, similar) {
     around /= 2n * height + 1n;
   }
   const quarter = m ? around / m : 0n, along = m ? around % m : 0n;
-  const corners = [[m - along, along], [-along, m - along], [along - m, -along], [along, along - m]];
+  const rest = m - along;
+  const corners = [[rest, along], [-along, rest], [-rest, -along], [along, -rest]];
   return [...corners[quarter], ...shifts];
 }
 
@@ -130,7 +131,7 @@ function rowsInBox(maps, { half, centre }) {
   ]);
 }
 
-/** The box, spread and gain of the finest lattice for some maps. Throws Error where there is none. */
+/** The box, spread and gain of the finest lattice for some maps. Throws Error if there is none. */
 function bestFrame(maps, window) {
   let best = null;
   for (let spread = 0; spread < 16; spread++) {

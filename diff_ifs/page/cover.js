@@ -1,7 +1,7 @@
 /*
- * Zooms. The pixels of a view are looked up on a chart of the whole attractor, through the inverses
- * of the words that matter to them: a tile that lies deep inside the image of a word is full, one far
- * from all of them is empty, and any other is split, down to pixels.
+ * Zooms. The pixels of a view are looked up on a chart of the whole attractor, through the
+ * inverses of the words that matter to them: a tile that lies deep inside the image of a word is
+ * full, one far from all of them is empty, and any other is split, down to pixels.
  */
 
 const FLAT = 1e-6; // a flatter map is taken for one whose singular values have this ratio
@@ -19,7 +19,8 @@ class Cover {
 
   /** The image of the attractor under a word, as the view sees it. */
   _image(map, first, address, share) {
-    const pixels = compose(this.view.pixels(map), this.chart.toWorld), whole = this.colour === "address";
+    const pixels = compose(this.view.pixels(map), this.chart.toWorld);
+    const whole = this.colour === "address";
     const [large, small] = stretches(pixels);
     return {
       map, first, address, share, children: null, score: 0,

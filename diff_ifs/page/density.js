@@ -61,7 +61,8 @@ function deposit(sums, view, points, word, job) {
       continue;
     }
     if (whole) {
-      shade = shades[Math.min(shades.length - 1, (address + share * points[k + 3]) * shades.length | 0)];
+      const along = (address + share * points[k + 3]) * shades.length | 0;
+      shade = shades[Math.min(shades.length - 1, along)];
     }
     sums[4 * place] += amount;
     sums[4 * place + 1] += amount * shade[0];

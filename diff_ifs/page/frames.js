@@ -25,7 +25,8 @@ class Frames {
     this.frames = [];
     this.handles = null;
     if (!shown) return;
-    const order = state.maps.map((_, k) => k).sort((j, k) => (j === state.chosen) - (k === state.chosen));
+    const order = state.maps.map((_, k) => k) // the chosen one on top
+      .sort((j, k) => (j === state.chosen) - (k === state.chosen));
     for (const k of order) {
       const frame = this._element("polygon", k === state.chosen ? "frame chosen" : "frame");
       frame.dataset.map = k;
@@ -89,7 +90,7 @@ class Frames {
     put("top", spot(shape.top));
     const middle = spot(shape.middle), top = spot(shape.top);
     const length = Math.hypot(top[0] - middle[0], top[1] - middle[1]);
-    const away = length > 1 ? [(top[0] - middle[0]) / length, (top[1] - middle[1]) / length] : [0, -1];
+    const away = length > 1 ? [0, 1].map((k) => (top[k] - middle[k]) / length) : [0, -1];
     const knob = [top[0] + 30 * away[0], top[1] + 30 * away[1]];
     put("knob", knob);
     const { stem } = this.handles;
@@ -128,8 +129,7 @@ class Frames {
 
 /** The map with another linear part that leaves a point's image where it was. */
 function about(map, [a, b, c, d], middle) {
-  // the point whose image is `middle` is found by its offset: t = middle − A p, and A p = middle − t
-  const back = inverse(map), p = back ? apply(back, ...middle) : null;
+  const back = inverse(map), p = back && apply(back, ...middle); // the point
   if (!p) return [a, b, map[2], c, d, map[5]];
   return [a, b, middle[0] - a * p[0] - b * p[1], c, d, middle[1] - c * p[0] - d * p[1]];
 }

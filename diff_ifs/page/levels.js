@@ -40,7 +40,8 @@ function* wordsOfLength(system, view, box, length) {
 }
 
 /** Draw one level on a canvas; returns the level that was drawn, lower where there are too many. */
-function* drawLevel(canvas, system, view, { figure, level, window, picture, stroke, index, palette }) {
+function* drawLevel(canvas, system, view, job) {
+  const { figure, level, window, picture, stroke, index, palette } = job;
   const pen = canvas.getContext("2d"), p = view.pixel;
   const [xmin, xmax, ymin, ymax] = window;
   const segment = figure === "segment" ? system.diameter() : null;

@@ -16,7 +16,7 @@ SHARE = 0.05  # of the time that writing it may take
 
 
 class LivePage:
-    """The page of the best system so far, written again and again while it is fitted to a target (S, S)."""
+    """The page of a fit to a target (S, S), written again and again with the best so far."""
 
     def __init__(self, path: Path, name: str, target: "Tensor"):
         self.path, self.name, self.target = path, name, target.cpu().numpy()
@@ -28,7 +28,7 @@ class LivePage:
         return self.path.resolve().as_uri()
 
     def show(self, state: "State", last: bool = False) -> None:
-        """Write the page, unless the one before was too short a time ago; the last one reloads no more."""
+        """Write the page, unless one was written just now; the last one reloads no more."""
         import torch
 
         now = time.perf_counter()
@@ -36,7 +36,6 @@ class LivePage:
             return
         steps, maps, strokes = zip(*state.path, strict=True)
         way = list(steps), torch.stack(maps).cpu().numpy(), list(strokes)
-        best = state.best_maps.cpu().numpy()
-        size = len(self.target)
-        write_page(self.path, self.name, best, WINDOW, state.best_stroke, size, self.target, way, not last)
+        best = state.best_maps.cpu().numpy(), WINDOW, state.best_stroke, len(self.target)
+        write_page(self.path, self.name, *best, self.target, way, not last)
         self.due = now + (time.perf_counter() - now) / SHARE

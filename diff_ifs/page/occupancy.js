@@ -12,7 +12,7 @@ class System {
     this.charts = new Map();
   }
 
-  /** A chart of the whole attractor with about so many cells, sounded, and kept for the next picture. */
+  /** A chart of the whole attractor with about so many cells, kept for the next picture. */
   *chart(cells, addressed) {
     const name = `${cells} ${addressed}`, [left, right, bottom, top] = this.box;
     if (!this.charts.has(name)) {
@@ -78,7 +78,8 @@ function* occupied(system, view, colour) {
  */
 function* coverage(system, view, stroke, samples) {
   const { width, height } = view, radius = stroke / view.pixel * samples;
-  const margin = Math.ceil(radius / samples) * samples + samples, fine = view.at(1 / samples, margin);
+  const margin = (Math.ceil(radius / samples) + 1) * samples;
+  const fine = view.at(1 / samples, margin);
   let keys = yield* occupied(system, fine, "none");
   if (radius >= 1) keys = nearest(keys, fine.width, fine.height, radius).found;
   const values = new Float32Array(width * height);

@@ -135,7 +135,8 @@ class Page {
   }
 
   duplicate() {
-    const [a, b, x, c, d, y] = this.maps[this.chosen], aside = (this.window[1] - this.window[0]) / 20;
+    const [a, b, x, c, d, y] = this.maps[this.chosen];
+    const aside = (this.window[1] - this.window[0]) / 20;
     this._append([a, b, x + aside, c, d, y - aside]);
   }
 
@@ -220,6 +221,7 @@ function startPainter() {
 async function start() {
   const data = JSON.parse(find("data").textContent), painter = startPainter();
   const page = new Page(data, painter);
+  painter.addEventListener("error", () => page.say("Drawing failed: load the page again."));
   if (data.target) {
     const { target, under } = await readTarget(data.target, data.window);
     painter.postMessage({ target });
@@ -239,8 +241,10 @@ function keepCurrent(page) {
     const seen = JSON.parse(sessionStorage.getItem(name));
     if (seen) {
       Object.assign(page.look, seen.look);
-      Object.assign(page.stage, seen.at);
-      page.stage.moved();
+      if (!seen.at.atHome) {
+        Object.assign(page.stage, seen.at);
+        page.stage.moved();
+      }
       page.panel.open(seen.tab);
     }
   } catch {
@@ -248,9 +252,9 @@ function keepCurrent(page) {
   }
   setInterval(() => {
     if (document.visibilityState !== "visible" || page.history.canUndo) return;
-    const { look, tab, stage: { scale, centre } } = page;
+    const { look, tab, stage: { scale, centre, atHome } } = page;
     try {
-      sessionStorage.setItem(name, JSON.stringify({ look, tab, at: { scale, centre } }));
+      sessionStorage.setItem(name, JSON.stringify({ look, tab, at: { scale, centre, atHome } }));
     } catch {
       // as above
     }

@@ -34,7 +34,8 @@ async function run(job) {
   for (;;) {
     const { value, done } = steps.next();
     if (done) return;
-    if (value) self.postMessage({ id: job.id, ...value }, value.pixels ? [value.pixels.buffer] : []);
+    const owned = value?.pixels ? [value.pixels.buffer] : [];
+    if (value) self.postMessage({ id: job.id, ...value }, owned);
     if (value || performance.now() - began > BREATH) {
       await breath();
       if (job !== latest) return;
@@ -148,7 +149,7 @@ function* occupancyPicture(system, view, job, samples) {
         if (differs) {
           const its = targetAt(view.left + (u + 0.5) / samples * view.pixel,
             view.top - (v + 0.5) / samples * view.pixel) >= 127.5;
-          const shade = here ? its ? "both" : "extra" : its ? "missing" : null;
+          const shade = here ? (its ? "both" : "extra") : its ? "missing" : null;
           here = shade ? 1 : 0;
           if (here) for (let k = 0; k < 3; k++) sum[k] += DIFFERENCE[shade][k];
         } else if (here) {

@@ -14,7 +14,6 @@ class Panel {
       const folded = find("panel").classList.toggle("folded");
       find("fold").setAttribute("aria-expanded", !folded);
       find("fold").textContent = folded ? "▴" : "▾";
-      if (Math.abs(stage.zoom - 1) < 0.5) stage.goHome();
     });
     find("closer").addEventListener("click", () => stage.zoomAt(2));
     find("further").addEventListener("click", () => stage.zoomAt(0.5));
@@ -69,7 +68,8 @@ class Panel {
     });
     pen.addEventListener("change", () => state.commit());
     find("light").addEventListener("change", () => {
-      state.theme = document.documentElement.dataset.theme = find("light").checked ? "light" : "dark";
+      state.theme = find("light").checked ? "light" : "dark";
+      document.documentElement.dataset.theme = state.theme;
       stage.moved();
     });
     for (const id of ["palette", "figure", "gamma", "level", "under"]) find(id).value = look[id];
@@ -228,7 +228,9 @@ class Panel {
       const { key, ctrlKey, metaKey, shiftKey, target } = event;
       if (target.matches("input:not([type=range]):not([type=checkbox]), select")) return;
       const drawing = state.tab === "draw" && state.chosen !== null;
-      const arrows = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+      const arrows = {
+        ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1],
+      };
       const done = () => event.preventDefault();
       if ((ctrlKey || metaKey) && key.toLowerCase() === "z") {
         done();

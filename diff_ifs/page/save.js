@@ -32,7 +32,8 @@ function call(map) {
 /** The text of a NAME_setup.py. */
 function setupText(state) {
   const { maps, stroke } = inUsualWindow(state), calls = maps.map(call);
-  const used = ["affine", "similarity"].filter((word) => calls.some((text) => text.startsWith(word)));
+  const used = ["affine", "similarity"]
+    .filter((word) => calls.some((text) => text.startsWith(word)));
   return `"""Maps of ${plainName(state.name)}, drawn by hand."""
 
 from diff_ifs import ${["Setup", ...used].join(", ")}
@@ -95,7 +96,8 @@ ${uses(depth - 1, true)}
 /** Let the browser save something as a file. */
 function download(filename, content, type) {
   const anchor = document.createElement("a");
-  anchor.href = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  const blob = content instanceof Blob ? content : new Blob([content], { type });
+  anchor.href = URL.createObjectURL(blob);
   anchor.download = filename;
   anchor.click();
   setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);

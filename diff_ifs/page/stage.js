@@ -5,7 +5,9 @@ const find = (id) => document.getElementById(id);
 
 class Stage {
   constructor(state, painter) {
-    Object.assign(this, { state, painter, asked: 0, waiting: false, wanted: false, quick: 3 });
+    Object.assign(this, { state, painter, asked: 0, waiting: false, wanted: false });
+    this.quick = 3; // pixels a side that the first picture of a job takes for one
+    this.atHome = true;
     this.element = find("stage");
     this.canvas = find("picture");
     this.pen = this.canvas.getContext("2d");
@@ -16,17 +18,17 @@ class Stage {
     this.pointers = new Map();
     painter.addEventListener("message", ({ data }) => data.id && this._receive(data));
     new ResizeObserver(() => this.resize()).observe(this.element);
+    new ResizeObserver(() => this.centre && this.atHome && this.goHome()).observe(find("panel"));
     this._listen();
   }
 
   /** Fit the canvas to the screen's own pixels. */
   resize() {
     const { clientWidth, clientHeight } = this.element;
-    const whole = !this.centre || this.zoom === 1;
     this.ratio = Math.min(window.devicePixelRatio || 1, 3);
     this.width = this.canvas.width = Math.max(1, Math.round(clientWidth * this.ratio));
     this.height = this.canvas.height = Math.max(1, Math.round(clientHeight * this.ratio));
-    if (whole) this.goHome();
+    if (this.atHome) this.goHome();
     else this.moved();
   }
 
@@ -55,6 +57,7 @@ class Stage {
   /** Show the whole picture, in the free part of the stage. */
   goHome() {
     const [xmin, xmax, ymin, ymax] = this.state.window, [left, top, width, height] = this.free;
+    this.atHome = true;
     this.scale = this.homeScale;
     this.centre = [
       (xmin + xmax) / 2 - (left + width / 2 - this.width / 2) / this.scale,
@@ -77,6 +80,7 @@ class Stage {
   /** Zoom by a factor, so that what is under a point of the stage stays there. */
   zoomAt(factor, x = this._middle[0], y = this._middle[1]) {
     const [u, v] = this.toWorld(x, y), home = this.homeScale;
+    this.atHome = false;
     this.scale = Math.min(Math.max(this.scale * factor, home / 20), home * CLOSEST);
     const [s, t] = this.toWorld(x, y);
     this.centre = [this.centre[0] + u - s, this.centre[1] + v - t].map((value) => (
@@ -90,6 +94,7 @@ class Stage {
   }
 
   panBy(x, y) {
+    this.atHome = false;
     this.centre = [this.centre[0] - x * this.ratio / this.scale,
       this.centre[1] + y * this.ratio / this.scale];
     this.moved();
@@ -148,8 +153,8 @@ class Stage {
     if (data.id !== this._shown) { // the first picture of a job
       const took = performance.now() - this.askedAt;
       document.body.dataset.milliseconds = took.toFixed(1);
-      const reached = took * this.quick ** 2 > 350 ? this.quick + 1 : this.quick - 1;
-      this.quick = took > 45 || took < 20 ? Math.min(8, Math.max(1, reached)) : this.quick;
+      const { quick } = this, finer = took * (quick / (quick - 1)) ** 2; // how long that would take
+      this.quick = took > 45 ? Math.min(quick + 1, 8) : finer < 40 ? quick - 1 : quick;
     }
     this._shown = data.id;
     this.layer.width = width;
@@ -223,6 +228,7 @@ class Stage {
       this.zoomAt(Math.exp(-event.deltaY * lines * 0.0018), event.clientX, event.clientY);
     }, { passive: false });
     element.addEventListener("pointerdown", (event) => {
+      element.focus({ preventScroll: true });
       element.setPointerCapture(event.pointerId);
       pointers.set(event.pointerId, [event.clientX, event.clientY]);
     });

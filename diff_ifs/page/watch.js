@@ -70,8 +70,9 @@ class Watch {
     const line = document.createElementNS(SVG, "polyline");
     line.setAttribute("points", points.filter(Boolean).join(" "));
     const here = document.createElementNS(SVG, "line");
-    for (const [name, value] of [["x1", across(this.at)], ["x2", across(this.at)], ["y1", 0], ["y2", 110]]) {
-      here.setAttribute(name, value);
+    const x = across(this.at);
+    for (const [key, value] of Object.entries({ x1: x, x2: x, y1: 0, y2: 110 })) {
+      here.setAttribute(key, value);
     }
     curve.replaceChildren(here, line);
     const iou = this.ious[this.at];

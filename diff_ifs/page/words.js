@@ -66,7 +66,7 @@ class Word {
   }
 }
 
-/** The words whose images meet a view, each no larger than `size`: all, or so many drawn of them. */
+/** The words whose images meet a view, none larger than `size`: all, or so many drawn of them. */
 function* wordsMeeting(system, view, size, most) {
   let words = [new Word()], level = 1;
   for (;;) {
