@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -199,11 +200,11 @@ def test_a_hostile_name_is_text(tab, tmp_path):
 
 
 def test_the_iou_with_the_target_is_that_of_the_renderer(tab, tmp_path):
-    drawn = occupancy(KOCH.double(), WINDOW, 128, stroke=0.03)
+    drawn = occupancy(KOCH.double(), WINDOW, 128, stroke=0.03, supersample=6)
     target = (occupancy(KOCH.double(), WINDOW, 128, stroke=0.05) >= 0.5).float()
     tab.open(write(tmp_path, "drawn", KOCH, 0.03, target=target.numpy()))
-    tab.until(lambda: "IoU" in tab.find("#facts").text)
-    assert float(tab.find("#facts").text.split()[-1]) == pytest.approx(float(iou(drawn, target)), abs=0.01)
+    tab.until(lambda: re.search(r"IoU 0\.\d{4}$", tab.find("#facts").text))  # three digits while it is drawn
+    assert float(tab.find("#facts").text.split()[-1]) == pytest.approx(float(iou(drawn, target)), abs=0.003)
     for kind in ("density", "levels", "difference"):
         tab.click(f"#kind button[value={kind}]")
         tab.wait()

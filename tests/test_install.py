@@ -48,7 +48,7 @@ def test_a_wheel_in_an_empty_environment_fits_a_picture_in_another_folder(tmp_pa
     pixels[5:35, 5:15] = 255
     Image.fromarray(pixels).save(folder / "bar.png")
     commands = env / ("bin" if os.name == "posix" else "Scripts")
-    options = "--maps 2 --size 32 --starts 8 --steps 60 --quiet".split()
+    options = ["--maps", "2", "--size", "32", "--starts", "8", "--steps", "60", "--quiet"]
     where = {"cwd": folder, "check": True, "env": {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}}
     subprocess.run([commands / "train-ifs", "bar", *options], **where)
     subprocess.run([commands / "render-ifs", "bar", "30", "64", "--quiet"], **where)

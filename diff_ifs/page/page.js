@@ -69,8 +69,8 @@ class Page {
     this.show();
   }
 
-  heard(iou) {
-    this.iou = iou;
+  heard(iou, rough) {
+    this.iou = iou.toFixed(rough ? 3 : 4);
     this.panel.show();
   }
 

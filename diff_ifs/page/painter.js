@@ -47,7 +47,7 @@ async function run(job) {
 /** The IoU of systems with the target: those of a fit's way, one after the other. */
 async function measure({ measure: systems }) {
   for (let k = 0; k < systems.length; k++) {
-    const iou = finish(score(new System(systems[k].maps), systems[k].stroke));
+    const iou = finish(score(new System(systems[k].maps), systems[k].stroke, 3));
     self.postMessage({ measured: k, iou });
     await breath();
   }
@@ -77,20 +77,21 @@ function* paint(job) {
     yield told({ ...yield* densityPicture(system, view, job, 5000, 5000), last: true });
   } else {
     yield told(yield* occupancyPicture(system, view.at(job.quick), job, 1));
-    if (target) yield { iou: yield* score(system, job.stroke) };
+    // without a pause, so that it is seen while one drags
+    if (target) yield { iou: finish(score(system, job.stroke, job.stroke > 0 ? 2 : 1)), rough: true };
     if (job.quick > 1) yield told(yield* occupancyPicture(system, view, job, 1));
     const samples = view.width * view.height > FEW_SAMPLES ? 1 : 2;
     yield told({ ...yield* occupancyPicture(system, view, job, samples), last: true });
-    return;
   }
-  if (target) yield { iou: yield* score(system, job.stroke) };
+  // as a fit is judged
+  if (target) yield { iou: yield* score(system, job.stroke, job.stroke > 0 ? 6 : 3) };
 }
 
-/** The IoU of a system's attractor with the target. */
-function* score(system, stroke) {
+/** The IoU of an attractor with the target, with so many samples a side of each of its pixels. */
+function* score(system, stroke, samples) {
   const { size, window, values } = target, pixel = (window[1] - window[0]) / size;
   const view = new View(window[0], window[3], pixel, size, size);
-  const covered = yield* coverage(system, view, stroke, size <= 256 ? 3 : size <= 1024 ? 2 : 1);
+  const covered = yield* coverage(system, view, stroke, size > 512 ? 1 : samples);
   let both = 0, either = 0;
   for (let k = 0; k < values.length; k++) {
     const mine = covered[k] >= 0.5, its = values[k] >= 127.5;

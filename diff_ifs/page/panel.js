@@ -109,8 +109,8 @@ class Panel {
     }
     find("pen-shown").textContent = short(Number(state.stroke.toPrecision(3)));
     find("facts").textContent = `${maps.length} map${maps.length === 1 ? "" : "s"}`
-      + (state.iou === null ? "" : ` · IoU ${state.iou.toFixed(4)}`);
-    find("iou").textContent = state.iou === null ? "" : `IoU ${state.iou.toFixed(4)}`;
+      + (state.iou === null ? "" : ` · IoU ${state.iou}`);
+    find("iou").textContent = state.iou === null ? "" : `IoU ${state.iou}`;
     find("undo").disabled = !state.history.canUndo;
     find("redo").disabled = !state.history.canRedo;
     for (const id of ["duplicate", "mirror", "delete"]) find(id).disabled = chosen === null;

@@ -146,7 +146,7 @@ class Stage {
   _receive(data) {
     if (data.id !== this.asked) return;
     if (data.iou !== undefined) {
-      this.state.heard(data.iou);
+      this.state.heard(data.iou, data.rough);
       return;
     }
     const { pixels, width, height } = data;
