@@ -200,6 +200,10 @@ def test_an_mp4_shows_the_same_frames_and_then_pauses():
                          for k, pen in zip((2, 1, 0, 0), [*PENS, 0.12], strict=True))]  # fmt: skip
     assert [list(at) for at in seen] == [[0], [1], [2], [3, 4, 5]]  # one a second, and two seconds more
     assert imageio.immeta("way.mp4", plugin="FFMPEG")["fps"] == pytest.approx(1)
+    save_long_way(10)
+    assert render("long", 30, 64, "--sweep", "fit", "--out", "long.mp4") == 0  # half a second each
+    assert imageio.immeta("long.mp4", plugin="FFMPEG")["fps"] == pytest.approx(2)
+    assert len(imageio.imread("long.mp4", plugin="FFMPEG")) == 10 + 2 * 2
 
 
 @pytest.mark.parametrize(("frames", "message"), [(1000, None), (1001, "--frames must be from 1 to 1000")])

@@ -102,6 +102,12 @@ def test_the_plan_of_a_grey_picture():
     assert [stage.systems for stage in plan] == [32, 4, 4, 4]
     assert [stage.steps for stage in plan] == [120, 60, 60, 150]
     assert not any(stage.grown for stage in plan)
+    for stage in plan:
+        assert stage.rates[0] > stage.rates[1] > 0
+        assert stage.blurs[0] > stage.blurs[1] > 0
+    assert [stage.copies for stage in plan] == [1, 8, 8, 1]
+    assert [stage.judged for stage in plan] == [0, 4, 4, 4]
+    assert [stage.levels for stage in plan] == [2, 2, 2, 0]
     assert plan[-1].points == 5 * 32**2
     assert plan[0].points == round(2.5 * 32**2)
 
