@@ -35,6 +35,7 @@ def rows(out: Path) -> list[dict]:
     return sorted(({k: v for k, v in row.items() if k not in ("seconds", "wall")} for row in found), key=str)
 
 
+@pytest.mark.slow
 def test_two_shards_one_of_them_in_two_processes_give_the_rows_of_one_run(shapes, capsys):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -53,6 +54,7 @@ def test_two_shards_one_of_them_in_two_processes_give_the_rows_of_one_run(shapes
     assert Path("shards/table.txt").read_text().startswith("3 pictures")
 
 
+@pytest.mark.slow
 def test_a_picture_is_fitted_once_by_whatever_shard(shapes, monkeypatch):
     common = [str(shapes), "--size", "32", "--maps", "2", "--jobs", "1", "--out", "out"]
     quality.main([*common, "--shard", "1/3"])

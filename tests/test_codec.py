@@ -264,6 +264,7 @@ def blob():
     return picture(BLOB)
 
 
+@pytest.mark.slow
 def test_the_refit_recovers_much_of_what_rounding_loses(blob):
     code = replace(encodings(system(BLOB))[0], length=20)
     before = evaluate(BLOB, blob, quality="draft").iou
@@ -275,6 +276,7 @@ def test_the_refit_recovers_much_of_what_rounding_loses(blob):
     assert evaluate(found["maps"], blob, quality="draft").iou == refit.iou
 
 
+@pytest.mark.slow
 def test_the_linearised_picture_foretells_what_steps_do(blob):
     code = replace(encodings(system(BLOB))[0], length=26)
     here = rounded(code, BLOB, blob)
@@ -335,6 +337,7 @@ def test_similarities_are_found_by_the_picture_not_by_their_numbers(fitted_koch)
     assert evaluate(maps, target, code.radius)[0] >= nearest_numbers + 0.01
 
 
+@pytest.mark.slow
 def test_of_many_lattices_the_best_point_beats_rounding_in_the_best_box(fitted_koch):
     fit, target = fitted_koch
     code = replace(encodings(fit)[-1], length=24)
@@ -346,6 +349,7 @@ def test_of_many_lattices_the_best_point_beats_rounding_in_the_best_box(fitted_k
     assert evaluate(found["maps"], target, found["stroke"], quality="draft").iou == point.iou
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("maps", "stroke"),
     [
@@ -361,6 +365,7 @@ def test_systems_that_show_little_or_nothing_can_be_refitted(blob, maps, stroke)
     assert len(found.data) <= 24
 
 
+@pytest.mark.slow
 def test_the_fewest_bytes_keep_the_goal(blob):
     found = fit_within(system(BLOB), blob, 0.97, 30)
     assert found.iou >= 0.97
@@ -381,6 +386,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_file_that_draws_the_same_without_it(folder, capsys):
     assert compress_ifs.main(["blob", "--bytes", "24", "--effort", "10", "--quiet"]) == 0
     said = capsys.readouterr().out
@@ -395,6 +401,7 @@ def test_a_checkpoint_becomes_a_file_that_draws_the_same_without_it(folder, caps
     assert iou(*pictures) > 0.95
 
 
+@pytest.mark.slow
 def test_the_same_maps_give_the_same_bytes_in_any_order(folder):
     files = []
     for order in ([0, 1, 2, 3], [2, 0, 3, 1], [3, 2, 1, 0], [1, 3, 0, 2]):
@@ -405,6 +412,7 @@ def test_the_same_maps_give_the_same_bytes_in_any_order(folder):
     assert len(set(files)) == 1
 
 
+@pytest.mark.slow
 def test_a_fit_is_refitted_to_its_own_picture(folder, capsys):
     """Which may be the file's, inverted; a file that has changed is refused."""
     checkpoint, target = torch.load("blob.pt", weights_only=True), load_target(Path("blob.png"), 64).numpy()
@@ -421,6 +429,7 @@ def test_a_fit_is_refitted_to_its_own_picture(folder, capsys):
     assert Path("blob.ifs").read_bytes() == b"before"
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_allowed_saves_bytes(folder, capsys):
     assert compress_ifs.main(["blob", "--loss", "0.05", "--effort", "8", "--quiet"]) == 0
     small = Path("blob.ifs").stat().st_size
@@ -633,6 +642,7 @@ def test_every_flipped_bit_and_every_truncation_of_a_real_file_is_noticed(tmp_pa
         assert sum(refused) >= len(data) - 1, "a checksum of eight bits lets one in 256 pass"
 
 
+@pytest.mark.slow
 def test_random_bytes_are_drawn_or_refused(tmp_path):
     generator, drawn = random.Random(5), 0
     for _ in range(800):
@@ -655,6 +665,7 @@ def test_any_bytes_are_drawn_or_refused(tmp_path_factory, kind, data):
     opened(data, kind, tmp_path_factory.getbasetemp())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["json", "flame"])
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
@@ -670,6 +681,7 @@ KEYS = st.sampled_from(["maps", "n", "window", "stroke", "size", "weights"])
 LEAVES = st.none() | st.booleans() | st.floats() | st.text(max_size=3)
 
 
+@pytest.mark.slow
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner), max_leaves=12))
 @settings(max_examples=100, deadline=None)
 def test_any_json_is_drawn_or_refused(tmp_path_factory, value):
@@ -693,6 +705,7 @@ def test_a_polygon_has_four_corners_in_eight_bytes_and_may_have_a_hole():
     assert compression.overlap(drawn, pixels) > 0.97
 
 
+@pytest.mark.slow
 def test_bytes_of_g4_are_those_of_its_strips():
     empty, busy = np.zeros((256, 256), dtype=bool), np.random.default_rng(0).random((256, 256)) < 0.5
     few, many = (compression.lossless(pixels)["G4"] for pixels in (empty, busy))
@@ -700,6 +713,7 @@ def test_bytes_of_g4_are_those_of_its_strips():
     assert many > 8192
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["bitmap", "webp"])
 def test_rivals_keep_to_their_bytes_and_gain_from_more(method):
     row, column = np.mgrid[:256, :256]
@@ -724,6 +738,7 @@ def measured() -> list[dict]:
     return rows
 
 
+@pytest.mark.slow
 def test_the_table_says_who_wins_what_a_refit_recovers_and_what_was_asked(tmp_path):
     rows = measured()
     next(row for row in rows if row["name"] == "thin" and row["method"] == "polygon" and row["bytes"] == 64)["iou"] = (
@@ -742,6 +757,7 @@ def test_the_table_says_who_wins_what_a_refit_recovers_and_what_was_asked(tmp_pa
         assert drawn.width > 1000
 
 
+@pytest.mark.slow
 def test_a_benchmark_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compression, "TARGETS", {})
     monkeypatch.setattr(compression, "done_by", lambda jobs, work, do: (do(*arguments) for arguments in work))

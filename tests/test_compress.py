@@ -52,6 +52,7 @@ def compressed(name: str, *options: object, out: str | None = None) -> bytes:
     return Path(out or f"{name}.ifs").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bits", "length"),
     [("blob", 5.2, 21), ("blob", 7.125, 27), pytest.param("turns", 9, 20, marks=pytest.mark.slow)],
@@ -61,11 +62,13 @@ def test_bits_for_each_number_make_so_many_bytes(name, bits, length):
     assert len(compressed(name, "--bits", bits)) == length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [18, pytest.param(23, marks=pytest.mark.slow)])
 def test_bytes_are_a_limit_that_is_used(length):
     assert len(compressed("blob", "--bytes", length)) == length
 
 
+@pytest.mark.slow
 def test_what_is_said_is_true_of_the_file(capsys):
     """IoUs of the fit and of the file are those of their own drawings with the picture."""
     data = compressed("blob", "--bytes", 20, out="deep/er.ifs")
@@ -113,6 +116,7 @@ def test_the_pen_is_kept_in_the_file_to_a_few_percent():
     assert np.allclose(values[:, 0], values[:, 1]), "similarities stay similarities"
 
 
+@pytest.mark.slow
 def test_a_refit_takes_whole_steps_in_many_numbers_at_once(monkeypatch):
     """From numbers that are off by one here and there it gets back most of what that costs, without a single step."""
     target = occupancy(BLOB, WINDOW, 64, supersample=6).round()
@@ -170,6 +174,7 @@ def test_a_fit_of_another_window_is_no_fit_of_the_picture(capsys):
     assert "was not fitted to a picture in the window -1 1 -1 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_of_a_grey_fit_black_and_white_is_kept_and_that_is_said(capsys):
     whole = torch.load("blob.pt", weights_only=True)
     torch.save({**whole, "exposure": 3.0}, "blob.pt")

@@ -62,6 +62,7 @@ def test_a_cover_draws_what_growth_does(maps, size):
     assert not (taken & ~dilate(grown, 1.5)).any()
 
 
+@pytest.mark.slow
 def test_colours_are_drawn_wherever_there_are_points():
     """Words are split until they have one colour, so that many of them end at the edges of pixels."""
     grown = alone(CORNER_GASKET, WINDOW, 192)
@@ -78,6 +79,7 @@ def test_a_cover_has_no_more_levels_than_asked_for(level):
     assert int((taken & ~grown).sum()) <= 2  # a grown cell has one point, of which not all images lie in others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "scale", "ratio", "twice"),
     [(8, 0.7, 0.3, 0), (8, 0.8, 0.5, 4), (40, 0.8, 0.6, 0), (16, 0.5, 0.01, 0), (6, 0.9, 0.3, 0)],
@@ -173,6 +175,7 @@ def test_maps_that_are_nearly_the_same_differ_in_a_deep_zoom():
     assert all(taken[127, column] for column in columns)
 
 
+@pytest.mark.slow
 def test_slow_maps_are_followed_to_the_end():
     """The 100th image of a fixed point under a map that shrinks the world by a hundredth lies deep in a disc."""
     maps = torch.tensor([similarity(0.99, 25), similarity(0.3, at=(0.7, 0))]).double()

@@ -22,6 +22,7 @@ GASKET = occupancy(CORNER_GASKET, WINDOW, 32, supersample=1)
 QUICK = Setup(maps=3, size=32, points=1000, starts=4, rounds=1, steps=12, stroke=0.0)
 
 
+@pytest.mark.slow
 def test_tensors_on_two_devices_do_not_mix():
     with pretend.device() as kernels:
         there = torch.ones(3, device=pretend.DEVICE)
@@ -46,6 +47,7 @@ SETUPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "doubles"), [*((name, True) for name in SETUPS), ("random", False), ("grey", False)])
 def test_a_fit_runs_on_any_device_and_comes_to_the_same(name, doubles):
     with pretend.device(doubles) as kernels:
@@ -94,6 +96,7 @@ def test_a_device_that_is_as_fast_as_the_cpu_is_left_alone(monkeypatch, capsys):
     assert train_ifs.faster(GASKET, QUICK, ("cpu", "cpu:0")) == "cpu:0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETUPS)
 def test_a_step_elsewhere_is_that_of_the_cpu_and_waits_for_nothing(name):
     setup = SETUPS[name]

@@ -34,6 +34,7 @@ def points_of(maps: torch.Tensor, depth: int) -> np.ndarray:
     return points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maps", [LEANING, KOCH, CORNER_GASKET], ids=["leaning", "koch", "gasket"])
 def test_no_point_is_nearer_than_the_one_that_is_found(maps):
     points = points_of(maps, 10 if len(maps) == 3 else 8)

@@ -340,6 +340,7 @@ def test_a_picture_that_is_mostly_white_gets_a_hint(capsys):
     assert "leave out --invert" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_large_pictures_are_read_beyond_pillows_own_limit():
     side = 14_000
     assert side**2 > 2 * Image.MAX_IMAGE_PIXELS
@@ -359,6 +360,7 @@ def test_larger_pictures_and_pictures_that_run_programs_are_refused():
         load_target(Path("saved.png"), 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "refusal"), [((1, 1), "paint some of it black"), ((1, 9), None), ((20_000, 1), "nothing is left")]
 )

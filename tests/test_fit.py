@@ -268,6 +268,7 @@ def states():
     return list(fit(blob(), QUICK, every=10))
 
 
+@pytest.mark.slow
 def test_a_fit_gets_better_and_keeps_the_best_by_the_converged_attractor(states):
     assert states[0].step == 0
     assert states[-1].step == states[-1].steps == 60
@@ -277,6 +278,7 @@ def test_a_fit_gets_better_and_keeps_the_best_by_the_converged_attractor(states)
     assert best.best_maps.dtype == torch.float64
 
 
+@pytest.mark.slow
 def test_the_best_state_is_kept_when_later_ones_are_worse(monkeypatch):
     honest, judged = evaluate, []
 
@@ -306,6 +308,7 @@ def test_the_path_leads_to_the_last_state(states):
     assert max(moves) < 0.5, "one system all along, not a jump to another one"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_maps_and_another_seed_other_ones(states):
     again = list(fit(blob(), QUICK, every=10))[-1]
     assert torch.equal(again.best_maps, states[-1].best_maps)
@@ -313,6 +316,7 @@ def test_the_same_seed_gives_the_same_maps_and_another_seed_other_ones(states):
     assert not torch.equal(other.best_maps, states[-1].best_maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [0, 1, 3, 5])
 def test_a_fit_that_is_resumed_goes_on_as_if_it_had_not_stopped(states, stop):
     resumed = list(fit(blob(), QUICK, every=10, resume=states[stop].resume))
@@ -357,6 +361,7 @@ def test_the_pen_is_found_on_the_way():
     assert last.best_iou > 0.96
 
 
+@pytest.mark.slow
 def test_fixed_depth_fits_too():
     last = list(fit(blob(), dataclasses.replace(QUICK, depth=4), every=10))[-1]
     assert last.best_iou > 0.95

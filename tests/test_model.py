@@ -221,6 +221,7 @@ def test_coverage_is_zero_without_density_and_half_at_log_two():
     assert torch.allclose(model.coverage(torch.tensor([0.0, math.log(2), 50.0]), 1.0), torch.tensor([0.0, 0.5, 1.0]))
 
 
+@pytest.mark.slow
 def test_threads_that_share_systems_change_no_bit():
     loops = backend.load_kernels()
     generator = torch.Generator().manual_seed(9)

@@ -62,7 +62,8 @@ def near(a: torch.Tensor, b: torch.Tensor) -> bool:
     return bool(torch.nn.functional.max_pool2d(b[None].float(), 3, 1, 1)[0][a].all())
 
 
-@FEW
+@pytest.mark.slow
+@settings(FEW, max_examples=15)
 @given(systems(bound=0.97), st.sampled_from((1, 7, 48)), st.sampled_from((1, 3, 1000)))
 def test_every_contractive_system_is_drawn(maps, size, recursion):
     picture = occupancy(maps, WINDOW, size, recursion)
@@ -90,6 +91,7 @@ def test_every_contractive_system_is_drawn(maps, size, recursion):
     assert near(image, hit), "images of a fixed point under words that long are on the attractor, or its level"
 
 
+@pytest.mark.slow
 @settings(FEW, max_examples=10)
 @given(systems(bound=0.9), st.sampled_from((3, 50, 1e4, 1e9)), seeds)
 def test_every_contractive_system_is_drawn_in_a_zoom(maps, factor, seed):
@@ -117,6 +119,7 @@ def test_every_contractive_system_has_a_soft_picture_and_gradients(maps):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.slow
 @FEW
 @given(systems(bound=0.9))
 def test_the_attractor_drawn_is_invariant_under_its_own_maps(maps):
@@ -136,7 +139,8 @@ def test_the_attractor_drawn_is_invariant_under_its_own_maps(maps):
     assert near(taken, image), "a part of the attractor is no image of it"
 
 
-@FEW
+@pytest.mark.slow
+@settings(FEW, max_examples=12)
 @given(systems(bound=0.9), st.integers(0, 3), st.booleans(), st.floats(0.01, 50), st.floats(-3, 3), st.floats(-3, 3))
 def test_moving_a_system_and_its_window_moves_the_picture(maps, quarters, mirror, scale, x, y):
     left, right, low, high = window_of(maps)
@@ -158,7 +162,8 @@ def test_moving_a_system_and_its_window_moves_the_picture(maps, quarters, mirror
     assert near(after, before)
 
 
-@FEW
+@pytest.mark.slow
+@settings(FEW, max_examples=15)
 @given(systems(), systems())
 def test_a_picture_is_like_itself_and_likeness_is_mutual(ours, theirs):
     a, b = (occupancy(maps, window_of(maps), SIDE, supersample=1) for maps in (ours, theirs))
@@ -252,6 +257,7 @@ def state():
     return last
 
 
+@pytest.mark.slow
 @FEW
 @given(maps=systems(most=20, bound=0.97), seed=seeds, stroke=st.floats(0, 1), iou=st.floats(0, 1), data=st.data())
 def test_checkpoints_read_back(state, maps, seed, stroke, iou, data):
@@ -317,6 +323,7 @@ EDGE_SYSTEMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EDGE_SYSTEMS)
 def test_systems_at_the_edge_are_fitted(kind):
     at = torch.linspace(-1, 1, 32)
@@ -346,6 +353,7 @@ def edge_pictures() -> dict[str, torch.Tensor]:
     return {**{name: picture.float() for name, picture in pictures.items()}, "grey": noise.clamp(max=0.6)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", edge_pictures())
 def test_pictures_at_the_edge_are_fitted(kind):
     setup = Setup(maps=3, size=32, points=300, steps=10, starts=2)

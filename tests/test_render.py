@@ -79,6 +79,7 @@ def test_the_carpet_is_drawn_pixel_by_pixel_at_each_level(size):
             assert np.array_equal(picture, true.repeat(side, 0).repeat(side, 1))
 
 
+@pytest.mark.slow
 def test_levels_of_the_koch_curve_from_its_segment_grow_by_four_thirds():
     lengths = []
     for level in range(7):
@@ -95,12 +96,14 @@ def test_levels_without_a_figure_are_images_of_the_fixed_points():
         assert (picture > 0).sum() == (3 ** (level + 1) + 3) // 2
 
 
+@pytest.mark.slow
 def test_deep_levels_are_all_the_same_picture():
     pictures = [drawn("fern", level, 200) for level in (60, 300, 100_000)]
     assert np.array_equal(pictures[0], pictures[1])
     assert np.array_equal(pictures[1], pictures[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "bits", "colour"),
     [
@@ -188,6 +191,7 @@ def test_small_numbers_may_be_written_as_the_program_writes_them():
     assert np.array_equal(plain, short)
 
 
+@pytest.mark.slow
 def test_a_zoom_film_has_its_frames_and_ends_where_it_should():
     assert render("gasket", 40, 64, "--zoom-at", -0.9, -0.95, 50, "--frames", 6, "--out", "zoom.gif") == 0
     frames = film("zoom.gif")
@@ -235,6 +239,7 @@ def test_a_checkpoint_without_a_sound_way_is_refused(path, capsys):
     assert not Path("results").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from Linux")
 @pytest.mark.parametrize(
     "options",

@@ -55,6 +55,7 @@ def fitted(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_fit_leaves_everything_it_promises(fitted):
     results = fitted / "results" / "koch"
     assert (fitted / "koch.pt").is_file()
@@ -75,6 +76,7 @@ def test_a_fit_leaves_everything_it_promises(fitted):
         assert film.n_frames >= 5
 
 
+@pytest.mark.slow
 def test_a_picture_without_a_setup_is_fitted_from_random_starts():
     disc = np.hypot(*np.mgrid[-1:1:64j, -1:1:64j]) < 0.6
     Image.fromarray(disc).save("gold coin.png")
@@ -86,6 +88,7 @@ def test_a_picture_without_a_setup_is_fitted_from_random_starts():
     assert torch.load("gold coin.pt", weights_only=True)["maps"].shape == (4, 2, 3)
 
 
+@pytest.mark.slow
 def test_a_fit_can_be_resumed(fitted, monkeypatch, capsys):
     shutil.copytree(fitted, "copy")
     monkeypatch.chdir("copy")
@@ -96,6 +99,7 @@ def test_a_fit_can_be_resumed(fitted, monkeypatch, capsys):
     assert after["iou"] >= before["iou"]
 
 
+@pytest.mark.slow
 @posix
 def test_an_interrupted_fit_writes_what_it_has_and_can_go_on():
     command = [sys.executable, ROOT / "train_ifs.py", "koch", *TINY, "--steps", "4000"]
@@ -122,6 +126,7 @@ def test_the_scripts_run_without_their_docstrings():
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_progress_bar_shows_loss_iou_and_time_left():
     done = run("train_ifs.py", "sierpinski", *TINY[:-1])
     assert done.returncode == 0
@@ -295,6 +300,7 @@ def test_standard_output_may_be_anything(output):
     assert output != "| cat" or "fit at S \\xd7 S pixels" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens(fitted):
     place = Path("Bilder & Äpfel")
     place.mkdir()
@@ -312,6 +318,7 @@ def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens
         assert content == theirs[path], path
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_gives_nearly_the_same_iou():
     found = {}
     for threads in ("1", "2"):
@@ -337,6 +344,7 @@ def test_the_first_signal_waits_for_the_next_state_and_the_second_ends_the_progr
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 @posix
 def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
     shutil.copytree(fitted / "results", "results")
@@ -365,6 +373,7 @@ def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
         assert Path("results/koch", name).read_bytes() == (fitted / "results/koch" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_an_earlier_checkpoint_is_kept_when_a_fit_starts_afresh(fitted, capsys):
     shutil.copy(fitted / "koch.pt", "koch.pt")
     before = Path("koch.pt").read_bytes()
@@ -380,6 +389,7 @@ def test_an_earlier_checkpoint_is_kept_when_a_fit_starts_afresh(fitted, capsys):
     assert Path("koch_previous_2.pt").read_bytes() == second
 
 
+@pytest.mark.slow
 def test_greys_are_told_of_and_can_be_refused(capsys):
     Image.linear_gradient("L").save("slope.png")
     for options, grey, told in ((), True, True), (("--no-grey",), False, False), (("--grey",), True, False):
@@ -388,6 +398,7 @@ def test_greys_are_told_of_and_can_be_refused(capsys):
         assert ("--no-grey fits black and white" in capsys.readouterr().err) == told
 
 
+@pytest.mark.slow
 def test_a_poor_fit_says_so(capsys):
     """Two maps cannot be the koch curve."""
     assert train_ifs.main(["koch", *TINY, "--maps", "2"]) == 0
@@ -448,6 +459,7 @@ def test_a_second_run_of_the_same_name_is_refused(capsys):
     assert not Path("results").exists()
 
 
+@pytest.mark.slow
 @posix
 def test_nothing_is_lost_when_fits_are_killed_starved_and_fed_nonsense():
     command = [sys.executable, ROOT / "benchmarks" / "survive.py", "--share", "0.025"]
@@ -456,6 +468,7 @@ def test_nothing_is_lost_when_fits_are_killed_starved_and_fed_nonsense():
     assert "\n0 failures\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_koch_curve_comes_out_as_readme_says_and_goes_into_28_bytes():
     assert train_ifs.main(["koch", "--quiet"]) == 0
     fit = torch.load("koch.pt", weights_only=True)
@@ -521,6 +534,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_fit(monkeypatc
     assert not Path("results").exists()
 
 
+@pytest.mark.slow
 @posix
 def test_an_interrupt_when_all_is_done_says_so(monkeypatch, capsys):
     write = train_ifs.write_results
@@ -535,6 +549,7 @@ def test_an_interrupt_when_all_is_done_says_so(monkeypatch, capsys):
     assert torch.load("koch.pt", weights_only=True)["step"] == 30
 
 
+@pytest.mark.slow
 @posix
 def test_a_render_that_is_terminated_leaves_nothing(fitted):
     command = [sys.executable, ROOT / "render_ifs.py", "koch", "30", "100000"]
