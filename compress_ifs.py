@@ -9,17 +9,26 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from diff_ifs.errors import InputError
+from diff_ifs.errors import InputError, one_line
 from diff_ifs.files.command import Parser, check_place, memory_errors_as_input_errors, run_script
 from diff_ifs.files.disk import atomic_write
 from diff_ifs.files.names import find_checkpoint, find_picture
-from diff_ifs.files.system import is_code_file, load_coded
+from diff_ifs.files.system import CHAINED, is_system_file, load_system
 from diff_ifs.files.target import load_target
 from diff_ifs.formats.code import LEAST_BYTES
-from diff_ifs.formats.exchange import to_flame, to_json
+from diff_ifs.formats.exchange import to_json
+from diff_ifs.formats.flame import to_flame
+from diff_ifs.formats.fractint import to_fractint
+from diff_ifs.formats.svg import to_svg
 from diff_ifs.setup import WINDOW
 
 LOSS = 0.005  # of IoU, that is given for fewer bytes unless told otherwise
+EXPORTS = {  # what writes each kind, and how its files end
+    "flame": (to_flame, ".flame"),
+    "json": (to_json, ".json"),
+    "fractint": (to_fractint, "_fractint.ifs"),
+    "svg": (to_svg, ".svg"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,10 +39,10 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--loss", type=float, metavar="X", help=f"the fewest bytes that lose at most X of IoU ({LOSS})")
     how.add_argument("--bytes", type=int, metavar="N", help="the best fit into N bytes")
     how.add_argument("--bits", type=float, metavar="B", help="B bits for each number of a map, from 3 to 16")
-    how.add_argument("--export", choices=("flame", "json"), help="write NAME.flame or NAME.json, without any loss; "
-        "NAME may be NAME.ifs, NAME.json or NAME.flame here")  # fmt: skip
+    how.add_argument("--export", choices=tuple(EXPORTS), help="write NAME.flame, NAME.json or, for Fractint, "
+        "NAME_fractint.ifs, without any loss, or the picture NAME.svg; NAME may be a file that render_ifs.py draws, too")  # fmt: skip
     add("--effort", type=int, default=200, metavar="K", help="attractors judged in each refit (default 200)")
-    add("--out", type=Path, metavar="FILE", help="the file to write (default: NAME.ifs, NAME.flame or NAME.json)")
+    add("--out", type=Path, metavar="FILE", help="the file to write (default: NAME.ifs, or as --export says)")
     add("--quiet", action="store_true", help="no progress bar")
     return parse
 
@@ -114,28 +123,36 @@ def compress(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    path = Path(arguments.name)
-    if not is_code_file(arguments.name):
-        path = find_checkpoint(arguments.name)
-    out = arguments.out or Path(f"{path.stem}.{arguments.export}")
+    name = Path(arguments.name).stem if is_system_file(arguments.name) else arguments.name
+    system = load_system(arguments.name)
+    out = arguments.out or Path(f"{name}{EXPORTS[arguments.export][1]}")
     check_place(out)
+    if system.picture is not None:
+        raise InputError(f"{system.path} has {CHAINED}, which --export does not write")
+    for note in system.notes:
+        print(note, file=sys.stderr)
+    if system.measure is not None:
+        print(f"{system.path}: how often a map follows another is not written", file=sys.stderr)
 
-    from diff_ifs.files.checkpoint import as_tensors, load_checkpoint
+    import torch
 
-    system = load_checkpoint(path) if path.suffix == ".pt" else load_coded(path)
-    text = as_text(as_tensors(system), path.stem, arguments.export)
+    fields = {"window": system.window, "stroke": system.stroke, "size": system.size, "weights": system.weights}
+    try:
+        text = as_text({"maps": torch.from_numpy(system.maps), **fields}, name, arguments.export)
+    except ValueError as error:
+        raise InputError(f"{system.path}: {one_line(error)}") from error
     with atomic_write(out) as file:
         file.write(text.encode())
-    print(f"{path.stem}: {len(system['maps'])} maps -> {out}")
+    print(f"{name}: {len(system.maps)} maps -> {out}")
 
 
 def as_text(system: dict, name: str, kind: str) -> str:
-    """A system, with maps (n, 2, 3), as the text of a file of that kind: flame or json."""
+    """A system, with maps (n, 2, 3), as the text of a file of that kind, one of EXPORTS; weights by area if none."""
     from ifs_model import area_weights
 
-    maps = system["maps"].double()
-    write = {"flame": to_flame, "json": to_json}[kind]
-    return write({**system, "maps": maps.tolist(), "weights": area_weights(maps).tolist()}, name)
+    maps, weights = system["maps"].double(), system.get("weights")
+    weights = area_weights(maps).tolist() if weights is None else list(map(float, weights))
+    return EXPORTS[kind][0]({**system, "maps": maps.tolist(), "weights": weights}, name)
 
 
 def command() -> NoReturn:

@@ -18,9 +18,9 @@ from diff_ifs.files.command import (
     run_script,
 )
 from diff_ifs.files.names import find_picture
-from diff_ifs.files.system import is_code_file
+from diff_ifs.files.system import CHAINED, is_system_file, load_system
 from diff_ifs.files.target import pixels, read_picture, scaled
-from render_ifs import load_system
+from diff_ifs.setup import stretch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,9 @@ def main(argv: list[str] | None = None) -> int:
 def explore(arguments: argparse.Namespace) -> None:
     """Write the page, and say where it is."""
     system = load_system(arguments.name)
-    name = system.path.stem if is_code_file(arguments.name) else arguments.name
+    if system.picture is not None or max(map(stretch, system.maps.tolist())) >= 1:
+        raise InputError(f"{system.path} has {CHAINED}, or maps that stretch the plane, which the page does not draw")
+    name = system.path.stem if is_system_file(arguments.name) else arguments.name
     out = arguments.out or Path("results", name, f"{name}.html")
     if out.suffix not in (".html", ".htm"):
         raise InputError(f"--out must end in .html, not {out.name!r}")
@@ -64,8 +66,8 @@ def explore(arguments: argparse.Namespace) -> None:
 
     fit = system.checkpoint
     way = load_path(system.path, fit) if "path" in fit else None
-    target = find_target(name, fit["size"], fit.get("target"))
-    size = write_page(out, name, system.maps, system.window, system.stroke, fit["size"], target, way)
+    target = find_target(name, system.size, fit.get("target"))
+    size = write_page(out, name, system.maps, system.window, system.stroke, system.size, target, way)
     print(f"{name}: {len(system.maps)} maps, {size / 1000:.0f} kB -> {out.resolve().as_uri()}")
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,9 +23,9 @@ from diff_ifs.files.command import (
     point_bar,
     run_script,
 )
-from diff_ifs.files.names import find_checkpoint
 from diff_ifs.files.results import can_film, contact_sheet, save_array, save_film, save_picture, save_rows
-from diff_ifs.files.system import is_code_file, load_coded
+from diff_ifs.files.system import CHAINED, System, is_system_file, load_system
+from diff_ifs.setup import stretch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,37 +42,12 @@ FIGURES = ("segment", "square", "hull", "point")
 Window = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
-class System:
-    """What is drawn: maps (n, 2, 3), the window and the pen that go with them, and the checkpoint
-    they came from.
-    """
-
-    maps: "np.ndarray"
-    window: Window
-    stroke: float
-    checkpoint: dict
-    path: Path
-
-
-def load_system(name: str) -> System:
-    """The system of that name. Raises InputError if there is none, or it is damaged."""
-    if is_code_file(name):
-        path = Path(name)
-        checkpoint = load_coded(path)
-    else:
-        path = find_checkpoint(name)
-        from diff_ifs.files.checkpoint import load_checkpoint
-
-        checkpoint = load_checkpoint(path)
-    return System(checkpoint["maps"], tuple(checkpoint["window"]), checkpoint["stroke"], checkpoint, path)
-
-
 def parser() -> argparse.ArgumentParser:
     parse = Parser(prog="render_ifs.py", description=__doc__)
     add = parse.add_argument
     add("name", metavar="NAME",
-        help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file .ifs, .json or .flame")  # fmt: skip
+        help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file .ifs (ours, or Fractint's), .csv, "
+        ".json or .flame")  # fmt: skip
     add("recursion", metavar="RECURSION", help="levels of recursion, from 0; beyond about 30 nothing changes any more")
     add("resolution", metavar="RESOLUTION", help="side of the picture in pixels")
     add = parse.add_argument_group("what is drawn").add_argument
@@ -83,12 +58,15 @@ def parser() -> argparse.ArgumentParser:
         help="what level 0 is: the fractal's longest diameter, the checkpoint's window, the fractal's convex hull or "
         "its centre of mass (default: the fixed points of its maps)")  # fmt: skip
     add("--window", type=float, nargs=4, metavar=("XMIN", "XMAX", "YMIN", "YMAX"),
-        help="the square of the world to draw (default: that of the checkpoint, -1 1 -1 1)")  # fmt: skip
+        help="the square of the world to draw (default: that of the checkpoint or the file, -1 1 -1 1; where there "
+        "is none, what the fractal fills, with a margin)")  # fmt: skip
     add("--zoom-at", type=float, nargs=3, metavar=("X", "Y", "FACTOR"),
         help="draw the window around (X, Y) that is FACTOR times smaller; a pen keeps its width in pixels")  # fmt: skip
     add("--stroke", type=float, metavar="R", help="radius of the pen in world units (default: that of the checkpoint)")
     add("--supersample", type=int, metavar="N",
         help="sub-pixels a side that smooth the edges of --kind occupancy (default 4 to 1, by size)")  # fmt: skip
+    add("--flame", metavar="N", help="which of the flames in a .flame file: its number, from 1, or name (default: 1)")
+    add("--entry", metavar="NAME", help="which of the entries in an .ifs file of Fractint (default: the first)")
     add = parse.add_argument_group("how it is shown").add_argument
     add("--color", choices=("map", "address", "none"), default="none",
         help="colour by the map a point comes from, or by its whole address (default none)")  # fmt: skip
@@ -125,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def render(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
-    name = Path(arguments.name).stem if is_code_file(arguments.name) else arguments.name
+    name = Path(arguments.name).stem if is_system_file(arguments.name) else arguments.name
     film = bool(arguments.frames is not None or arguments.sweep or arguments.morph)
     recursion = whole_number("RECURSION", arguments.recursion, 0, 1_000_000)
     size = whole_number("RESOLUTION", arguments.resolution, 1, LARGEST)
@@ -135,8 +113,13 @@ def render(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path("results", name, default_name(arguments, name, recursion, size))
     if out.suffix not in ((".gif", ".mp4", ".png") if film else (".png", ".npy")):
         raise InputError(f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}")
-    system = load_system(arguments.name)
+    system = load_system(arguments.name, arguments.flame, arguments.entry)
     check_place(out)
+    for note in system.notes:
+        print(note, file=sys.stderr)
+    chain = system.measure if arguments.kind == "density" else system.picture
+    if chain is not None:
+        check_chain(arguments, system, recursion)
     exposure = system.checkpoint.get("exposure")
     seen_grey = type(exposure) is float and 0 < exposure <= 1e6
     if arguments.kind == "grey" and not seen_grey:
@@ -158,6 +141,9 @@ def render(arguments: argparse.Namespace) -> None:
 
         way = load_path(system.path, system.checkpoint)
     aim = load_system(arguments.morph) if arguments.morph else None
+    for each in (system, aim) if aim else ():
+        if each.picture is not None or max(map(stretch, each.maps.tolist())) >= 1:
+            raise InputError(f"{each.path} has {CHAINED}, or maps that stretch the plane: --morph cannot follow these")
     if aim and arguments.window is None:
         check_window(aim.window, size * supersample)
     if film:
@@ -172,15 +158,18 @@ def render(arguments: argparse.Namespace) -> None:
     maps = torch.from_numpy(system.maps).double()
     shown = arguments.color, arguments.cmap, arguments.gamma, arguments.bits, arguments.transparent
     view = View(window, size, recursion, stroke, supersample, arguments.figure, system.window)
+    weights = None if system.weights is None else torch.from_numpy(system.weights)
+    view = replace(view, weights=weights, chain=chain)
     if arguments.kind == "grey":
         whole = system.window[1] - system.window[0]
         view = replace(view, exposure=exposure, soft=SOFT * whole / system.checkpoint["size"])
     if arguments.zoom_at:
-        arguments.zoom_at = aimed(maps, view, *arguments.zoom_at)
+        if chain is None:
+            arguments.zoom_at = aimed(maps, view, *arguments.zoom_at)
         if arguments.frames is None:
             view = zoomed(view, *arguments.zoom_at, 1.0)
-    if arguments.figure is None and not film and recursion >= WHOLE:
-        warn_if_short(maps, view, system.window)
+    if arguments.figure is None and not film and recursion >= WHOLE and chain is None:
+        warn_if_short(maps, view, system)
     try:
         with one_thread(), point_bar(name, arguments.quiet) as progress:
             style, memory = Style(arguments.kind, *shown), round(arguments.memory * 2**30)
@@ -203,18 +192,16 @@ def render(arguments: argparse.Namespace) -> None:
     print(f"{name}: {arguments.kind}, {sides}, {time.perf_counter() - began:.1f} s -> {out}")
 
 
-def warn_if_short(maps: "Tensor", view: "View", whole: tuple) -> None:
-    """Say so where the level that is drawn falls visibly short of the attractor, as that of slow
-    maps may.
-    """
+def warn_if_short(maps: "Tensor", view: "View", system: System) -> None:
+    """Say so where the level that is drawn falls visibly short of the attractor, as that of slow maps may."""
     from diff_ifs.draw.coverage import missing_fraction
-    from ifs_model import singular_values
+    from diff_ifs.formats.contraction import contraction
 
-    slowest = float(singular_values(maps).max())
+    slowest = contraction(system.maps)
     enough = math.ceil(math.log(view.size) / -math.log(max(slowest, 1e-9)))
-    if enough > view.recursion and (part := missing_fraction(maps, whole, view.recursion)) > 0.002:
+    if enough > view.recursion and (part := missing_fraction(maps, system.window, view.recursion)) > 0.002:
         print(
-            f"level {view.recursion} lacks {part:.1%} of the attractor, because a map shrinks by {slowest:.3f} only; "
+            f"level {view.recursion} lacks {part:.1%} of the attractor, because its maps shrink by {slowest:.3f} only; "
             f"RECURSION {enough} draws all of it",
             file=sys.stderr,
         )
@@ -354,6 +341,22 @@ def check_options(arguments: argparse.Namespace, size: int, film: bool) -> int:
     if arguments.out and arguments.out.suffix == ".mp4" and not can_film():
         raise InputError("an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in .gif")
     return supersample
+
+
+def check_chain(arguments: argparse.Namespace, system: System, recursion: int) -> None:
+    """Raise InputError for what is not drawn of a system some of whose words are not drawn, or not equally often."""
+    reason = f"has {CHAINED}"
+    if system.picture is None:
+        reason = "has weights that hang on what came before, or symmetries"
+    for option, given, tip in (
+        ("--kind distance", arguments.kind == "distance", "leave it out"),
+        ("--figure", arguments.figure, "leave it out"),
+        ("--color", arguments.color != "none", "give --cmap NAME alone"),
+        ("--sweep", arguments.sweep, "leave it out"),
+        (f"RECURSION {recursion}", recursion < WHOLE, f"only as a whole: give {WHOLE}"),
+    ):
+        if given:
+            raise InputError(f"{system.path} {reason}, and is not drawn with {option}; {tip}")
 
 
 def check_window(window: Window, side: int) -> Window:

@@ -21,7 +21,7 @@ from diff_ifs.files.command import Parser, check_device, memory_errors_as_input_
 from diff_ifs.files.disk import clear_frames, keep_previous, lock_results
 from diff_ifs.files.names import find_checkpoint, find_picture
 from diff_ifs.files.results import difference_frame, save_film, save_picture, save_plot, save_trace
-from diff_ifs.files.setup_file import check_options, load_setup
+from diff_ifs.files.setup_file import check_options, load_setup, setup_from
 from diff_ifs.files.target import is_grey, pixels, read_picture, scaled
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="number of maps, from a random start; auto: as many as the picture repays, at most 48 "
         "(default: those of NAME_setup.py, or auto; 12 for a grey picture)",
+    )
+    add(
+        "--from",
+        dest="source",
+        metavar="FILE",
+        help="start from the maps of a file that render_ifs.py draws, instead of a setup",
     )
     add("--price", type=float, metavar="P", help="IoU that each map must gain to --maps auto (default 0.001)")
     add(
@@ -265,7 +271,10 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             raise InputError("--resume goes on with the maps that are there: leave out --maps auto")
     check_options(overrides)
     check_device(arguments.device)
-    setup, setup_file = load_setup(name, overrides)
+    if arguments.source is None:
+        setup, setup_file = load_setup(name, overrides)
+    else:
+        setup, setup_file = setup_from(arguments.source, overrides), Path(arguments.source)
     if arguments.price is not None and setup.maps is not None:
         raise InputError("--price is for --maps auto: give no number of maps, or leave out --price")
     if arguments.resume:
@@ -417,6 +426,7 @@ def again(arguments: argparse.Namespace, overrides: dict) -> str:
     for option, value in {**overrides, "device": arguments.device}.items():
         if option != "grey" and value is not None:
             words += [f"--{option}", str(value)]
+    words += [] if arguments.source is None else ["--from", arguments.source]
     switches = [f"--{option}" for option in ("grey", "invert", "watch", "quiet") if getattr(arguments, option)]
     switches += ["--no-grey"] if arguments.grey is False else []
     return shlex.join([*words, *switches, "--resume"])

@@ -48,10 +48,12 @@ from diff_ifs.compress.search import (
     rounded,
     similarities,
 )
+from diff_ifs.draw.chain import coverage
 from diff_ifs.draw.coverage import occupancy
+from diff_ifs.draw.geometry import View
 from diff_ifs.errors import InputError
-from diff_ifs.files.checkpoint import as_tensors, fingerprint
-from diff_ifs.files.system import load_coded
+from diff_ifs.files.checkpoint import fingerprint
+from diff_ifs.files.system import load_system
 from diff_ifs.files.target import load_target
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.formats.code import (
@@ -98,7 +100,7 @@ def coded(maps: torch.Tensor, length: int, **fields) -> bytes:
 
 
 def decoded(data: bytes) -> dict:
-    found = decode(data, ".ifs")
+    found = vars(decode(data, ".ifs"))
     return {**found, "maps": torch.tensor(found["maps"], dtype=torch.float64)}
 
 
@@ -442,10 +444,10 @@ def test_exports_come_back_exactly(folder, kind):
     whole = {**system(FERN, stroke=0.0123, size=300), "window": (-0.5, 1.0, -1.25, 0.25)}
     torch.save({"format": "diff_ifs", "version": 1, "name": "fern", "step": 9, "iou": 1.0, **whole}, "fern.pt")
     assert compress_ifs.main(["fern", "--export", kind]) == 0
-    back = load_coded(Path(f"fern.{kind}"))
-    assert np.array_equal(back["maps"], whole["maps"])
-    assert (back["stroke"], back["size"]) == (0.0123, 300)
-    assert back["window"] == pytest.approx(whole["window"], abs=1e-12)
+    back = load_system(f"fern.{kind}")
+    assert np.array_equal(back.maps, whole["maps"])
+    assert (back.stroke, back.size) == (0.0123, 300)
+    assert back.window == pytest.approx(whole["window"], abs=1e-12)
     Path("copy").mkdir()
     assert compress_ifs.main([f"fern.{kind}", "--export", kind, "--out", f"copy/fern.{kind}"]) == 0
     assert Path(f"copy/fern.{kind}").read_text() == Path(f"fern.{kind}").read_text()
@@ -468,9 +470,9 @@ ANY_SYSTEM = st.fixed_dictionaries(
 def test_any_system_comes_back_from_the_formats_of_others(kind, whole, name):
     text = compress_ifs.as_text({**whole, "maps": torch.tensor(whole["maps"], dtype=torch.float64)}, name, kind)
     back = decode(text.encode(), f".{kind}")
-    assert [tuple(map(tuple, map_)) for map_ in back["maps"]] == whole["maps"]
-    assert (back["stroke"], back["size"]) == (whole["stroke"], whole["size"])
-    assert back["window"] == pytest.approx(whole["window"], abs=1e-12)
+    assert [tuple(map(tuple, map_)) for map_ in back.maps] == whole["maps"]
+    assert (back.stroke, back.size) == (whole["stroke"], whole["size"])
+    assert back.window == pytest.approx(whole["window"], abs=1e-12)
 
 
 def test_json_is_readable():
@@ -512,7 +514,7 @@ def test_a_flame_shows_the_same_figure_the_same_way_up_in_the_same_frame():
 def test_three_lines_of_json_are_drawn(folder):
     maps = [[[0.5, -0.5, 0.4], [0.5, 0.5, -0.2]], [[-0.5, -0.5, 0.8], [0.5, -0.5, -0.2]]]
     Path("dragon.json").write_text(json.dumps({"maps": maps}))
-    assert render_ifs.main(["dragon.json", "20", "64", "--quiet"]) == 0
+    assert render_ifs.main(["dragon.json", "20", "64", "--quiet", "--window", *map(str, WINDOW)]) == 0
     ours = occupancy(torch.tensor(maps, dtype=torch.float64), WINDOW, 64, 20, 0.0, 4)
     with Image.open("results/dragon/dragon_render_20_64.png") as drawn:
         assert np.array_equal(np.asarray(drawn), (255 * ours).round().byte().numpy())
@@ -532,7 +534,7 @@ BAD = [
     ("json", b"[]", "must be an object"),
     ("json", b'{"maps": []}', "0 maps"),
     ("json", b'{"maps": 3}', "must be a list"),
-    ("json", b'{"maps": [[[1, 0, 0], [0, 1, 0]]]}', "map 1 must shrink"),
+    ("json", b'{"maps": [[[1, 0, 0], [0, 1, 0]]]}', "none of its maps shrinks the plane"),
     ("json", b'{"maps": [[[0.5, 0], [0, 0.5]]]}', "must be a list of 3"),
     ("json", b'{"maps": [[[NaN, 0, 0], [0, 0.5, 0]]]}', "NaN is not a number"),
     ("json", b'{"maps": [[[1e999, 0, 0], [0, 0.5, 0]]]}', "finite"),
@@ -553,8 +555,8 @@ BAD = [
     ("flame", b'<flame><xform spherical="1" coefs="0.5 0 0 0.5 0 0"/></flame>', "variation 'spherical'"),
     ("flame", f'<flame scale="0">{XFORM}</flame>'.encode(), "makes no sense"),
     ("flame", f'<flame scale="5e-324" zoom="-64">{XFORM}</flame>'.encode(), "division by zero"),
-    ("flame", f'<flame rotate="30">{XFORM}</flame>'.encode(), "rotated"),
-    ("flame", f"<flame>{XFORM}<finalxform/></flame>".encode(), "finalxform"),
+    ("flame", f'<flame rotate="x">{XFORM}</flame>'.encode(), "rotate must be 1 finite number"),
+    ("flame", f"<flame>{XFORM}<finalxform/></flame>".encode(), "finalxform has no variation"),
     ("flame", b'<?xml version="1.0" encoding="nowhere"?><flame/>', "not XML"),
 ]
 
@@ -600,7 +602,7 @@ for name in {names}:
         (compress_ifs.main, ["blob", "--loss", "nan"], "--loss must be from 0 to 1"),
         (compress_ifs.main, ["blob", "--bits", "4", "--loss", "0.1"], "not allowed with argument"),
         (compress_ifs.main, ["blob.ifs", "--export", "json"], "there is no blob.ifs here"),
-        (compress_ifs.main, ["blob", "--export", "svg"], "invalid choice"),
+        (compress_ifs.main, ["blob", "--export", "dxf"], "invalid choice"),
         (render_ifs.main, ["blob.ifs", "9", "32"], "there is no blob.ifs here; compress_ifs.py makes one"),
         (render_ifs.main, ["folder.json", "9", "32"], "folder.json cannot be read"),
     ],
@@ -619,13 +621,17 @@ def opened(data: bytes, kind: str, folder: Path) -> bool:
     path.write_bytes(data)
     refusal = None
     try:
-        found = as_tensors(load_coded(path))
+        found = load_system(str(path))
     except InputError as error:
         refusal = str(error)
     if refusal is not None:
         assert "\n" not in refusal
         return False
-    assert occupancy(found["maps"], found["window"], 16, 50, found["stroke"], 1).shape == (16, 16)
+    maps = torch.from_numpy(found.maps)
+    if found.picture is not None:
+        assert coverage(View(found.window, 16, stroke=found.stroke, chain=found.picture)).shape == (16, 16)
+        return True
+    assert occupancy(maps, found.window, 16, 50, found.stroke, 1).shape == (16, 16)
     return True
 
 
@@ -655,10 +661,16 @@ def test_random_bytes_are_drawn_or_refused(tmp_path):
 FORMS = {
     "json": compress_ifs.as_text(system(KOCH), "koch", "json").encode(),
     "flame": compress_ifs.as_text(system(KOCH), "koch", "flame").encode(),
+    "ifs": compress_ifs.as_text(system(KOCH), "koch", "fractint").encode(),
+    "csv": b"a,b,c,d,e,f,p\n0.5,0,0,0.5,0,0,0.5\n0.5,-1.2,0.1,0.25,0.5,0.4,0.5\n",
+    "chain.flame": b"""<flames><flame name="a" size="64 48" center="0 0.1" scale="30" rotate="20" cam_zoom="1.5">
+<xform weight="1" linear3D="0.9" coefs="0.5 0.1 0 0.5 0 0" post="1 0 0 0.8 0.1 0" chaos="0 1 1" opacity="0"/>
+<xform weight="2" var="1 0 0" coefs="0.5 0 0.2 0.5 1 0" chaos="1 0 1"/><xform var1="0" coefs="1 0 0 1 0 0" chaos="1 1 0"/>
+<finalxform linear="1" coefs="0.9 0 0.1 0.9 0 0" opacity="0.5"/><edit><flame/></edit></flame></flames>""",
 }
 
 
-@pytest.mark.parametrize("kind", ["ifs", "json", "flame"])
+@pytest.mark.parametrize("kind", ["ifs", "json", "flame", "csv"])
 @given(data=st.binary(max_size=400))
 @settings(max_examples=60, deadline=None)
 def test_any_bytes_are_drawn_or_refused(tmp_path_factory, kind, data):
@@ -666,14 +678,15 @@ def test_any_bytes_are_drawn_or_refused(tmp_path_factory, kind, data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["json", "flame"])
+@pytest.mark.parametrize("kind", FORMS)
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_a_damaged_export_is_drawn_or_refused(tmp_path_factory, kind, data):
     text = FORMS[kind]
     start = data.draw(st.integers(0, len(text)))
     stop = data.draw(st.integers(start, min(len(text), start + 30)))
-    put = data.draw(st.binary(max_size=5) | st.sampled_from([b"9" * 400, b"1e308", b"-", b"[", b"<", b'"', b"&a;"]))
+    odd = [b"9" * 400, b"1e308", b"1e-308", b"-", b"[", b"<", b'"', b"&a;", b" 1 ", b" 0 ", b"{", b"}", b",", b";"]
+    put = data.draw(st.binary(max_size=5) | st.sampled_from(odd))
     opened(text[:start] + put + text[stop:], kind, tmp_path_factory.getbasetemp())
 
 

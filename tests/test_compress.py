@@ -13,7 +13,7 @@ from PIL import Image
 import compress_ifs
 from diff_ifs.compress import search
 from diff_ifs.draw.coverage import occupancy
-from diff_ifs.files.system import load_coded
+from diff_ifs.files.system import load_system
 from diff_ifs.files.target import load_target
 from diff_ifs.setup import WINDOW, affine, similarity
 
@@ -86,12 +86,12 @@ def test_what_is_said_is_true_of_the_file(capsys):
     unusual = data[0] >> 2 & 1
     assert bits == pytest.approx((20 * 8 - 38 - 5 * unusual) / 4, abs=0.051)
     target = load_target(Path("blob.png"), 64)
-    back = load_coded(Path("deep/er.ifs"))
+    back = load_system("deep/er.ifs")
     assert before == pytest.approx(overlap(occupancy(BLOB, WINDOW, 64), target), abs=2e-3)
-    ours = occupancy(torch.from_numpy(back["maps"]), WINDOW, 64)
+    ours = occupancy(torch.from_numpy(back.maps), WINDOW, 64)
     assert after == pytest.approx(overlap(ours, target), abs=6e-5)
     assert 0.85 < after < before <= 1
-    assert (back["size"], back["window"], back["stroke"]) == (64, WINDOW, 0)
+    assert (back.size, back.window, back.stroke) == (64, WINDOW, 0)
 
 
 @pytest.mark.slow
@@ -103,16 +103,16 @@ def test_without_options_half_a_hundredth_of_the_iou_is_given(capsys):
     target = load_target(Path("blob.png"), 64)
     before = overlap(occupancy(BLOB, WINDOW, 64), target)
     for name, loss in (("a", 0.005), ("c", 0.05)):
-        maps = torch.from_numpy(load_coded(Path(f"{name}.ifs"))["maps"])
+        maps = torch.from_numpy(load_system(f"{name}.ifs").maps)
         assert overlap(occupancy(maps, WINDOW, 64), target) >= before - loss - 0.004
 
 
 @pytest.mark.slow
 def test_the_pen_is_kept_in_the_file_to_a_few_percent():
     compressed("turns", "--bits", 9)
-    back = load_coded(Path("turns.ifs"))
-    assert back["stroke"] == pytest.approx(0.03, rel=0.1)
-    values = np.linalg.svd(back["maps"][:, :, :2], compute_uv=False)
+    back = load_system("turns.ifs")
+    assert back.stroke == pytest.approx(0.03, rel=0.1)
+    values = np.linalg.svd(back.maps[:, :, :2], compute_uv=False)
     assert np.allclose(values[:, 0], values[:, 1]), "similarities stay similarities"
 
 
@@ -186,6 +186,6 @@ def test_exports_are_named_after_what_they_are_made_of():
     torch.save({**torch.load("blob.pt", weights_only=True), "maps": dots()}, "blob.pt")
     for given, kind, out in (("blob", "json", "blob.json"), ("blob.json", "flame", "blob.flame")):
         assert compress_ifs.main([given, "--export", kind]) == 0
-        assert np.array_equal(load_coded(Path(out))["maps"], dots().numpy())
+        assert np.array_equal(load_system(out).maps, dots().numpy())
     assert compress_ifs.main(["blob", "--export", "json", "--out", "other.json"]) == 0
     assert Path("other.json").read_text() == Path("blob.json").read_text()

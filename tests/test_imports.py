@@ -17,7 +17,7 @@ ALLOWED = {
     "kernels": set(),
     "formats": {"setup", "errors"},
     "backend": {"errors", "kernels"},
-    "draw": {"backend", "metrics", "setup", "errors"},
+    "draw": {"backend", "formats", "metrics", "setup", "errors"},
     "fit": {"draw", "backend", "metrics", "setup", "arrays"},
     "compress": {"fit", "draw", "backend", "formats", "metrics", "setup", "errors"},
     "files": {"formats", "setup", "errors", "metrics", "fit", "draw"},

@@ -18,8 +18,7 @@ from refusals import refusal
 import compress_ifs
 import render_ifs
 import train_ifs
-from diff_ifs.files.checkpoint import as_tensors
-from diff_ifs.files.system import load_coded
+from diff_ifs.files.system import load_system
 from diff_ifs.files.target import load_target
 from diff_ifs.fit.judge import evaluate
 from train_ifs import fit
@@ -474,12 +473,9 @@ def test_the_koch_curve_comes_out_as_readme_says_and_goes_into_28_bytes():
     fit = torch.load("koch.pt", weights_only=True)
     assert fit["iou"] >= 1 - 1.25 * (1 - 0.9732)
     assert compress_ifs.main(["koch", "--quiet"]) == 0
-    coded, target = (
-        as_tensors(load_coded(Path("koch.ifs"))),
-        load_target(ROOT / "koch.png", fit["size"]),
-    )
+    coded, target = load_system("koch.ifs"), load_target(ROOT / "koch.png", fit["size"])
     assert Path("koch.ifs").stat().st_size <= 28
-    assert evaluate(coded["maps"], target, coded["stroke"])[0] >= fit["iou"] - 0.005
+    assert evaluate(torch.from_numpy(coded.maps), target, coded.stroke)[0] >= fit["iou"] - 0.005
 
 
 @pytest.mark.slow

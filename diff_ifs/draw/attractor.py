@@ -15,10 +15,10 @@ from torch import Tensor
 
 from diff_ifs.draw.chart import CHART_SIDE, Chart
 from diff_ifs.draw.figures import figure
-from diff_ifs.draw.geometry import MEMORY, OVERHEAD, View, bounds, in_pixels, measure_box, nudged, to_edges
+from diff_ifs.draw.geometry import MEMORY, OVERHEAD, View, bounds, contraction, in_pixels, measure_box, nudged, to_edges
 from diff_ifs.draw.growth import DRIFT, SLOW, address_digits, iterate
 from diff_ifs.draw.tiles import TileRenderer
-from ifs_model import apply, area_weights, singular_values
+from ifs_model import apply, area_weights
 
 # Cells of the largest grid that is grown directly: about what a picture of 1024² pixels needs.
 GROWN_CELLS = 4200**2
@@ -49,9 +49,10 @@ class Attractor:
         self.side, self.recursion, self.quality = view.side, view.recursion, view.quality
         corners = None if view.figure is None else figure(view.figure, maps.cpu(), view.world)
         self.maps = in_pixels(maps.cpu(), view.window, self.side)
-        self.weights, self.digits = area_weights(self.maps), address_digits(len(maps))
+        given, self.digits = view.weights, address_digits(len(maps))
+        self.weights = area_weights(self.maps) if given is None else (given / given.sum()).to(self.maps)
         self.corners = None if corners is None else apply(nudged(view.window, self.side), corners)
-        self.slowest = float(singular_values(self.maps).max())
+        self.slowest = contraction(self.maps)
         box = bounds(self.maps, self.corners)
         # a measure may be much smaller than the bounds of where it lies
         if measure and self.slowest > SLOW:

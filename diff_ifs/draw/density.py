@@ -36,15 +36,15 @@ def density_strips(
     """Yield the mass that the measure of the maps puts into each pixel, float64, in strips (H, S)
     from the top.
 
-    The measure gives each map the probability of `area_weights`, and starts as one point at its
-    centre of mass. Particles that fall into the same cell are merged into one of their total weight
+    The measure gives each map the view's weight, or that of `area_weights`, and starts as one
+    point at its centre of mass. Particles that fall into the same cell are merged into one of their total weight
     at their centroid, so that mass is exact and places are exact to second order in the cell. With
     a palette (L, 3), strips are (4, H, S): red, green and blue, weighted with mass, and mass. Pens,
     figures and sub-pixels of the view do not count.
     """
     size, recursion = view.size, view.recursion
     attractor = Attractor(maps, replace(view, supersample=1, figure=None), measure=True)
-    slow = float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum()) > SLOW and not attractor.zoomed
+    slow = _mean_contraction(attractor) > SLOW and not attractor.zoomed
     # maps, which coarser particles and more words draw in less time
     many = max(1.0, len(maps) / 64)
     cell = attractor.cell(CLOUD_SIDE if slow else max(1, round(PARTICLE_SIDE / many**0.5)))
@@ -155,6 +155,11 @@ def levels_to_keep(levels: Iterator[tuple[int, Tensor, Tensor]], least: int) -> 
     return kept
 
 
+def _mean_contraction(attractor: Attractor) -> float:
+    """By how much a map of the measure shrinks the world on average, at least."""
+    return min(attractor.slowest, float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum()))
+
+
 def measure_levels(attractor: Attractor, cell: float, addresses: bool = False) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield the measure after 0, 1, 2 … levels, as (level, points (2, P) or (3, P), weights (P,)),
     until it is settled.
@@ -164,7 +169,7 @@ def measure_levels(attractor: Attractor, cell: float, addresses: bool = False) -
     """
     grid = Grid(attractor.box, cell)
     steps = compose(compose(grid.there, attractor.maps), grid.back)
-    shrink = float((attractor.weights * singular_values(steps)[:, 0]).sum())
+    shrink = _mean_contraction(attractor)
     points, weights = centroid(steps, attractor.weights)[:, None], steps.new_ones(1)
     if addresses:
         points = torch.cat([points, torch.full_like(points[:1], 0.5)])

@@ -3,15 +3,19 @@
 Letters in shapes: n maps, P points, V corners of a polygon.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+import diff_ifs.formats.contraction as formats
 from diff_ifs.backend import arrays, load_kernels
+from diff_ifs.formats.rules import Chain
 from diff_ifs.setup import WINDOW
 from ifs_model import apply, area_weights, centroid, compose, fixed_points, frame, singular_values
 
@@ -38,11 +42,27 @@ class View:
     quality: Quality = "final"
     exposure: float = 0.0  # see `draw.picture.greys`
     soft: float = 0.0  # sigma of greys in world units
+    weights: Tensor | None = None  # of the maps, in a density; None: by their areas
+    chain: Chain | None = None  # what is drawn, if it is not all words of the maps
 
     @property
     def side(self) -> int:
         """Sub-pixels a side of the picture."""
         return self.size * self.supersample
+
+
+def contraction(maps: Tensor) -> float:
+    """The rate at which maps (n, 2, 3) shrink the world: their largest singular value, or where that is 1 or more, what
+    long products of them shrink it to."""
+    largest = float(singular_values(maps).max())
+    return largest if largest < 1 else _contraction(tuple(maps[:, :, :2].flatten().tolist()))
+
+
+@functools.lru_cache(maxsize=64)
+def _contraction(linear: tuple[float, ...]) -> float:
+    maps = np.zeros((len(linear) // 4, 2, 3))
+    maps[:, :, :2] = np.reshape(linear, (-1, 2, 2))
+    return formats.contraction(maps)
 
 
 def bounds(maps: Tensor, corners: Tensor | None = None) -> Window:

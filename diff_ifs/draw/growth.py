@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diff_ifs.backend import arrays, load_kernels
-from diff_ifs.draw.geometry import Quality, Window, bounds, in_pixels, to_edges
+from diff_ifs.draw.geometry import Quality, Window, bounds, contraction, in_pixels, to_edges
 from ifs_model import AddressTree, compose, fixed_points, singular_values
 
 GROWN_AT_ONCE = 1 << 20  # points that are mapped between two looks at memory
@@ -164,7 +164,7 @@ def iterate(
     """
     grid, same = Grid(box, cell), torch.eye(2, 3, dtype=torch.float64)[None]
     steps = compose(compose(grid.there, maps), grid.back)
-    gap, shrink = max(box[1] - box[0], box[3] - box[2]), float(singular_values(maps).max())
+    gap, shrink = max(box[1] - box[0], box[3] - box[2]), contraction(maps)
     if start is None:
         first = fixed_points(steps).T
         if digits is not None:

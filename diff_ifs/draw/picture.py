@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from diff_ifs.draw import chain
 from diff_ifs.draw.coverage import coverage_strips
 from diff_ifs.draw.density import density_strips
 from diff_ifs.draw.distance import distance_strips
@@ -91,7 +92,11 @@ class Drawing:
         coverage or mass.
         """
         maps, view, style, free = self.maps, self.view, self.style, self.memory - self._kept_bytes
-        if style.kind == "occupancy":
+        if view.chain is not None and style.kind == "density":
+            yield chain.mass(view.chain, view.window, view.size, self.progress)
+        elif view.chain is not None:
+            yield chain.coverage(view, free, self.progress)
+        elif style.kind == "occupancy":
             yield from coverage_strips(maps, view, self._colours, free, self.progress)
         elif style.kind == "grey":
             yield greys(maps, view, free, self.progress)

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from diff_ifs.errors import InputError, one_line
 from diff_ifs.files.names import find
+from diff_ifs.files.system import CHAINED, load_system
 from diff_ifs.setup import Setup, check_field, unknown_field
 
 
@@ -61,3 +62,24 @@ def _failing_line(error: BaseException, path: Path) -> str:
         return f", line {error.lineno}" if error.lineno else ""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f", line {lines[-1]}" if lines else ""
+
+
+def setup_from(file: str, overrides: dict) -> Setup:
+    """The setup that starts from the maps of a file, in the frame of its window, with some fields replaced.
+
+    Raises InputError if there are none that a fit can start from.
+    """
+    if "maps" in overrides:
+        raise InputError("give either --from FILE or --maps")
+    system = load_system(file)
+    if system.picture is not None:
+        raise InputError(f"{file} has {CHAINED}: no fit has these")
+    xmin, xmax, ymin, ymax = system.window
+    scale, middle = 2 / (xmax - xmin), ((xmin + xmax) / 2, (ymin + ymax) / 2)
+    maps = system.maps.copy()
+    maps[:, :, 2] = scale * (maps[:, :, 2] + maps[:, :, :2] @ middle - middle)
+    stroke = {"stroke": min(scale * system.stroke, 1.0)} if system.stroke > 0 else {}
+    try:
+        return Setup(**{"maps": maps.tolist(), **stroke, **overrides})
+    except ValueError as error:
+        raise InputError(f"{file}: {one_line(error)}") from error

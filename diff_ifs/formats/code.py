@@ -23,7 +23,7 @@ MOST_CODED = 255  # maps in a .ifs file
 LEAST_BYTES = 7  # of a .ifs file that `compress.search` makes: one map on a lattice of eight steps
 MAX_SPREAD = 15
 LARGEST = 0.99  # singular value of a map in a file: what shrinks more slowly cannot be drawn in reasonable time
-MAX_BYTES = {".ifs": 1 << 16, ".json": 1 << 20, ".flame": 1 << 20}
+MAX_BYTES = 1 << 16
 
 
 def lattice_points(steps: int, similar: bool = False) -> int:
@@ -232,8 +232,8 @@ def pack(code: Code, numbers: Sequence[Sequence[int]]) -> bytes:
 
 def unpack(data: bytes) -> tuple[Code, list[list[int]]]:
     """The code and the numbers of the maps that a file's bytes hold. Raises ValueError, which says what is wrong."""
-    if not 5 <= len(data) <= MAX_BYTES[".ifs"]:
-        raise ValueError("it has too few bytes" if len(data) < 5 else "it has too many bytes")
+    if not 5 <= len(data) <= MAX_BYTES:
+        raise ValueError("it has too few bytes" if len(data) < 5 else f"it has more than {MAX_BYTES} bytes")
     if data[0] >> 5 != VERSION:
         raise ValueError(f"it has version {data[0] >> 5}, where this program reads version {VERSION}")
     if checksum(data):

@@ -2,6 +2,8 @@
 Arrays are NumPy's.
 """
 
+from diff_ifs.kernels.chain import iterate_by_letter as iterate_by_letter
+from diff_ifs.kernels.chain import play as play
 from diff_ifs.kernels.collage import hill_climb as hill_climb
 from diff_ifs.kernels.density import deposit as deposit
 from diff_ifs.kernels.density import merge as merge
