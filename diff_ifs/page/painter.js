@@ -63,25 +63,23 @@ function finish(steps) {
 
 /** The pictures of a job, each finer than the one before, and what is measured on the way. */
 function* paint(job) {
-  const began = performance.now();
   if (systemOf.version !== job.version) {
     systemOf = { version: job.version, system: new System(job.maps) };
   }
   const { system } = systemOf, view = new View(...job.view);
-  const told = (picture) => ({ ...picture, milliseconds: performance.now() - began });
   if (job.kind === "levels") {
-    yield told(yield* levelPicture(system, view, job));
+    yield yield* levelPicture(system, view, job);
   } else if (job.kind === "density") {
-    yield told(yield* densityPicture(system, view.at(job.quick), job, 400, 1000));
-    yield told(yield* densityPicture(system, view, job, 2000, 2000));
-    yield told({ ...yield* densityPicture(system, view, job, 5000, 5000), last: true });
+    yield yield* densityPicture(system, view.at(job.quick), job, 400, 1000);
+    yield yield* densityPicture(system, view, job, 2000, 2000);
+    yield { ...yield* densityPicture(system, view, job, 5000, 5000), last: true };
   } else {
-    yield told(yield* occupancyPicture(system, view.at(job.quick), job, 1));
+    yield yield* occupancyPicture(system, view.at(job.quick), job, 1);
     // without a pause, so that it is seen while one drags
     if (target) yield { iou: finish(score(system, job.stroke, job.stroke > 0 ? 2 : 1)), rough: true };
-    if (job.quick > 1) yield told(yield* occupancyPicture(system, view, job, 1));
+    if (job.quick > 1) yield yield* occupancyPicture(system, view, job, 1);
     const samples = view.width * view.height > FEW_SAMPLES ? 1 : 2;
-    yield told({ ...yield* occupancyPicture(system, view, job, samples), last: true });
+    yield { ...yield* occupancyPicture(system, view, job, samples), last: true };
   }
   // as a fit is judged
   if (target) yield { iou: yield* score(system, job.stroke, job.stroke > 0 ? 6 : 3) };
