@@ -111,7 +111,7 @@ def known(name: str) -> tuple[torch.Tensor, bool]:
 def drawn(name: str) -> tuple[torch.Tensor, int]:
     """The picture (S, S) of an attractor, centred and nine tenths as large as the window, and its number of maps."""
     maps, pen = known(name)
-    xmin, xmax, ymin, ymax = bounds(maps, directions=720)
+    xmin, xmax, ymin, ymax = bounds(maps)
     scale = 1.8 / max(xmax - xmin, ymax - ymin)
     x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
     there = torch.tensor([[scale, 0, -scale * x], [0, scale, -scale * y]], dtype=torch.float64)

@@ -32,13 +32,14 @@ class Count(NamedTuple):
 def repaid(rungs: Sequence[Rung], price: float) -> Count:
     """The number of maps that a picture repays, at most 48, where each must gain an IoU of `price`.
 
-    It is the least of up to eight maps whose loss nobody beats by more than 30 %, as for a fractal that was found.
+    It is the least of up to eight maps whose loss nobody beats by more than 30 %, as for a fractal that was found, if
+    they cover most of the picture: those of thin branches hardly differ.
     Elsewhere the misfit of 8 maps and more is taken to fall as c n^-a, and n is the one at which the next map would
     gain `price`: a c n^-(a + 1) = price. Five rungs say little of a power: it is the mean of theirs and of 0.9, which
     icons have. Five pixels' worth of misfit a side are not counted, which finer pictures mend with any number of maps.
     """
     least = min(rung.loss for rung in rungs)
-    exact = [rung.n for rung in rungs if rung.n <= 8 and rung.loss <= 1.3 * least]
+    exact = [r.n for r in rungs if r.n <= 8 and r.loss <= 1.3 * least and r.misfit <= 0.3]
     if exact:
         return Count(min(exact), 0.0)
     points = [(math.log(r.n), math.log(max(r.misfit - 5 / r.side, 0.01))) for r in rungs if 8 <= r.n <= 32]
