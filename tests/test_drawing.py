@@ -94,6 +94,9 @@ def test_cells_beside_any_vacant_cell_are_at_the_border(step):
     new, origins = iterate(same, point, free.ravel().copy(), columns, outermost.copy())
     assert np.array_equal(new, point)
     assert origins.tolist() == [0]
+    for u, v in ((0.02, 0.5), (0.5, 0.02), (0.06, 0.04), (0.98, 0.03), (0.03, 0.98), (0.97, 0.5)):
+        out = np.array([[cell[1] + u], [cell[0] + v]])
+        assert iterate(same, out, free.ravel().copy(), columns, outermost.copy())[0].shape[1] == 1, "any way out"
     for further in ((0.5, 0.5), (0.45, 0.5)):  # not further out than what is there
         inner = np.array([[cell[1] + further[0]], [cell[0] + further[1]]])
         assert iterate(same, inner, free.ravel().copy(), columns, outermost.copy())[0].shape[1] == 0

@@ -54,6 +54,16 @@ def test_pens_wider_than_a_sixteenth_of_the_picture_are_not_looked_for():
     assert found.stroke <= 0.125 + 0.25 / 64  # and tried a little further
 
 
+def test_a_pen_that_gains_next_to_nothing_is_none(monkeypatch):
+    """Of an eighth of a pixel on a square that is filled: both drawings are the same but for a few sub-pixels."""
+    maps = torch.tensor([affine(0.5, 0, 0, 0.5, x, y) for x in (-0.21, 0.31) for y in (-0.3, 0.22)])
+    target = evaluate(maps, torch.zeros(64, 64), 0.004).picture.round()
+    monkeypatch.setattr(judge, "best_radius", lambda *_, **__: 0.008)
+    found = evaluate(maps, target, search_stroke=True)
+    assert found.stroke == 0
+    assert found.iou > 0.9
+
+
 def test_pixels_at_the_same_distance_are_drawn_together():
     near = torch.tensor([[0.01, 0.02, 0.02, 0.02, 0.02, 0.05]])
     wanted = torch.tensor([[True, True, False, False, False, False]])
