@@ -36,10 +36,13 @@ def points_of(maps: torch.Tensor, depth: int) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("maps", [LEANING, KOCH, CORNER_GASKET], ids=["leaning", "koch", "gasket"])
-def test_no_point_is_nearer_than_the_one_that_is_found(maps):
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (7.0, -4.0)])
+def test_no_point_is_nearer_than_the_one_that_is_found(maps, shift):
+    moved = torch.tensor(shift).double()
+    maps = torch.cat([maps[..., :2], (maps[..., 2] + moved - maps[..., :2].double() @ moved)[..., None]], dim=-1)
     points = points_of(maps, 10 if len(maps) == 3 else 8)
     chance = np.random.default_rng(0)
-    for x, y in chance.uniform(-1.5, 1.5, (40, 2)):
+    for x, y in chance.uniform(-1.5, 1.5, (25, 2)) + np.array(shift):
         u, v = nearest_point(maps, x, y)
         away = np.hypot(points[:, 0] - x, points[:, 1] - y).min()
         assert math.hypot(u - x, v - y) <= away + 1e-9

@@ -83,6 +83,25 @@ def test_the_setup_scales_rates_blurs_and_alphas():
         assert other.points == max(400, one.points // 10)
 
 
+@pytest.mark.parametrize("setup", [Setup(maps=12), Setup(maps=12, grey=True)])
+def test_steps_get_shorter_and_pictures_sharper_from_stage_to_stage(setup):
+    plan = stages(setup)
+    for numbers in ([stage.rates[0] for stage in plan], [stage.blurs[0] for stage in plan]):
+        assert numbers == sorted(numbers, reverse=True)
+        assert numbers[0] > 2 * numbers[-1]
+    for numbers in ([stage.rates[1] for stage in plan[1:]], [stage.size for stage in plan[::-1]]):
+        assert numbers == sorted(numbers, reverse=True)
+    assert all(stage.solidity == 1 for stage in plan if stage.levels)
+    assert all(stage.copies * stage.systems <= max(32, stage.systems) for stage in plan)
+
+
+@pytest.mark.parametrize(("steps", "rounds"), [(79, 0), (80, 1), (399, 4), (400, 5), (4000, 8)])
+def test_fits_of_few_steps_are_bred_less_often(steps, rounds):
+    plan = stages(Setup(maps=12, steps=steps))
+    assert sum(stage.copies > 1 for stage in plan) == rounds
+    assert min(stage.steps for stage in plan) >= 1
+
+
 @pytest.mark.parametrize(("size", "coarse"), [(64, 32), (24, 24), (512, 64)])
 def test_no_stage_is_smaller_than_32_pixels_or_larger_than_the_picture(size, coarse):
     plan = stages(Setup(size=size, points=100_000))
