@@ -67,7 +67,8 @@ def explore(arguments: argparse.Namespace) -> None:
     fit = system.checkpoint
     way = load_path(system.path, fit) if "path" in fit else None
     target = find_target(name, system.size, fit.get("target"))
-    size = write_page(out, name, system.maps, system.window, system.stroke, system.size, target, way)
+    drawn = system.maps, system.window, system.stroke, system.size
+    size = write_page(out, name, *drawn, target, way, weights=system.weights)
     print(f"{name}: {len(system.maps)} maps, {size / 1000:.0f} kB -> {out.resolve().as_uri()}")
 
 

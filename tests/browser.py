@@ -72,6 +72,11 @@ class Tab:
     def click(self, selector: str) -> None:
         self.find(selector).click()
 
+    @property
+    def message(self) -> str:
+        """What the page said last, however far it has faded in or out."""
+        return self.run("return document.getElementById('message').textContent")
+
     def download(self, button: str, filename: str) -> Path:
         """The file that a click on a button saves."""
         path = self.folder / filename

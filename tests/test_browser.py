@@ -131,7 +131,7 @@ def test_handles_numbers_and_undo(tab, tmp_path):
     field = tab.find("#numbers [name='0']")
     field.send_keys("\ue009a\ue000", "1.5\n")  # all of it is chosen and replaced by what would stretch the world
     assert numbers() == after
-    assert "shrink" in tab.find("#message").text
+    assert "shrink" in tab.message
     ActionChains(tab.browser).drag_and_drop_by_offset(tab.find(".handle[data-handle=corner2]"), 200, 200).perform()
     assert math.hypot(*numbers()[:1]) <= 0.99
     tab.click("#duplicate")
@@ -153,6 +153,21 @@ def test_a_saved_setup_is_one_to_fit_on_from(tab, tmp_path, browser, monkeypatch
     setup, _ = load_setup("drawn", {})
     assert np.allclose(setup.maps, maps, atol=1e-5)
     assert setup.stroke == 0.0125
+
+
+def test_the_density_has_the_weights_that_it_is_given(tab, tmp_path):
+    """Nine tenths of the mass of a segment lie in its right half."""
+    halves = torch.tensor([similarity(0.5, at=(-0.5, 0)), similarity(0.5, at=(0.5, 0))])
+    path = write(tmp_path, "drawn", halves, weights=np.array([0.1, 0.9]))
+    tab.open(path)
+    bare(tab)
+    tab.click("#kind button[value=density]")
+    tab.wait()
+    assert saved(tab)["weights"] == [0.1, 0.9]
+    tab.click("[data-tab=save]")
+    picture = np.asarray(Image.open(tab.download("#save-png", "drawn.png")).convert("L"), float) - 12
+    half = picture.shape[1] // 2
+    assert picture[:, half:].sum() > 1.5 * picture[:, :half].sum()
 
 
 def test_a_link_holds_the_system(tab, tmp_path):
@@ -184,7 +199,7 @@ def test_a_forged_link_is_told_of_and_the_page_stays(forged, tab, tmp_path):
         "markup": "<img src=x onerror=alert(1)>",
     }
     tab.open(path, f"#{links[forged]}")
-    assert tab.find("#message").text.startswith("The link cannot be read")
+    assert tab.message.startswith("The link cannot be read")
     assert tab.find("#facts").text.startswith("4 maps")
     assert np.allclose(saved(tab)["maps"], KOCH)
 

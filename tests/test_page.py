@@ -46,6 +46,7 @@ def test_a_page_holds_the_system_and_no_address_but_namespaces():
     assert (data["name"], data["window"], data["stroke"], data["size"]) == ("koch", [-1, 1, -1, 1], 0.01, 256)
     assert set(re.findall(r"https?://[^\"' )]*", text)) <= {"http://www.w3.org/2000/svg"}
     assert "{{" not in text
+    assert data["weights"] is None
 
 
 def test_nothing_in_a_name_is_markup():
@@ -82,6 +83,14 @@ def test_a_page_of_a_thousand_maps_and_a_long_fit_is_small():
     assert kept["steps"][0] == 0
     assert kept["steps"][-1] == 50
     assert np.allclose(np.array(kept["maps"][-1]).reshape(-1, 2, 3), way[1][-1], atol=1e-5)
+
+
+def test_the_weights_of_a_file_are_those_of_its_page():
+    write_json("curve.json", KOCH, weights=[0.1, 0.2, 0.3, 0.4])
+    assert main(["curve.json"]) == 0
+    assert embedded(Path("results/curve/curve.html").read_text(encoding="utf-8"))["weights"] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4]
+    )
 
 
 def test_explore_says_where_the_page_is(capsys):

@@ -41,11 +41,13 @@ def page(
     target: "np.ndarray | None" = None,
     way: "tuple[list[int], np.ndarray, list[float]] | None" = None,
     reload: bool = False,
+    weights: "np.ndarray | None" = None,
 ) -> str:
     """The HTML of a page that shows a system: maps (n, 2, 3), window, pen, and size in pixels.
 
     target: the picture (S, S), in [0, 1], that was fitted. way: the steps of the fit, the maps
-    (K, n, 2, 3) and strokes at each. With `reload` it loads itself again and again.
+    (K, n, 2, 3) and strokes at each. With `reload` it loads itself again and again. weights: the
+    maps' shares (n,) of the measure, if not by their areas.
     """
     data = {
         "name": name,
@@ -56,6 +58,7 @@ def page(
         "target": None if target is None else _picture(target),
         "way": None if way is None else _thinned(*way),
         "reload": reload,
+        "weights": None if weights is None else [float(share) for share in weights],
     }
     words = json.dumps(data, separators=(",", ":"), allow_nan=False)
     parts = {

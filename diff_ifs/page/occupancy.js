@@ -5,9 +5,9 @@ const ZOOM_CHART = 1e6; // cells of the chart that the words of a zoom are drawn
 
 /** A system of maps, and what is found out about its attractor once. */
 class System {
-  constructor(maps) {
+  constructor(maps, weights = null) {
     this.maps = maps;
-    this.weights = areaWeights(maps);
+    this.weights = weights ?? areaWeights(maps);
     this.box = bounds(maps);
     this.charts = new Map();
   }

@@ -23,8 +23,8 @@ class Past {
 
 class Page {
   constructor(data, painter) {
-    const { name, maps, window: home, stroke, size, way } = data;
-    Object.assign(this, { name, maps, window: home, stroke, size, way, target: null });
+    const { name, maps, weights, window: home, stroke, size, way } = data;
+    Object.assign(this, { name, maps, weights, window: home, stroke, size, way, target: null });
     this.iou = null;
     this.tab = "look";
     this.chosen = null;
@@ -45,7 +45,7 @@ class Page {
   }
 
   _snapshot() {
-    return { maps: this.maps, stroke: this.stroke };
+    return { maps: this.maps, weights: this.weights, stroke: this.stroke };
   }
 
   /** Say something for a few seconds. */
@@ -85,14 +85,16 @@ class Page {
 
   /** Change one map, as one drags. */
   change(k, map) {
-    this._set(this.maps.map((old, j) => (j === k ? map : old)));
+    this._set(this.maps.map((old, j) => (j === k ? map : old)), this.weights);
     this.frames.place();
     this.panel.show();
     this.stage.ask();
   }
 
-  _set(maps) {
+  /** Take other maps, whose weights are by area if none are given. */
+  _set(maps, weights = null) {
     this.maps = maps;
+    this.weights = weights;
     this.version++;
   }
 
@@ -102,8 +104,8 @@ class Page {
     this.panel.show();
   }
 
-  _take({ maps, stroke }) {
-    this._set(maps);
+  _take({ maps, weights, stroke }) {
+    this._set(maps, weights);
     this.stroke = stroke;
     if (this.chosen !== null) this.chosen = Math.min(this.chosen, maps.length - 1);
     this.refresh();

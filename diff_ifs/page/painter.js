@@ -64,7 +64,7 @@ function finish(steps) {
 /** The pictures of a job, each finer than the one before, and what is measured on the way. */
 function* paint(job) {
   if (systemOf.version !== job.version) {
-    systemOf = { version: job.version, system: new System(job.maps) };
+    systemOf = { version: job.version, system: new System(job.maps, job.weights) };
   }
   const { system } = systemOf, view = new View(...job.view);
   if (job.kind === "levels") {

@@ -48,10 +48,10 @@ ${calls.map((text) => `        ${text},`).join("\n")}
 }
 
 /** The text of a .json file, as compress_ifs.py --export json writes it. */
-function jsonText({ name, maps, window, stroke, size }) {
+function jsonText({ name, maps, weights, window, stroke, size }) {
   const lines = maps.map(([a, b, x, c, d, y]) => JSON.stringify([[a, b, x], [c, d, y]]));
   const fields = { format: "diff_ifs", version: 1, name: plainName(name), n: maps.length,
-    weights: areaWeights(maps), window, stroke, size };
+    weights: weights ?? areaWeights(maps), window, stroke, size };
   const rest = Object.entries(fields).map(([key, value]) => `  "${key}": ${JSON.stringify(value)}`);
   return `{\n${rest.join(",\n")},\n  "maps": [\n    ${lines.join(",\n    ")}\n  ]\n}\n`;
 }

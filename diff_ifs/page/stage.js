@@ -130,12 +130,12 @@ class Stage {
 
   /** What the painter is to draw. */
   job() {
-    const { maps, stroke, version, window: home, look, theme } = this.state;
+    const { maps, weights, stroke, version, window: home, look, theme } = this.state;
     const plain = look.palette === "Ink" || look.colour === "none";
     const ink = INK[theme], count = look.colour === "map" ? maps.length : 256;
     const tones = look.kind === "density" && look.palette !== "Ink" && look.colour === "none";
     return {
-      ...look, maps, version, stroke, window: home, ink, view: this.view,
+      ...look, maps, weights, version, stroke, window: home, ink, view: this.view,
       pen: stroke * Math.min(1, this.homeScale / this.scale),
       colour: plain ? "none" : look.colour,
       palette: plain ? [ink] : coloursOf(look.palette, count),
