@@ -39,8 +39,9 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--loss", type=float, metavar="X", help=f"the fewest bytes that lose at most X of IoU ({LOSS})")
     how.add_argument("--bytes", type=int, metavar="N", help="the best fit into N bytes")
     how.add_argument("--bits", type=float, metavar="B", help="B bits for each number of a map, from 3 to 16")
-    how.add_argument("--export", choices=tuple(EXPORTS), help="write NAME.flame, NAME.json or, for Fractint, "
-        "NAME_fractint.ifs, without any loss, or the picture NAME.svg; NAME may be a file that render_ifs.py draws, too")  # fmt: skip
+    how.add_argument("--export", choices=tuple(EXPORTS),
+        help="write NAME.flame, NAME.json or, for Fractint, NAME_fractint.ifs, without any loss, or the picture "
+        "NAME.svg; NAME may be a file that render_ifs.py draws, too")  # fmt: skip
     add("--effort", type=int, default=200, metavar="K", help="attractors judged in each refit (default 200)")
     add("--out", type=Path, metavar="FILE", help="the file to write (default: NAME.ifs, or as --export says)")
     add("--quiet", action="store_true", help="no progress bar")

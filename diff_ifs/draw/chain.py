@@ -1,11 +1,13 @@
-"""Pictures of a chaos game with a memory: of maps that may not follow each other, and of maps that are hidden.
+"""Pictures of a chaos game with a memory: of maps that may not follow each other, and of maps that
+are hidden.
 
 Such a game has an attractor for each of its letters (a graph-directed system; Mauldin and Williams
-1988): A_k, what map k has just produced, is f_k(∪ A_j) over all j that it may follow. They are grown
-side by side, one point of each letter in each cell of a grid. Where cells are larger than half a
-pixel, as in a zoom, words that shrink them are drawn.
+1988): A_k, what map k has just produced, is f_k(∪ A_j) over all j that it may follow. They are
+grown side by side, one point of each letter in each cell of a grid. Where cells are larger than
+half a pixel, as in a zoom, words that shrink them are drawn.
 
-Letters in shapes: m letters, K words, P points, S side of the picture. Points are (2, P), in the world.
+Letters in shapes: m letters, K words, P points, S side of the picture. Points are (2, P), in the
+world.
 """
 
 import math
@@ -25,10 +27,11 @@ AT_ONCE = 1 << 20  # points that are played or mapped at once
 
 
 class Clouds:
-    """The attractors of all letters of a chain as clouds of points, with cells of at most a quarter of a pixel where
-    there is room for that.
+    """The attractors of all letters of a chain as clouds of points, with cells of at most a quarter
+    of a pixel where there is room for that.
 
-    points: of each letter; boxes (m, 4): right, top, left and bottom of each, as seen from a point of them, `middle`.
+    points: of each letter; boxes (m, 4): right, top, left and bottom of each, as seen from a point
+    of them, `middle`.
     """
 
     def __init__(self, chain: Chain, pixel: float, progress: Progress = bool):
@@ -46,7 +49,10 @@ class Clouds:
         corner = np.array([-left - self.cell, -bottom - self.cell])
         maps[:, :, 2] = (maps[:, :, 2] + maps[:, :, :2] @ corner - corner) / self.cell
         corner = (self.middle + corner)[:, None]
-        free, most = np.ones((len(maps), rows * columns), bool), int(chain.follows.sum(axis=1).max())
+        free, most = (
+            np.ones((len(maps), rows * columns), bool),
+            int(chain.follows.sum(axis=1).max()),
+        )
         step, found = max(1, AT_ONCE // most), []
         # Where maps are slow, growth finds little by itself: it starts from many points of a game.
         waiting = [next(game(chain, (1 << 18) // len(starts), start)) for start in starts]
@@ -56,7 +62,10 @@ class Clouds:
             if len(letters) > step:
                 waiting.append((points[:, step:], letters[step:]))
                 points, letters = points[:, :step], letters[:step]
-            new, new_letters = np.empty((2, most * len(letters))), np.empty(most * len(letters), int)
+            new, new_letters = (
+                np.empty((2, most * len(letters))),
+                np.empty(most * len(letters), int),
+            )
             arrays = maps, chain.follows, points, letters, free, columns, new, new_letters
             count = load_kernels().iterate_by_letter(*arrays)
             progress(new.shape[1])
@@ -68,10 +77,11 @@ class Clouds:
         self.points = [np.ascontiguousarray(points[:, letters == k]) for k in range(len(maps))]
 
     def words(self, window: Window, side: int) -> Iterator[tuple[np.ndarray, int]]:
-        """Yield words, as maps (2, 3) into the pixels of a picture, and the letters whose points they draw there.
+        """Yield words, as maps (2, 3) into the pixels of a picture, and the letters whose points
+        they draw there.
 
-        Those that miss the picture are dropped; those that leave cells wider than half a pixel are replaced by their
-        children, while that leaves not too many points to draw.
+        Those that miss the picture are dropped; those that leave cells wider than half a pixel are
+        replaced by their children, while that leaves not too many points to draw.
         """
         most, drawn, follows = 1 << 30, 0, self.chain.follows.T
         shown = np.flatnonzero(self.chain.opacities > 0)
@@ -101,7 +111,9 @@ def into(window: Window, side: int) -> np.ndarray:
 
 
 def game(chain: Chain, count: int, letter: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Play the game for ever from a letter: yield points (2, count) and the letters (count,) that produced them."""
+    """Play the game for ever from a letter: yield points (2, count) and the letters (count,) that
+    produced them.
+    """
     dice, chances = np.random.default_rng(0), chain.steps.cumsum(axis=1)
     chances[:, -1] = 2.0
     (x, y), warm = (0.0, 0.0), True
@@ -149,7 +161,8 @@ def coverage(view: View, memory: int = MEMORY, progress: Progress = bool) -> Ten
 
 
 def mass(chain: Chain, window: Window, size: int, progress: Progress = bool) -> Tensor:
-    """The part (S, S), float64, of all points of a long game that each pixel shows: its measure, with some noise.
+    """The part (S, S), float64, of all points of a long game that each pixel shows: its measure,
+    with some noise.
 
     An opacity o counts for 10^(log2 o), as in flam3.
     """

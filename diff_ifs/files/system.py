@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-CHAINED = "hidden maps, or final ones, or such as may not follow each other"  # what System.picture tells
+CHAINED = (
+    "hidden maps, or final ones, or such as may not follow each other"  # what System.picture tells
+)
 
 
 @dataclass(frozen=True)
 class System:
     """What is drawn, and the checkpoint it came from, which is empty for other files.
 
-    The attractor is that of maps (n, 2, 3), float64, unless `picture` says that only some words of them are drawn. Its
-    measure gives each map its weight (n,), or None, by its area, unless `measure` has the rules of a chaos game.
+    The attractor is that of maps (n, 2, 3), float64, unless `picture` says that only some words of
+    them are drawn. Its measure gives each map its weight (n,), or None, by its area, unless
+    `measure` has the rules of a chaos game.
     """
 
     maps: "np.ndarray"
@@ -42,7 +45,8 @@ def is_system_file(name: str) -> bool:
 
 
 def load_system(name: str, flame: str | None = None, entry: str | None = None) -> System:
-    """The system of a checkpoint NAME, or of a file .ifs, .csv, .json or .flame, as `decode` finds it.
+    """The system of a checkpoint NAME, or of a file .ifs, .csv, .json or .flame, as `decode` finds
+    it.
 
     Raises InputError if there is none, if it is damaged, or has no attractor that can be drawn.
     """
@@ -50,7 +54,8 @@ def load_system(name: str, flame: str | None = None, entry: str | None = None) -
         return _of_file(Path(name), flame, entry)
     if flame is not None or entry is not None:
         raise InputError(
-            f"{'--entry' if flame is None else '--flame'} is for files of several fractals, not for NAME.pt"
+            f"{'--entry' if flame is None else '--flame'} is for files of several fractals, "
+            "not for NAME.pt"
         )
     path = find_checkpoint(name)
     from diff_ifs.files.checkpoint import load_checkpoint
@@ -78,8 +83,8 @@ def _of_file(path: Path, flame: str | None, entry: str | None) -> System:
     notes = [f"{path}: {rules.others}"] if rules.others else []
     if what.stretch > 1:
         notes.append(
-            f"{path}: maps that stretch the plane by up to {what.stretch:.4g}, and long products of them that shrink it "
-            f"to {what.rate:.4g} a map"
+            f"{path}: maps that stretch the plane by up to {what.stretch:.4g}, and long products of "
+            f"them that shrink it to {what.rate:.4g} a map"
         )
     return System(
         what.maps,

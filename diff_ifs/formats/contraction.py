@@ -1,9 +1,11 @@
-"""Whether maps have an attractor: norms in which they shrink the plane, products that do, products that do not.
+"""Whether maps have an attractor: norms in which they shrink the plane, products that do, products
+that do not.
 
-A system has an attractor if all long products of its maps shrink: if the joint spectral radius of their linear parts is
-less than 1 (Rota and Strang 1960). One map may stretch in one direction all the same. Coordinates are looked for in
-which no map does, and where there are none, products that all shrink, none of which is the beginning of another
-(Gripenberg 1996). A product whose spectral radius is 1 or more shows that there is no attractor.
+A system has an attractor if all long products of its maps shrink: if the joint spectral radius of
+their linear parts is less than 1 (Rota and Strang 1960). One map may stretch in one direction all
+the same. Coordinates are looked for in which no map does, and where there are none, products that
+all shrink, none of which is the beginning of another (Gripenberg 1996). A product whose spectral
+radius is 1 or more shows that there is no attractor.
 
 Letters in shapes: n maps, K products.
 """
@@ -15,7 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-SLOWEST = 0.9999  # the mean contraction of a letter, in long products, beyond which nothing is drawn
+SLOWEST = (
+    0.9999  # the mean contraction of a letter, in long products, beyond which nothing is drawn
+)
 PRODUCTS = 1 << 17  # that are looked at, at most
 LONGEST = 200  # letters of a product
 
@@ -34,20 +38,26 @@ def spectral_radii(linear: "np.ndarray") -> "np.ndarray":
 
     half, area = (linear[..., 0, 0] + linear[..., 1, 1]) / 2, np.linalg.det(linear)
     inner = half**2 - area
-    return np.where(inner < 0, np.sqrt(np.maximum(area, 0)), np.abs(half) + np.sqrt(np.maximum(inner, 0)))
+    return np.where(
+        inner < 0, np.sqrt(np.maximum(area, 0)), np.abs(half) + np.sqrt(np.maximum(inner, 0))
+    )
 
 
 def coordinates(linear: "np.ndarray") -> "np.ndarray":
-    """The change of coordinates L (2, 2) in which the largest singular value of L A L⁻¹ is least, over all A (n, 2, 2).
+    """The change of coordinates L (2, 2) in which the largest singular value of L A L⁻¹ is least,
+    over all A (n, 2, 2).
 
-    L is upper triangular with determinant 1: other ones differ by a turn and a scale, which change nothing. The value is
-    quasiconvex in LᵀL, so that a grid that is laid closer and closer about its best point finds it.
+    L is upper triangular with determinant 1: other ones differ by a turn and a scale, which change
+    nothing. The value is quasiconvex in LᵀL, so that a grid that is laid closer and closer about
+    its best point finds it.
     """
     import numpy as np
 
     middle, reach, steps = np.zeros(2), 4.0, np.linspace(-1, 1, 9)
     grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
-    grid = grid[np.abs(grid).max(axis=1).argsort(kind="stable")]  # of equals, the middle is the best
+    grid = grid[
+        np.abs(grid).max(axis=1).argsort(kind="stable")
+    ]  # of equals, the middle is the best
     for _ in range(60):
         at = np.clip(middle + reach * grid, -12, 12)
         scale = np.exp(at[:, 0])
@@ -67,12 +77,14 @@ def contraction(
     words: Sequence[tuple[int, ...]] | None = None,
     noun: str = "map",
 ) -> float:
-    """The rate at which long products of maps (n, 2, 3) shrink the plane: a bound of their joint spectral radius.
+    """The rate at which long products of maps (n, 2, 3) shrink the plane: a bound of their joint
+    spectral radius.
 
-    That is their largest singular value where it is 0.99 or less. With `follows` (n, n), only products count in which
-    map j stands to the left of map i, so that it comes after it, where follows[i, j]. Raises ValueError if there is no
-    such rate up to SLOWEST, and names a product that shows it if there is one: by `words`, what each map is called, as
-    numbers of maps the last of which comes first.
+    That is their largest singular value where it is 0.99 or less. With `follows` (n, n), only
+    products count in which map j stands to the left of map i, so that it comes after it, where
+    follows[i, j]. Raises ValueError if there is no such rate up to SLOWEST, and names a product
+    that shows it if there is one: by `words`, what each map is called, as numbers of maps the last
+    of which comes first.
     """
     import numpy as np
 
@@ -96,23 +108,26 @@ def contraction(
     if largest <= SLOWEST:
         return largest
     raise ValueError(
-        f"it shrinks the plane too slowly, if at all: of {PRODUCTS} products of its maps, none grows, and not all shrink "
-        f"by {SLOWEST} a map"
+        f"it shrinks the plane too slowly, if at all: of {PRODUCTS} products of its maps, none "
+        f"grows, and not all shrink by {SLOWEST} a map"
     )
 
 
 def _products(
     linear: "np.ndarray", rate: float, follows: "np.ndarray | None"
 ) -> tuple[bool, Sequence[int] | None, float]:
-    """Whether long products shrink to at most `rate` a letter; else a product that does not shrink, if one is found,
-    and its spectral radius."""
+    """Whether long products shrink to at most `rate` a letter; else a product that does not shrink,
+    if one is found, and its spectral radius.
+    """
     import numpy as np
 
     n = len(linear)
     after = np.ones((n, n), bool) if follows is None else follows
     products, letters, looked_at = linear, np.arange(n)[:, None], n
     for length in range(1, LONGEST + 1):
-        again = after[letters[:, 0], letters[:, -1]]  # whether a product may follow itself, and be a power
+        again = after[
+            letters[:, 0], letters[:, -1]
+        ]  # whether a product may follow itself, and be a power
         radii = np.where(again, spectral_radii(products), 0)
         if radii.max() >= 1 - 1e-9:
             return False, letters[radii.argmax()].tolist(), float(radii.max())
@@ -130,7 +145,9 @@ def _products(
 
 
 def no_attractor(numbers: Sequence[int], radius: float, noun: str = "map") -> str:
-    """The words for a product of maps, by their numbers, the last of which comes first, that does not shrink."""
+    """The words for a product of maps, by their numbers, the last of which comes first, that does
+    not shrink.
+    """
     called = [str(number) for number in reversed(list(numbers))]
     if len(called) > 12:
         called[6:-5] = ["…"]
@@ -141,19 +158,29 @@ def no_attractor(numbers: Sequence[int], radius: float, noun: str = "map") -> st
     return f"it has no attractor: {what} not shrink the plane (spectral radius {radius:.4g})"
 
 
-def supports(maps: "np.ndarray", follows: "np.ndarray", rate: float, directions: int = 512) -> "np.ndarray":
-    """How far what each map has just produced reaches in a ring of directions, to a thousandth: (n, directions).
+def supports(
+    maps: "np.ndarray", follows: "np.ndarray", rate: float, directions: int = 512
+) -> "np.ndarray":
+    """How far what each map has just produced reaches in a ring of directions, to a thousandth: (n,
+    directions).
 
-    That is h_k(d) = <t_k, d> + max h_j(A_kᵀ d) over all maps j that k may follow; between two directions of the ring, h
-    is bounded by their linear combination. The origin has to lie near the attractor.
+    That is h_k(d) = <t_k, d> + max h_j(A_kᵀ d) over all maps j that k may follow; between two
+    directions of the ring, h is bounded by their linear combination. The origin has to lie near the
+    attractor.
     """
     import numpy as np
 
     step = 2 * math.pi / directions
-    ring = np.stack([np.cos(step * np.arange(directions)), np.sin(step * np.arange(directions))], axis=1)
+    ring = np.stack(
+        [np.cos(step * np.arange(directions)), np.sin(step * np.arange(directions))], axis=1
+    )
     offset = maps[:, :, 2] @ ring.T
     low, high, left, right = between(ring @ maps[:, :, :2], directions)
     before, kind = np.unique(follows.T, axis=0, return_inverse=True)
+    if (
+        len(before) > 100
+    ):  # to look at all would take long: as if any could follow any, which is further
+        before, kind = np.ones((1, len(maps)), bool), np.zeros(len(maps), int)
     found, rows = np.zeros_like(offset), kind.reshape(-1, 1)
     for _ in range(math.ceil(math.log(1e-4 * (1 - rate)) / math.log(max(rate, 1e-9)))):
         earlier = np.stack([found[some].max(axis=0) for some in before])
@@ -165,7 +192,9 @@ def supports(maps: "np.ndarray", follows: "np.ndarray", rate: float, directions:
 
 
 def between(directions_: "np.ndarray", count: int) -> tuple["np.ndarray", ...]:
-    """Vectors (..., 2) as combinations low · left + high · right of neighbours in a ring of `count` unit vectors."""
+    """Vectors (..., 2) as combinations low · left + high · right of neighbours in a ring of `count`
+    unit vectors.
+    """
     import numpy as np
 
     step = 2 * math.pi / count

@@ -1,7 +1,8 @@
-"""The XML in which flam3, Apophysis, Fractorium and JWildfire keep their flames: linear ones are read, and written.
+"""The XML in which flam3, Apophysis, Fractorium and JWildfire keep their flames: linear ones are
+read, and written.
 
-A flame's y points down. What an <xform> does is p -> post(amount · coefs(p)), where amount is that of its linear
-variations; other variations are refused by name.
+A flame's y points down. What an <xform> does is p -> post(amount · coefs(p)), where amount is that
+of its linear variations; other variations are refused by name.
 """
 
 import math
@@ -57,9 +58,11 @@ CAMERA = (
 
 
 def read_flame(data: bytes, wanted: str | None = None) -> Rules:
-    """The rules of a flame in an XML file: the first, or the one of a number, counted from 1, or a name.
+    """The rules of a flame in an XML file: the first, or the one of a number, counted from 1, or a
+    name.
 
-    Raises ValueError for what is not drawn here, for a document type, and if there is none that is wanted.
+    Raises ValueError for what is not drawn here, for a document type, and if there is none that is
+    wanted.
     """
     file = _File(wanted)
     parser = xml.parsers.expat.ParserCreate()
@@ -76,8 +79,9 @@ def read_flame(data: bytes, wanted: str | None = None) -> Rules:
         raise ValueError(f"it has no flame {wanted!r}, but {listed(file.names)}")
     rules = _rules(file.flame, file.parts)
     if len(file.names) > 1:
+        name = file.flame.get("name", "")
         rules.others = (
-            f"it holds {len(file.names)} flames, of which this is {file.number}, {file.flame.get('name', '')!r}"
+            f"it holds {len(file.names)} flames, of which this is {file.number}, {name!r}"
         )
     return rules
 
@@ -89,7 +93,9 @@ def listed(names: Sequence[str]) -> str:
 
 
 class _File:
-    """What an XML file has come to: the names of its flames; attributes and parts (tag, attributes) of the wanted one."""
+    """What an XML file has come to: the names of its flames; attributes and parts (tag, attributes)
+    of the wanted one.
+    """
 
     def __init__(self, wanted: str | None):
         self.wanted, self.names, self.flame, self.number, self.parts = wanted, [], None, 0, []
@@ -106,7 +112,9 @@ class _File:
             self.names.append(attributes.get("name", ""))
             if self.flame is None and (self.wanted in (None, str(len(self.names)), self.names[-1])):
                 self.flame, self.number, self.inside = attributes, len(self.names), True
-        elif self.inside and tag == "layer" and attributes.get("visible", "1") not in ("0", "false"):
+        elif (
+            self.inside and tag == "layer" and attributes.get("visible", "1") not in ("0", "false")
+        ):
             self.layers += 1
             if self.layers > 1:
                 raise ValueError("it has more than one layer, which are not drawn here")
@@ -152,7 +160,9 @@ def _rules(flame: dict[str, str], parts: list[tuple[str, dict[str, str]]]) -> Ru
         if any(factor < 0 for factors in chaos for factor in factors):
             raise ValueError("its chaos lists have negative numbers")
     for key in CAMERA:
-        if any(_floats(flame.get(key, "0"), key, 1)) and not (key == "cam_roll" and flame[key] == flame.get("rotate")):
+        if any(_floats(flame.get(key, "0"), key, 1)) and not (
+            key == "cam_roll" and flame[key] == flame.get("rotate")
+        ):
             raise ValueError(f"its camera is three-dimensional ({key}), which is not drawn here")
     (stroke,) = _floats(flame.get("stroke", "0"), "stroke", 1)
     window, size, turn = _camera(flame)
@@ -173,7 +183,9 @@ def _rules(flame: dict[str, str], parts: list[tuple[str, dict[str, str]]]) -> Ru
 
 
 def _camera(flame: dict[str, str]) -> tuple[tuple[float, ...] | None, int, Map | None]:
-    """The window (y up), the longer side in pixels, and the turn about the centre (y down) of a flame's picture."""
+    """The window (y up), the longer side in pixels, and the turn about the centre (y down) of a
+    flame's picture.
+    """
     wide, high = _floats(flame.get("size", "256 256"), "size", 2)
     (x, y), (scale,), (zoom,), (cam_zoom,) = (
         _floats(flame.get(key, default), key, len(default.split()))
@@ -183,7 +195,13 @@ def _camera(flame: dict[str, str]) -> tuple[tuple[float, ...] | None, int, Map |
         (degrees,) = _floats(flame["rotate"], "rotate", 1)
     else:  # Apophysis writes radians, the other way round, as well
         degrees = -math.degrees(_floats(flame.get("angle", "0"), "angle", 1)[0])
-    if not (min(wide, high) >= 1 and max(wide, high) <= 1 << 20 and scale > 0 and abs(zoom) <= 64 and cam_zoom > 0):
+    if not (
+        min(wide, high) >= 1
+        and max(wide, high) <= 1 << 20
+        and scale > 0
+        and abs(zoom) <= 64
+        and cam_zoom > 0
+    ):
         raise ValueError("its size, scale or zoom makes no sense")
     half, turn = max(wide, high) / 2 / (scale * 2.0**zoom * cam_zoom), None
     if degrees % 360:
@@ -206,7 +224,9 @@ def _map(attributes: dict[str, str], which: str) -> Map:
 
 
 def _amount(attributes: dict[str, str], which: str) -> float:
-    """How much of the linear variation an xform has. Raises ValueError for one that has another, or none."""
+    """How much of the linear variation an xform has. Raises ValueError for one that has another, or
+    none.
+    """
     amount, found = 0.0, ""
     for key, value in attributes.items():
         plain = key.removeprefix("pre_").removeprefix("post_")
@@ -216,7 +236,9 @@ def _amount(attributes: dict[str, str], which: str) -> float:
         elif key == "var":  # amounts of the variations by their numbers in flam3, 0 for linear
             first, *rest = _floats(value, key, len(value.split()), which) or [0.0]
             amount += first
-            found = found or "".join(f"number {k + 1}" for k, other in enumerate(rest) if other)[:10]
+            found = (
+                found or "".join(f"number {k + 1}" for k, other in enumerate(rest) if other)[:10]
+            )
         elif key == "var1":
             number = _floats(value, key, 1, which)[0]
             amount += number == 0
@@ -246,13 +268,17 @@ def _opacity(attributes: dict[str, str]) -> float:
 
 
 def _symmetry(kind: str) -> list[Map]:
-    """The xforms that <symmetry> stands for: turns, and for a negative kind, a reflection in x before them."""
+    """The xforms that <symmetry> stands for: turns, and for a negative kind, a reflection in x
+    before them.
+    """
     (number,) = _floats(kind, "kind of symmetry", 1)
     if number == 0 or number != int(number) or abs(number) > MAX_MAPS:
         raise ValueError(f"its symmetry is of kind {kind[:40]!r}, which is not drawn here")
     turns = [2 * math.pi * k / abs(number) for k in range(1, int(abs(number)))]
     mirror = [[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]] if number < 0 else []
-    return mirror + [[[math.cos(t), -math.sin(t), 0.0], [math.sin(t), math.cos(t), 0.0]] for t in turns]
+    return mirror + [
+        [[math.cos(t), -math.sin(t), 0.0], [math.sin(t), math.cos(t), 0.0]] for t in turns
+    ]
 
 
 def _upright(map_: Map) -> Map:
@@ -273,12 +299,15 @@ def _floats(text: str, key: str, count: int, which: str = "") -> list[float]:
     values = _numbers(text)
     if len(values) != count or not all(map(math.isfinite, values)):
         where = f" in {which}" if which else ""
-        raise ValueError(f"its {key} must be {count} finite number{'s' * (count > 1)}, not {text[:40]!r}{where}")
+        raise ValueError(
+            f"its {key} must be {count} finite number{'s' * (count > 1)}, not {text[:40]!r}{where}"
+        )
     return values
 
 
 def to_flame(system: dict, name: str) -> str:
-    """A system as the XML that flam3, Apophysis and Fractorium open, in which y points down; linear maps only.
+    """A system as the XML that flam3, Apophysis and Fractorium open, in which y points down; linear
+    maps only.
 
     These draw the bare attractor. The stroke is written as well, as an attribute of our own.
     """
@@ -290,8 +319,9 @@ def to_flame(system: dict, name: str) -> str:
     xmin, xmax, ymin, ymax = system["window"]
     colours = "\n".join("FFFFFF" * 8 for _ in range(32))
     lines = [
-        f'<flame name={quoteattr(name)} size="{size} {size}" center="{(xmin + xmax) / 2!r} {-(ymin + ymax) / 2!r}" '
-        f'scale="{size / (xmax - xmin)!r}" oversample="2" filter="0.5" quality="200" background="0 0 0" '
+        f'<flame name={quoteattr(name)} size="{size} {size}" '
+        f'center="{(xmin + xmax) / 2!r} {-(ymin + ymax) / 2!r}" scale="{size / (xmax - xmin)!r}" '
+        'oversample="2" filter="0.5" quality="200" background="0 0 0" '
         f'brightness="4" gamma="4" estimator_radius="0" stroke="{system["stroke"]!r}">'
     ]
     for k, (map_, share) in enumerate(zip(maps, system["weights"], strict=True)):

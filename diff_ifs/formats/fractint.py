@@ -1,7 +1,8 @@
-"""Maps as plain text, a b c d e f and often a weight p a line: entries of Fractint's .ifs files, and CSV.
+"""Maps as plain text, a b c d e f and often a weight p a line: entries of Fractint's .ifs files,
+and CSV.
 
-A map takes (x, y) to (a x + b y + e, c x + d y + f). Fractint's entries are `name { … }`, with comments after `;`; the
-IFS Construction Kit, MathGL and FractalDB write the same numbers.
+A map takes (x, y) to (a x + b y + e, c x + d y + f). Fractint's entries are `name { … }`, with
+comments after `;`; the IFS Construction Kit, MathGL and FractalDB write the same numbers.
 """
 
 import math
@@ -15,8 +16,9 @@ from diff_ifs.setup import MAX_MAPS
 def is_text(data: bytes) -> bool:
     """Whether the bytes of a .ifs file are Fractint's text.
 
-    The first byte tells, as our code begins with one from 0x20 to 0x3f, a space or a digit; where that is the first one
-    of a comment or of a blank, so do all others: of 20 bytes of code, one at least is no printable ASCII.
+    The first byte tells, as our code begins with one from 0x20 to 0x3f, a space or a digit; where
+    that is the first one of a comment or of a blank, so do all others: of 20 bytes of code, one at
+    least is no printable ASCII.
     """
     may_be_code = data[:1] and data[0] >> 5 == 1
     rest = data.translate(None, bytes(range(32, 127 if may_be_code else 256)) + b"\t\r\n\f\x1a")
@@ -24,7 +26,8 @@ def is_text(data: bytes) -> bool:
 
 
 def read_fractint(data: bytes, wanted: str | None = None) -> Rules:
-    """The rules of an entry of Fractint's .ifs text: the first, or the one of a name, whatever its case.
+    """The rules of an entry of Fractint's .ifs text: the first, or the one of a name, whatever its
+    case.
 
     Raises ValueError for what is not that, and for an entry of maps of space.
     """
@@ -42,7 +45,9 @@ def read_fractint(data: bytes, wanted: str | None = None) -> Rules:
             raise ValueError(f"it has no entry {wanted!r}, but {listed(names)}")
     head, body = entries[number]
     if "(3d)" in head.lower():
-        raise ValueError(f"its entry {names[number]!r} is three-dimensional (3D), which is not drawn here")
+        raise ValueError(
+            f"its entry {names[number]!r} is three-dimensional (3D), which is not drawn here"
+        )
     rules = _rules(body)
     if len(entries) > 1:
         rules.others = f"it holds {len(entries)} entries, of which this is {names[number]!r}"
@@ -50,7 +55,8 @@ def read_fractint(data: bytes, wanted: str | None = None) -> Rules:
 
 
 def read_csv(data: bytes) -> Rules:
-    """The rules of rows of six numbers, or seven with the weight; a first row of words is passed over.
+    """The rules of rows of six numbers, or seven with the weight; a first row of words is passed
+    over.
 
     Raises ValueError for anything else.
     """

@@ -1,9 +1,11 @@
-"""What a file says of a fractal, whoever wrote it: the rules of a chaos game, and what of it is shown.
+"""What a file says of a fractal, whoever wrote it: the rules of a chaos game, and what of it is
+shown.
 
-The chaos game applies one map after the other, each at random by its weight. A file may say more: which map may come
-after which (`chaos`), what is not drawn of what is produced (`opacities`), and what is done to points before they are
-drawn, but not to those the game goes on with (`finals`). `prepared` finds the plain system that has the same attractor,
-where there is one; else a `Chain` says what is drawn.
+The chaos game applies one map after the other, each at random by its weight. A file may say more:
+which map may come after which (`chaos`), what is not drawn of what is produced (`opacities`), and
+what is done to points before they are drawn, but not to those the game goes on with (`finals`).
+`prepared` finds the plain system that has the same attractor, where there is one; else a `Chain`
+says what is drawn.
 
 Letters in shapes: n maps, m letters of a chain.
 """
@@ -23,16 +25,24 @@ SAME: Map = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 
 @dataclass
 class Rules:
-    """The rules of one fractal. `noun` is what its file calls a map; `others` tells of more fractals in the file."""
+    """The rules of one fractal. `noun` is what its file calls a map; `others` tells of more
+    fractals in the file.
+    """
 
     maps: list[Map]
     weights: list[float] | None = None  # of each map, n; None: by their areas
     window: tuple[float, float, float, float] | None = None  # None: the attractor's own box
     stroke: float = 0.0
     size: int = 256
-    opacities: list[float] = field(default_factory=list)  # n from 0, hidden, to 1; empty: all are shown
-    chaos: list[list[float]] = field(default_factory=list)  # n factors each, of the weights of what follows; or none
-    finals: list[tuple[Map, float]] = field(default_factory=list)  # each with its opacity: the part that it acts on
+    opacities: list[float] = field(
+        default_factory=list
+    )  # n from 0, hidden, to 1; empty: all are shown
+    chaos: list[list[float]] = field(
+        default_factory=list
+    )  # n factors each, of the weights of what follows; or none
+    finals: list[tuple[Map, float]] = field(
+        default_factory=list
+    )  # each with its opacity: the part that it acts on
     noun: str = "map"
     others: str = ""
 
@@ -41,8 +51,8 @@ class Rules:
 class Chain:
     """A chaos game with a memory: arrays of float64.
 
-    A_k, what letter k has just produced, is f_k(∪ A_j) over all j that k may follow. What is drawn is the union of
-    h(A_k), over all k of some opacity and all `finals` h.
+    A_k, what letter k has just produced, is f_k(∪ A_j) over all j that k may follow. What is drawn
+    is the union of h(A_k), over all k of some opacity and all `finals` h.
     """
 
     maps: "np.ndarray"  # (m, 2, 3)
@@ -59,7 +69,9 @@ class Chain:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is drawn: a plain system if `picture` is None; its measure, by its weights if `measure` is None."""
+    """What is drawn: a plain system if `picture` is None; its measure, by its weights if `measure`
+    is None.
+    """
 
     maps: "np.ndarray"  # (n, 2, 3)
     weights: "np.ndarray | None"
@@ -70,7 +82,9 @@ class Prepared:
 
 
 def prepared(rules: Rules) -> Prepared:
-    """What is drawn by rules. Raises ValueError for rules that have no attractor, or none that can be drawn."""
+    """What is drawn by rules. Raises ValueError for rules that have no attractor, or none that can
+    be drawn.
+    """
     import numpy as np
 
     if not 1 <= len(rules.maps) <= MAX_MAPS:
@@ -87,17 +101,27 @@ def prepared(rules: Rules) -> Prepared:
     found = {"rate": rate, "stretch": float(stretches(maps[:, :, :2]).max())}
     plain = follows is None and shown.all() and len(chain.finals) == 1
     if plain and abs(np.linalg.det(final[:, :2])) > 1e-6 * stretches(final[:, :2]) ** 2:
-        if maps is not chain.maps or np.ptp(chain.steps, axis=0).max() > 1e-12 or np.ptp(chain.opacities) > 0:
+        if (
+            maps is not chain.maps
+            or np.ptp(chain.steps, axis=0).max() > 1e-12
+            or np.ptp(chain.opacities) > 0
+        ):
             return Prepared(_moved(maps, final), None, None, chain, **found)
-        weights = None if rules.weights is None else np.array([rules.weights[k - 1] for (k,) in words])
+        weights = (
+            None if rules.weights is None else np.array([rules.weights[k - 1] for (k,) in words])
+        )
         return Prepared(_moved(maps, final), weights, None, None, **found)
     even = np.full((len(maps), len(maps)), 1 / len(maps))
-    picture = replace(chain, maps=maps, steps=even, opacities=shown * 1.0) if follows is None else chain
+    picture = (
+        replace(chain, maps=maps, steps=even, opacities=shown * 1.0) if follows is None else chain
+    )
     return Prepared(maps, None, picture, chain, **found)
 
 
 def _chain(rules: Rules) -> tuple[Chain, list[tuple[int, ...]]]:
-    """The chaos game of rules, without what never happens in it, and the numbers of the maps that are left."""
+    """The chaos game of rules, without what never happens in it, and the numbers of the maps that
+    are left.
+    """
     import numpy as np
 
     maps, noun = np.array(rules.maps, dtype=float), rules.noun
@@ -111,7 +135,8 @@ def _chain(rules: Rules) -> tuple[Chain, list[tuple[int, ...]]]:
         raise ValueError(f"{noun} {int((weights < 0).argmax()) + 1} has a negative weight")
     if (factors < 0).any():
         raise ValueError(
-            f"the chaos list of {noun} {int((factors < 0).any(axis=1).argmax()) + 1} has a negative number"
+            f"the chaos list of {noun} {int((factors < 0).any(axis=1).argmax()) + 1} has a "
+            "negative number"
         )
     if not weights.any():
         raise ValueError(f"the weights of all {noun}s are 0")
@@ -121,7 +146,9 @@ def _chain(rules: Rules) -> tuple[Chain, list[tuple[int, ...]]]:
     kept = np.flatnonzero(weights > 0)
     steps = steps[np.ix_(kept, kept)]
     if (stuck := ~(steps > 0).any(axis=1)).any():
-        raise ValueError(f"no {noun} may come after {noun} {kept[stuck.argmax()] + 1}, as its chaos list has it")
+        raise ValueError(
+            f"no {noun} may come after {noun} {kept[stuck.argmax()] + 1}, as its chaos list has it"
+        )
     reached = steps > 0
     for _ in range(len(kept).bit_length()):
         reached |= (reached.astype(np.float32) @ reached.astype(np.float32)) > 0
@@ -162,60 +189,76 @@ def _moved(maps: "np.ndarray", final: "np.ndarray") -> "np.ndarray":
 def _without_isometries(
     maps: "np.ndarray", shown: "np.ndarray", words: list[tuple[int, ...]], noun: str
 ) -> tuple["np.ndarray", "np.ndarray", list[tuple[int, ...]]]:
-    """Maps that have the same attractor, none of which comes back to itself when it is repeated, as a turn by 120° does.
+    """Maps that have the same attractor, none of which comes back to itself when it is repeated, as
+    a turn by 120° does.
 
-    Those that do make a group G, if they are a symmetry; with the others f, the attractor is that of all g∘f. Raises
-    ValueError if there is no end to the group. What is shown comes back as `shown` of the new maps, and so do words.
+    Those that do make a group G, if they are a symmetry; with the others f, the attractor is that
+    of all g∘f. Raises ValueError if there is no end to the group. What is shown comes back as
+    `shown` of the new maps, and so do words.
     """
     import numpy as np
 
-    order = [k for k in range(len(maps)) if _order(maps[k])]
+    back = _come_back(maps)
+    order, others = np.flatnonzero(back).tolist(), np.flatnonzero(~back).tolist()
     if not order:
         return maps, shown, words
-    others = [k for k in range(len(maps)) if k not in order]
     if not others:
         raise ValueError(f"it has no attractor: none of its {noun}s shrinks the plane")
     reach = 1 + np.abs(maps[:, :, 2]).max()
-    group, group_words, new = [np.array(SAME)], [()], [0]
-    while new:
-        found = []
-        for e in new:
-            for k in order:
+    group, group_words, used = np.array([SAME]), [()], []
+    for generator in order:
+        if np.abs(group - maps[generator]).max(axis=(1, 2)).min() < 1e-3 * reach:
+            continue
+        used.append(generator)
+        waiting = list(range(len(group)))
+        while waiting:
+            e = waiting.pop(0)
+            for k in used:
                 element, word = composed(maps[k], group[e]), words[k] + group_words[e]
-                apart = np.abs(np.array(group) - element)
+                apart = np.abs(group - element)
                 same = apart[:, :, :2].max(axis=(1, 2)) < 1e-3
                 moved = apart[:, :, 2].max(axis=1) > 1e-3 * reach
-                if (same & moved).any():  # two turns about different centres: a shift, which never ends
-                    back = group_words[int((same & moved).argmax())]
-                    what = f"{noun}s {', '.join(map(str, dict.fromkeys(reversed(word + back))))}"
-                    raise ValueError(f"it has no attractor: {what} one after the other shift the plane without an end")
+                if (
+                    same & moved
+                ).any():  # two turns about different centres: a shift, which never ends
+                    word += group_words[int((same & moved).argmax())]
+                    what = ", ".join(map(str, dict.fromkeys(reversed(word))))
+                    raise ValueError(
+                        f"it has no attractor: {noun}s {what} one after the other shift the plane "
+                        "without an end"
+                    )
                 if not same.any():
-                    found.append(len(group))
-                    group.append(element)
-                    group_words.append(word)
-            if len(group) * len(others) > MAX_MAPS:
-                raise ValueError(f"with its symmetries it has more than {MAX_MAPS} maps")
-        new = found
+                    waiting.append(len(group))
+                    group, group_words = (
+                        np.concatenate([group, element[None]]),
+                        [*group_words, word],
+                    )
+                if len(group) * len(others) > MAX_MAPS:
+                    raise ValueError(f"with its symmetries it has more than {MAX_MAPS} maps")
     if shown[order].any():  # such a map takes the attractor to itself
         visible = np.ones(len(group) * len(others), bool)
     else:
         visible = np.concatenate([shown[others], np.zeros((len(group) - 1) * len(others), bool)])
-    moved = composed(np.array(group)[:, None], maps[None, others]).reshape(-1, 2, 3)
+    moved = composed(group[:, None], maps[None, others]).reshape(-1, 2, 3)
     return moved, visible, [word + words[k] for word in group_words for k in others]
 
 
-def _order(map_: "np.ndarray") -> int:
-    """After how many times a map has come back to where it began, up to rounding; 0 if it never does."""
+def _come_back(maps: "np.ndarray") -> "np.ndarray":
+    """Whether maps (n,), repeated at most 360 times, come back to where they began, up to rounding."""
     import numpy as np
 
-    if abs(abs(np.linalg.det(map_[:, :2])) - 1) > 1e-4 or spectral_radii(map_[:, :2]) > 1 + 1e-4:
-        return 0
-    power, reach = map_, 1 + np.abs(map_[:, 2]).max()
-    for times in range(1, 361):
-        if np.abs((power - SAME)[:, :2]).max() < 1e-3 and np.abs(power[:, 2]).max() < 1e-3 * reach:
-            return times
-        power = composed(map_, power)
-    return 0
+    linear = maps[:, :, :2]
+    some = np.abs(np.abs(np.linalg.det(linear)) - 1) < 1e-4
+    some &= spectral_radii(linear) < 1 + 1e-4
+    back, power = np.zeros_like(some), maps
+    reach = 1 + np.abs(maps[:, :, 2]).max(axis=1)
+    for _ in range(360 if some.any() else 0):
+        apart = np.abs(power - SAME)
+        back |= (apart[:, :, :2].max(axis=(1, 2)) < 1e-3) & (
+            apart[:, :, 2].max(axis=1) < 1e-3 * reach
+        )
+        power = np.where(some[:, None, None], composed(maps, power), power)
+    return back & some
 
 
 def own_window(what: Prepared, stroke: float = 0.0) -> tuple[float, float, float, float]:

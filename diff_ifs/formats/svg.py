@@ -1,10 +1,12 @@
-"""A system as an SVG picture: groups, each of which is made of copies of smaller ones, as the attractor is of its own.
+"""A system as an SVG picture: groups, each of which is made of copies of smaller ones, as the
+attractor is of its own.
 
-Group k holds a copy of a smaller group under each map: of the one below for the map that shrinks least, of one further
-below for others, so that all pieces end at about the same size. Group 0 is the attractor's convex hull, or with a pen,
-dots all over the attractor. A pen keeps its width while the groups shrink, because it is measured in `em`, and each copy
-raises the font size by what it shrinks. Where maps turn circles into ellipses, a pen would become one: then there are
-no groups, only dots.
+Group k holds a copy of a smaller group under each map: of the one below for the map that shrinks
+least, of one further below for others, so that all pieces end at about the same size. Group 0 is
+the attractor's convex hull, or with a pen, dots all over the attractor. A pen keeps its width while
+the groups shrink, because it is measured in `em`, and each copy raises the font size by what it
+shrinks. Where maps turn circles into ellipses, a pen would become one: then there are no groups,
+only dots.
 """
 
 import math
@@ -23,36 +25,44 @@ ROUND = 1.05  # the ratio of singular values up to which a pen is taken to stay 
 
 
 def to_svg(system: dict, name: str) -> str:
-    """A system as SVG, white on black, of the window. Raises ValueError where its maps shrink too slowly for that."""
+    """A system as SVG, white on black, of the window. Raises ValueError where its maps shrink too
+    slowly for that.
+    """
     from xml.sax.saxutils import escape
 
     import numpy as np
 
     maps, size = np.array(system["maps"], dtype=float), system["size"]
-    xmin, xmax, ymin, ymax = system["window"]
+    xmin, xmax, _, ymax = system["window"]
     side = xmax - xmin
     outline, middle, norm = _hull(maps)
     moved = maps.copy()  # about the middle, in units of the window
     moved[:, :, 2] = (maps[:, :, 2] + maps[:, :, :2] @ middle - middle) / side
     outline = outline / side
-    flat, scale, back = np.linalg.svd(moved[:, :, :2])  # what is flat has no inverse, which SVG wants of a matrix
+    flat, scale, back = np.linalg.svd(
+        moved[:, :, :2]
+    )  # what is flat has no inverse, which SVG wants of a matrix
     scale[:, 1] = np.maximum(scale[:, 1], 1e-3 * np.maximum(scale[:, 0], 1e-3))
     moved[:, :, :2] = flat * scale[:, None] @ back
     pen = 2 * system["stroke"] / side
     ratios = stretches(maps[:, :, :2])
     areas = np.abs(np.linalg.det(maps[:, :, :2]))
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{size}" '
-        f'height="{size}" viewBox="0 0 1 1">\n<title>{escape(name)}</title>\n'
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{size}" height="{size}" viewBox="0 0 1 1">\n<title>{escape(name)}</title>\n'
         '<rect width="1" height="1" fill="#000"/>\n'
     )
-    into = f"matrix(1 0 0 -1 {_short((middle[0] - xmin) / side)} {_short((ymax - middle[1]) / side)})"
+    into = (
+        f"matrix(1 0 0 -1 {_short((middle[0] - xmin) / side)} {_short((ymax - middle[1]) / side)})"
+    )
     extent = float(np.ptp(outline, axis=0).max())
     spacing, style = max(pen / 16, FINE / 2), 'fill="none" stroke="#fff" stroke-linecap="round"'
     if pen and (ratios**2 > ROUND * areas).any():
         dots = _as_path(_dots(moved, extent, spacing))
         width = _short(pen + FINE / 1.5)
-        return f'{head}<path transform="{into}" {style} stroke-width="{width}" d="{dots}"/>\n</svg>\n'
+        return (
+            f'{head}<path transform="{into}" {style} stroke-width="{width}" d="{dots}"/>\n</svg>\n'
+        )
     slowest = min(float(norm.max()), 0.99)
     steps = [max(1, round(math.log(max(s, 1e-6)) / math.log(slowest))) for s in norm]
     most, levels, pieces, wide = FEW if pen else PIECES, 0, [1], extent
@@ -91,7 +101,9 @@ def _short(number: float) -> str:
 
 
 def _hull(maps: "np.ndarray") -> tuple["np.ndarray", "np.ndarray", "np.ndarray"]:
-    """Corners (V, 2) of a polygon about an attractor, from a point of it (2,), and by how much each map shrinks (n,)."""
+    """Corners (V, 2) of a polygon about an attractor, from a point of it (2,), and by how much each
+    map shrinks (n,).
+    """
     import numpy as np
 
     at = np.linalg.solve(np.eye(2) - maps[:, :, :2].mean(axis=0), maps[:, :, 2].mean(axis=0))
@@ -111,7 +123,9 @@ def _hull(maps: "np.ndarray") -> tuple["np.ndarray", "np.ndarray", "np.ndarray"]
 
 
 def _dots(maps: "np.ndarray", extent: float, fine: float) -> "np.ndarray":
-    """Points (P, 2) of an attractor, one for each piece of it that is smaller than `fine`, and none twice."""
+    """Points (P, 2) of an attractor, one for each piece of it that is smaller than `fine`, and none
+    twice.
+    """
     import numpy as np
 
     from diff_ifs.formats.rules import composed
@@ -122,7 +136,9 @@ def _dots(maps: "np.ndarray", extent: float, fine: float) -> "np.ndarray":
         found.append(words[small][:, :, 2])
         words = composed(words[~small][:, None], maps).reshape(-1, 2, 3)
         places = np.round(
-            np.concatenate([words[:, :, 2] / (fine / 2), words[:, :, :2].reshape(-1, 4) * extent / fine], 1)
+            np.concatenate(
+                [words[:, :, 2] / (fine / 2), words[:, :, :2].reshape(-1, 4) * extent / fine], 1
+            )
         )
         words = words[np.unique(places, axis=0, return_index=True)[1]]
         if len(words) > 20 * PIECES:

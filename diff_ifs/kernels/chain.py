@@ -1,4 +1,5 @@
-"""Loops of a chaos game with a memory, in which what comes next hangs on what came last: growth, and the game itself.
+"""Loops of a chaos game with a memory, in which what comes next hangs on what came last: growth,
+and the game itself.
 
 Letters in shapes: m letters, P points, Q new ones, C cells.
 """
@@ -8,9 +9,11 @@ from diff_ifs.kernels.jit import exact
 
 @exact
 def play(maps, chances, letter: int, x: float, y: float, dice, points, letters):
-    """Play one game from (x, y), just produced by a letter: fills points (2, P) and their letters (P,).
+    """Play one game from (x, y), just produced by a letter: fills points (2, P) and their letters
+    (P,).
 
-    `chances` (m, m): the cumulated probabilities of what follows each letter; dice (P,): random numbers from 0 to 1.
+    `chances` (m, m): the cumulated probabilities of what follows each letter; dice (P,): random
+    numbers from 0 to 1.
     """
     for p in range(len(dice)):
         row, low, high = chances[letter], 0, len(maps) - 1
@@ -29,8 +32,8 @@ def play(maps, chances, letter: int, x: float, y: float, dice, points, letters):
 
 @exact
 def iterate_by_letter(maps, follows, points, letters, free, columns: int, new, new_letters):
-    """The images of points (2, P) under all maps that may follow their letters, as far as they are the first of
-    their letter in a cell, of free (m, C): (2, Q).
+    """The images of points (2, P) under all maps that may follow their letters, as far as they are
+    the first of their letter in a cell, of free (m, C): (2, Q).
 
     Fills new (2, ...) and new_letters; says how many there are.
     """
