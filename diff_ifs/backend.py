@@ -26,8 +26,10 @@ def load_kernels() -> ModuleType:
         import numba
 
         loops = importlib.import_module("diff_ifs.kernels")
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        words = f"the loops cannot be compiled ({one_line(error)}); numba is needed: pip install numba"
+    except ImportError as error:
+        raise InputError(f"numba is needed ({one_line(error)}): pip install numba") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        words = f"numba does not start ({one_line(error)}): is NUMBA_NUM_THREADS or the like set?"
         raise InputError(words) from error
     if numba.config.DISABLE_JIT:
         raise InputError("NUMBA_DISABLE_JIT is set, and without compiled loops pictures would take hours: unset it")

@@ -1,5 +1,6 @@
 import itertools
 import math
+import sys
 
 import numba
 import pytest
@@ -244,6 +245,12 @@ def test_threads_that_share_systems_change_no_bit():
         for one, *others in zip(work(1), work(2), work(2), strict=True):
             assert one.any()
             assert all((one == other).all() for other in others)
+
+
+def test_without_numba_there_is_one_line_that_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(InputError, match=r"numba is needed .*: pip install numba"):
+        backend.load_kernels.__wrapped__()
 
 
 def test_loops_that_numba_may_not_compile_are_refused(monkeypatch):

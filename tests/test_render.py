@@ -304,12 +304,15 @@ BAD = [
 ]
 
 
-def test_settings_that_numba_and_matplotlib_refuse_are_no_obstacle():
-    settings = {"NUMBA_NUM_THREADS": "0", "MPLBACKEND": "nope"}
+@pytest.mark.slow
+def test_settings_that_matplotlib_refuses_are_no_obstacle_and_those_that_numba_does_are_named():
     command = [sys.executable, render_ifs.__file__, "koch", "9", "64", "--cmap", "viridis", "--quiet"]
-    done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert Path("results/koch/koch_render_9_64.png").is_file()
+    for settings, code in (({"NUMBA_NUM_THREADS": "0"}, 2), ({"MPLBACKEND": "nope"}, 0)):
+        done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert ("NUMBA_NUM_THREADS" in done.stderr) == (code == 2)
+        assert done.stderr.count("\n") == (code == 2)
+        assert Path("results/koch/koch_render_9_64.png").is_file() == (code == 0)
 
 
 @pytest.mark.parametrize("figure", [None, *render_ifs.FIGURES])
