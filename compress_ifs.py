@@ -7,12 +7,12 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from diff_ifs.errors import InputError, one_line
 from diff_ifs.files.command import Parser, check_place, memory_errors_as_input_errors, run_script
 from diff_ifs.files.disk import atomic_write
-from diff_ifs.files.names import find_checkpoint, find_picture
+from diff_ifs.files.names import find_checkpoint, find_pictures, is_picture, plain
 from diff_ifs.files.system import CHAINED, is_system_file, load_system
 from diff_ifs.files.target import load_target
 from diff_ifs.formats.code import LEAST_BYTES
@@ -21,6 +21,9 @@ from diff_ifs.formats.flame import to_flame
 from diff_ifs.formats.fractint import to_fractint
 from diff_ifs.formats.svg import to_svg
 from diff_ifs.setup import WINDOW
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LOSS = 0.005  # of IoU, that is given for fewer bytes unless told otherwise
 EXPORTS = {  # what writes each kind, and how its files end
@@ -68,7 +71,6 @@ def compress(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
     name = arguments.name
     checkpoint_path = find_checkpoint(name)
-    picture = find_picture(name)
     least = LEAST_BYTES
     for option, low, high in (("loss", 0, 1), ("bytes", least, 1 << 16), ("bits", 3, 16), ("effort", 0, 1_000_000)):
         value = getattr(arguments, option)
@@ -77,17 +79,12 @@ def compress(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path(f"{name}.ifs")
     check_place(out)
 
-    from diff_ifs.files.checkpoint import as_tensors, fingerprint, load_checkpoint
+    from diff_ifs.files.checkpoint import as_tensors, load_checkpoint
 
     checkpoint = load_checkpoint(checkpoint_path)
     if tuple(checkpoint["window"]) != WINDOW:
         raise InputError(f"{checkpoint_path} was not fitted to a picture in the window -1 1 -1 1")
-    for invert in False, True:
-        target = load_target(picture, checkpoint["size"], invert)
-        if checkpoint.get("target") in (None, fingerprint(target.numpy())):
-            break
-    else:
-        raise InputError(f"{picture} is not the picture that {checkpoint_path} was fitted to; fit it again")
+    picture, target = fitted_target(checkpoint_path, checkpoint, name)
 
     from tqdm import tqdm
 
@@ -121,6 +118,19 @@ def compress(arguments: argparse.Namespace) -> None:
         f"{found.bits_per_map:.1f} bits, {whole / len(data):.1f} times smaller than {picture.name} ({whole} bytes), "
         f"{time.perf_counter() - began:.1f} s -> {out}"
     )
+
+
+def fitted_target(path: Path, checkpoint: dict, name: str) -> "tuple[Path, Tensor]":
+    """The picture that a checkpoint was fitted to, and the target as the fit read it. Raises InputError."""
+    from diff_ifs.files.checkpoint import fingerprint, setup_of
+
+    setup, given = setup_of(path, checkpoint), checkpoint.get("picture")
+    known = type(given) is str and is_picture(given) and plain(given) == name
+    picture = find_pictures(given if known else name)[0]
+    target = load_target(picture, checkpoint["size"], setup.invert, setup.threshold, setup.grey)
+    if checkpoint.get("target") not in (None, fingerprint(target.numpy())):
+        raise InputError(f"{picture} is not the picture that {path} was fitted to; fit it again")
+    return picture, target
 
 
 def export(arguments: argparse.Namespace) -> None:

@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, NoReturn
 from diff_ifs.errors import InputError
 from diff_ifs.files.command import Parser, check_device, memory_errors_as_input_errors, pick_device, run_script
 from diff_ifs.files.disk import clear_frames, keep_previous, lock_results
-from diff_ifs.files.names import find_checkpoint, find_picture
+from diff_ifs.files.names import find_checkpoint, find_pictures, is_picture, plain
 from diff_ifs.files.results import difference_frame, save_film, save_picture, save_plot, save_trace
 from diff_ifs.files.setup_file import check_options, load_setup, setup_from
-from diff_ifs.files.target import is_grey, pixels, read_picture, scaled
+from diff_ifs.files.target import read_target
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
     from tqdm import tqdm
 
+    from diff_ifs.files.target import Target
     from diff_ifs.fit.census import Count, Rung
     from diff_ifs.fit.objective import Objective
     from diff_ifs.fit.run import Run, State
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
 
 POOR = 0.8  # IoU below which a fit of black and white calls for another
 # Fields of a Setup that are options:
-FIELDS = ("maps", "price", "depth", "points", "steps", "starts", "size", "stroke", "seed", "grey")
+FIELDS = ["maps", "price", "depth", "points", "steps", "starts", "size", "stroke", "seed", "grey"]
+FIELDS += ["invert", "threshold"]  # how the picture is read
 
 
 def parser() -> argparse.ArgumentParser:
     parse = Parser(prog="train_ifs.py", description=__doc__)
     add = parse.add_argument
-    add("name", metavar="NAME", help="the target: NAME.png here or beside the script, white on black")
+    add("name", metavar="NAME", help="the target: NAME.png, .jpg, … here or beside the script")
     add(
         "--maps",
         type=number_of_maps,
@@ -77,9 +79,16 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--grey",
         action=argparse.BooleanOptionalAction,
-        help="fit greys as coverage, or black and white alone (default: greys if they are more than soft edges)",
+        help="fit greys as coverage, or black and white alone (default: greys if the picture has more than two levels)",
     )
-    add("--invert", action="store_true", help="the fractal is dark on a bright or transparent background")
+    add("--invert", action=argparse.BooleanOptionalAction, help="swap figure and ground, as for dark on a bright page")
+    add(
+        "--threshold",
+        type=int,
+        metavar="T",
+        help="figure is what has at least T of 255 of brightness, of opacity where some of the picture is transparent, "
+        "or of distance from the ground where it has colours (default: from the picture)",
+    )
     add("--device", metavar="DEV", help="cuda, mps or cpu (default: cuda where it is there and faster, else cpu)")
     add("--resume", action="store_true", help="go on from NAME.pt")
     add("--watch", action="store_true", help="keep results/NAME/NAME.html, a page for a browser, current")
@@ -262,34 +271,46 @@ def main(argv: list[str] | None = None) -> int:
 def train(arguments: argparse.Namespace, stop: Stop) -> int:
     began = time.perf_counter()
     # What can be refused is refused here, before torch is loaded.
-    name, checkpoint, folder = arguments.name, Path(f"{arguments.name}.pt"), Path("results", arguments.name)
-    source = find_picture(name)
+    name = plain(arguments.name)
+    checkpoint, folder = Path(f"{name}.pt"), Path("results", name)
+    pictures = find_pictures(arguments.name)
     overrides = {field: value for field in FIELDS if (value := getattr(arguments, field)) is not None}
+    initial = overrides.get("steps") == 0
+    if initial:
+        del overrides["steps"]
+        if arguments.resume:
+            raise InputError("--steps 0 shows what a fit starts from: leave it out, or --resume")
     if overrides.get("maps") == "auto":
         overrides["maps"] = None
         if arguments.resume:
             raise InputError("--resume goes on with the maps that are there: leave out --maps auto")
     check_options(overrides)
     check_device(arguments.device)
-    if arguments.source is None:
-        setup, setup_file = load_setup(name, overrides)
-    else:
-        setup, setup_file = setup_from(arguments.source, overrides), Path(arguments.source)
-    if arguments.price is not None and setup.maps is not None:
-        raise InputError("--price is for --maps auto: give no number of maps, or leave out --price")
+    origin = None
     if arguments.resume:
-        find_checkpoint(name)
-    picture = read_picture(source, arguments.invert)
-    if setup.grey is None:
-        setup = replace(setup, grey=is_grey(picture))
-        if setup.grey:
-            print(f"{source} is fitted with its greys; --no-grey fits black and white", file=sys.stderr)
-    coverage = pixels(scaled(picture, source, setup.size))
+        from diff_ifs.files.checkpoint import load_origin
+
+        origin, setup = load_origin(find_checkpoint(name), name, overrides)
+        before = str(origin.get("picture"))
+        if arguments.name == name and is_picture(before) and plain(before) == name:
+            pictures = find_pictures(before)
+        setup_file = None
+        if arguments.source is not None:
+            raise InputError("--resume goes on with the maps that are there: leave out --from")
+    elif arguments.source is not None:
+        setup, setup_file = setup_from(arguments.source, overrides), Path(arguments.source)
+    else:
+        setup, setup_file = load_setup(name, overrides)
+    if arguments.price is not None and setup.maps is not None and not origin:
+        raise InputError("--price is for --maps auto: give no number of maps, or leave out --price")
+    seen = read_target(pictures[0], setup.size, setup.invert, setup.threshold, setup.grey)
+    setup = replace(setup, grey=seen.grey)
 
     with lock_results(name, folder):
-        from diff_ifs.files.checkpoint import load_origin, resume_of, save_checkpoint
+        from diff_ifs.files.checkpoint import check_target, resume_of, save_checkpoint
 
-        origin = load_origin(checkpoint, name, setup, coverage) if arguments.resume else None
+        if origin:
+            check_target(checkpoint, origin, pictures[0], seen.coverage)
 
         import torch
         from tqdm import tqdm
@@ -299,9 +320,11 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         from diff_ifs.metrics import hd95, mse
 
         device = pick_device(arguments.device)
-        target = torch.from_numpy(coverage)
+        target = torch.from_numpy(seen.coverage)
         if arguments.device is None and device != "cpu":
             device = faster(target, setup, (device, "cpu"))
+        tell(seen, pictures)
+        save_picture(folder / f"{name}_target.png", (seen.coverage * 255).round().astype("uint8"))
         power = None if origin else TYPICAL
         if origin and setup.maps is None:
             setup = replace(setup, maps=len(origin["maps"]))
@@ -310,12 +333,17 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             n, power = count(target, setup, device, partial(tqdm, **asked, disable=arguments.quiet))
             setup = replace(setup, maps=n)
         resume = resume_of(checkpoint, origin, setup) if origin else None
-        if setup_file is None:
+        if setup_file is None and not origin:
             print(f"no {name}_setup.py: {setup.batch} random starts of {setup.n} maps", file=sys.stderr)
 
         if stop.code:
-            print("stopped before the fit began; nothing was written", file=sys.stderr)
+            print("stopped before the fit began; no checkpoint was written", file=sys.stderr)
             return stop.code
+        if initial:
+            state = next(fit(target, setup, device))
+            draw_frame(folder, target, 0, state.picture)
+            print(f"{name}: IoU {state.iou:.4f} before the first step -> {folder}/frame_000000.png, no {checkpoint}")
+            return 0
         live = None
         if arguments.watch:
             from diff_ifs.page.live import LivePage
@@ -329,13 +357,13 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
                 if fault := fault_of(reached):
                     break
                 if state is None:
-                    if not arguments.resume and (kept := keep_previous(checkpoint)):
+                    if not arguments.resume and (kept := keep_previous(checkpoint, folder)):
                         print(f"the checkpoint of an earlier fit is kept as {kept}", file=sys.stderr)
                     clear_frames(folder)
                 state = reached
                 show(bar, state)
                 if state.step < state.steps:  # that of the last step is written last: it says that all is there
-                    save_checkpoint(checkpoint, name, setup, state, target)
+                    save_checkpoint(checkpoint, name, setup, state, target, pictures[0].name)
                 frames[state.step] = state.maps, draw_frame(folder, target, state.step, state.picture)
                 if live:
                     live.show(state)
@@ -347,27 +375,39 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         if stop.code:
             print("stopping: writing what there is; Ctrl-C again stops at once", file=sys.stderr)
         best = write_results(folder, name, target, state, frames, setup.grey)
-        save_checkpoint(checkpoint, name, setup, state, target)
+        save_checkpoint(checkpoint, name, setup, state, target, pictures[0].name)
         if live:
             live.show(state, last=True)
 
-    away = hd95(best, target)
-    fidelity = f"IoU {state.best_iou:.4f}" + (f", MSE {mse(best, target):.5f}" if setup.grey else "")
+    away, error = hd95(best, target), mse(best, target)
+    fidelity = f"IoU {state.best_iou:.4f}" + (f", MSE {error:.5f}" if setup.grey else "")
+    fidelity += f", HD95 {away:.2f} px" if math.isfinite(away) else ""
     numbers = 6 * setup.n + (state.best_stroke > 0)
     silent = setup.grey or setup_file or stop.code or power is None
     more = "" if silent else promise(state.best_iou, setup.n, power)
     print(
-        f"{name}: {fidelity}, HD95 {away:.2f} px, {setup.n} maps, {numbers} numbers, "
+        f"{name}: {fidelity}, {setup.n} maps, {numbers} numbers, "
         f"{time.perf_counter() - began:.1f} s -> {checkpoint}, {folder}/{more}"
     )
-    if state.best_iou < POOR and not (setup.grey or stop.code):
-        print(f"a poor fit: --maps {3 * setup.n} or another --seed may find a better one", file=sys.stderr)
+    if seen.page:
+        print(
+            f"this is a fit of the ground, not of the figure: {'--no-invert' if setup.invert else '--invert'} "
+            "fits the figure",
+            file=sys.stderr,
+        )
+    others = f"--maps {min(3 * setup.n, 1000)} or another --seed"
+    if not bool((best >= 0.5).any()) and not setup.grey:
+        print(f"a failed fit: no pixel of its attractor shows; try {others}, or --stroke 0.01", file=sys.stderr)
+    elif setup.grey and error > 0.5 * float(target.var()):
+        print(f"a failed fit: it looks like nothing yet; try {others}, or --no-grey", file=sys.stderr)
+    elif state.best_iou < POOR and not (setup.grey or stop.code):
+        print(f"a poor fit: {others} may find a better one", file=sys.stderr)
     if fault:
         raise InputError(f"{fault}; {checkpoint} holds the best until then: try another --seed or a lower rate")
     if stop.code and state.step == state.steps:
         print("the fit had come to its end: nothing is missing", file=sys.stderr)
     elif stop.code:
-        print(f"stopped at step {state.step}; go on with: {again(arguments, overrides)}", file=sys.stderr)
+        print(f"stopped at step {state.step}; go on with: {again(arguments)}", file=sys.stderr)
     return stop.code
 
 
@@ -420,16 +460,19 @@ def write_results(folder: Path, name: str, target: "Tensor", state: "State", fra
     return best
 
 
-def again(arguments: argparse.Namespace, overrides: dict) -> str:
-    """The command that goes on with a fit that was stopped."""
+def again(arguments: argparse.Namespace) -> str:
+    """The command that goes on with a fit that was stopped: its options are in the checkpoint."""
     words = ["python", "train_ifs.py", arguments.name]
-    for option, value in {**overrides, "device": arguments.device}.items():
-        if option != "grey" and value is not None:
-            words += [f"--{option}", str(value)]
-    words += [] if arguments.source is None else ["--from", arguments.source]
-    switches = [f"--{option}" for option in ("grey", "invert", "watch", "quiet") if getattr(arguments, option)]
-    switches += ["--no-grey"] if arguments.grey is False else []
+    words += ["--device", arguments.device] if arguments.device else []
+    switches = [f"--{option}" for option in ("watch", "quiet") if getattr(arguments, option)]
     return shlex.join([*words, *switches, "--resume"])
+
+
+def tell(seen: "Target", pictures: list[Path]) -> None:
+    """Say what was read, and what is doubtful about it."""
+    others = [f"python train_ifs.py {shlex.quote(other.name)} reads that" for other in pictures[1:]]
+    lines = [seen.said, *seen.hints, *(f"{pictures[0].name} is read; {other}" for other in others)]
+    print("\n".join(lines), file=sys.stderr)
 
 
 def draw_frame(folder: Path, target: "Tensor", step: int, picture: "Tensor") -> "Image":

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import ifs_model as model
 from diff_ifs.files.checkpoint import as_tensors, load_checkpoint
-from diff_ifs.files.names import find_picture
+from diff_ifs.files.names import find_pictures
 from diff_ifs.files.target import load_target
 from diff_ifs.setup import WINDOW
 
@@ -20,7 +20,7 @@ STEP = 20
 
 
 def main() -> None:
-    target = load_target(find_picture("koch"), 256)
+    target = load_target(find_pictures("koch")[0], 256)
     run = as_tensors(load_checkpoint(Path("koch.pt"))["resume"])
     maps = run["path_maps"][run["path_steps"].index(STEP)][0].double()
     weights = model.area_weights(maps)

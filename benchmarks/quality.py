@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from diff_ifs.files.command import pick_device
 from diff_ifs.files.disk import atomic_write
 from diff_ifs.files.results import difference_frame, save_picture, save_trace
-from diff_ifs.files.target import is_grey, pixels, read_picture, scaled
+from diff_ifs.files.target import read_target
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.run import State
 from diff_ifs.metrics import chamfer, dice, hd95, iou, mse
@@ -51,9 +51,8 @@ LOWER_IS_BETTER = ("chamfer", "hd95", "mse", "maps", "seconds")
 
 def task(path: Path, setup: Setup) -> tuple[torch.Tensor, Setup]:
     """What one picture asks of `fit`."""
-    source = read_picture(path)
-    setup = replace(setup, grey=is_grey(source))
-    return torch.from_numpy(pixels(scaled(source, path, setup.size))), setup
+    seen = read_target(path, setup.size)
+    return torch.from_numpy(seen.coverage), replace(setup, grey=seen.grey)
 
 
 def fit_picture(path: Path, setup: Setup, device: str = "cpu") -> tuple[dict, Image.Image]:

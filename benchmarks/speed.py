@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from diff_ifs.backend import blur, convolve, kernels, splat_words
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.files.command import pick_device
-from diff_ifs.files.names import find_picture
+from diff_ifs.files.names import find_pictures
 from diff_ifs.files.target import load_target
 from diff_ifs.fit.objective import REFRESH, Objective
 from diff_ifs.fit.run import Run
@@ -189,7 +189,7 @@ class Step:
         **fields,
     ):
         setup = Setup(**{"maps": 12, "starts": systems, "size": size, "points": points, "stroke": 0.0, **fields})
-        target = load_target(find_picture(name), size).to(device)
+        target = load_target(find_pictures(name)[0], size).to(device)
         rates, blurs = (setup.rate / 100, setup.rate / 100), (SPREAD, SPREAD)
         stage = Stage(size, points, systems, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=grown)
         self.objective, self.run, self.device = (

@@ -38,7 +38,7 @@ from PIL import Image  # noqa: E402
 import render_ifs  # noqa: E402
 import train_ifs  # noqa: E402
 from diff_ifs.errors import InputError
-from diff_ifs.files.checkpoint import load_checkpoint, load_origin, resume_of
+from diff_ifs.files.checkpoint import load_checkpoint, check_target, load_origin, resume_of
 from diff_ifs.files.names import check_name
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import LARGEST, load_target
@@ -692,7 +692,8 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
         else:
             content = mutated(content, chance)
         path.write_bytes(content)
-        fuzzed = load_origin(path, "koch", setup, target.numpy())
+        fuzzed, _ = load_origin(path, "koch", {"size": 32})
+        check_target(path, fuzzed, Path("koch.png"), target.numpy())
         assert np.isfinite(fuzzed["maps"]).all()
         resume_of(path, fuzzed, setup)
 

@@ -25,6 +25,8 @@ RANGES = {  # least and most; whole numbers where they are
     "jitter": (0.0, 1.0),
     "stroke": (0.0, 1.0),
     "grey": (False, True),
+    "invert": (False, True),
+    "threshold": (0, 255),
     "rate": (1e-6, 1.0),
     "blur": (0.3, 64.0),
     "pull": (0.0, 100.0),
@@ -32,7 +34,7 @@ RANGES = {  # least and most; whole numbers where they are
     "bound": (0.1, 0.99),
     "seed": (0, 2**63 - 1),
 }
-MAY_BE_NONE = ("maps", "depth", "steps", "starts", "rounds", "stroke", "grey")
+MAY_BE_NONE = ("maps", "depth", "steps", "starts", "rounds", "stroke", "grey", "threshold")
 
 
 def affine(a: float, b: float, c: float, d: float, x: float = 0.0, y: float = 0.0) -> Map:
@@ -72,6 +74,8 @@ class Setup:
     jitter: float = 0.05  # spread of the starts around initial maps that are given
     stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
     grey: bool | None = None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
+    invert: bool = False  # whether figure and ground of the picture are swapped
+    threshold: int | None = None  # of 255, from which on brightness, opacity or distance from the ground is figure
     rate: float = 0.03  # learning rate at the start
     blur: float = 2.0  # sigma of the splat at the start, in pixels of the first, coarse picture
     pull: float = 0.1  # how strongly stray points are pulled towards the target

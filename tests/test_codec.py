@@ -416,12 +416,13 @@ def test_the_same_maps_give_the_same_bytes_in_any_order(folder):
 
 @pytest.mark.slow
 def test_a_fit_is_refitted_to_its_own_picture(folder, capsys):
-    """Which may be the file's, inverted; a file that has changed is refused."""
+    """As its setup says that it was read; a file that has changed is refused."""
     checkpoint, target = torch.load("blob.pt", weights_only=True), load_target(Path("blob.png"), 64).numpy()
     torch.save({**checkpoint, "target": fingerprint(target)}, "blob.pt")
     levels = np.uint8(np.round(255 * target))
-    for written in levels, 255 - levels:
+    for written, invert in (levels, False), (255 - levels, True):
         Image.fromarray(written).save("blob.png")
+        torch.save({**checkpoint, "target": fingerprint(target), "setup": {"invert": invert}}, "blob.pt")
         assert compress_ifs.main(["blob", "--bytes", "24", "--effort", "1", "--quiet"]) == 0
         assert "IoU 1.0000 -> 0.9" in capsys.readouterr().out
     Image.fromarray(levels[::-1]).save("blob.png")

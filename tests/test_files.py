@@ -17,13 +17,13 @@ from PIL import Image, ImageCms, ImageOps
 
 from diff_ifs.errors import InputError
 from diff_ifs.files import names
-from diff_ifs.files.checkpoint import _unpacked, load_checkpoint, load_origin, resume_of, save_checkpoint
+from diff_ifs.files.checkpoint import _unpacked, check_target, load_checkpoint, load_origin, resume_of, save_checkpoint
 from diff_ifs.files.command import check_place, memory_errors_as_input_errors, pick_device
 from diff_ifs.files.disk import atomic_write, lock_results
-from diff_ifs.files.names import check_name, find_picture
+from diff_ifs.files.names import check_name, find_pictures
 from diff_ifs.files.results import BOTH, EXTRA, MISSING, NEITHER, difference_frame, save_film, save_picture
 from diff_ifs.files.setup_file import load_setup
-from diff_ifs.files.target import is_grey, load_target
+from diff_ifs.files.target import load_target
 from diff_ifs.fit.run import check_resume
 from diff_ifs.setup import RANGES, Setup
 from train_ifs import fit
@@ -49,13 +49,14 @@ def test_sixteen_bits_are_scaled_not_clipped():
     grey[20:40, 20:40] = 65535
     Image.fromarray(grey).save("deep.png")
     target = load_target(Path("deep.png"), 64)
-    assert float(target[0, 0]) == pytest.approx(5000 / 65535, abs=0.01)
+    assert float(target[0, 0]) == 0
     assert float(target[30, 30]) == 1
+    assert float(load_target(Path("deep.png"), 64, grey=True)[0, 0]) == pytest.approx(5000 / 65535, abs=0.01)
 
 
-def test_transparent_pixels_count_as_black():
+def test_what_is_transparent_all_over_is_refused():
     Image.new("RGBA", (32, 32), (255, 255, 255, 0)).save("ghost.png")
-    with pytest.raises(InputError, match="all black"):
+    with pytest.raises(InputError, match="is transparent all over"):
         load_target(Path("ghost.png"), 32)
 
 
@@ -76,8 +77,8 @@ def test_edges_keep_their_grey():
     [
         (lambda path: path.write_bytes(b""), "cannot be read as a picture"),
         (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\nnonsense"), "cannot be read as a picture"),
-        (lambda path: Image.new("L", (8, 8), 0).save(path), "is all black"),
-        (lambda path: Image.new("L", (8, 8), 255).save(path), "is all white"),
+        (lambda path: Image.new("L", (8, 8), 0).save(path), "has one colour alone"),
+        (lambda path: Image.new("L", (8, 8), 255).save(path), "has one colour alone"),
     ],
 )
 def test_bad_pictures_are_refused_in_one_line(make, message):
@@ -135,7 +136,9 @@ SMALL = Setup(maps=3, size=32, points=500, steps=20, starts=2)
 
 def load_resume(name, setup):
     path = Path(f"{name}.pt")
-    return resume_of(path, load_origin(path, name, setup, DISC.numpy()), setup)
+    checkpoint, setup = load_origin(path, name, {})
+    check_target(path, checkpoint, Path(f"{name}.png"), DISC.numpy())
+    return resume_of(path, checkpoint, setup)
 
 
 def test_a_checkpoint_reads_back_and_holds_the_contract(state):
@@ -157,11 +160,11 @@ def test_a_checkpoint_reads_back_and_holds_the_contract(state):
 def test_a_checkpoint_of_another_target_or_setup_is_not_resumed(state):
     save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     with pytest.raises(InputError, match="a fit of 'disc', not of 'star'"):
-        load_origin(Path("disc.pt"), "star", SMALL, DISC.numpy())
-    with pytest.raises(InputError, match="another maps and seed"):
-        load_origin(Path("disc.pt"), "disc", replace(SMALL, maps=4, seed=9), DISC.numpy())
+        load_origin(Path("disc.pt"), "star", {})
+    with pytest.raises(InputError, match="another --maps and --seed: leave that out"):
+        load_origin(Path("disc.pt"), "disc", {"maps": 4, "seed": 9, "size": SMALL.size})
     with pytest.raises(InputError, match=r"another disc\.png"):
-        load_origin(Path("disc.pt"), "disc", SMALL, 1 - DISC.numpy())
+        check_target(Path("disc.pt"), load_checkpoint(Path("disc.pt")), Path("disc.png"), 1 - DISC.numpy())
 
 
 @pytest.mark.parametrize(
@@ -267,12 +270,6 @@ def saved(picture: Image.Image, kind: str = "PNG", **options) -> Path:
 MODES = "PNG 1, PNG L, PNG LA, PNG P, PNG RGB, PNG RGBA, PNG I;16, TIFF PA, TIFF CMYK, TIFF YCbCr, TIFF I, TIFF I;16B"
 
 
-@pytest.mark.parametrize(("level", "grey"), [(230, True), (245, False)])
-def test_greys_are_more_than_soft_edges_from_a_quarter_of_the_light_on(level, grey):
-    """Of one grey g, 4 (1 − g) of the light is between black and white: 0.39 and 0.16."""
-    assert is_grey(Image.new("L", (8, 8), level)) == grey
-
-
 @pytest.mark.parametrize(
     "kind_and_mode", f"{MODES}, TIFF F, GIF P, BMP RGB, PPM L, JPEG CMYK, JPEG L, WEBP RGBA".split(", ")
 )
@@ -318,26 +315,14 @@ def test_deep_pictures_are_scaled_by_what_they_can_hold():
     assert torch.equal(load_target(saved(Image.fromarray(broken), "TIFF"), 32), torch.tensor(shape).float())
 
 
-def test_inverted_pictures_are_dark_on_bright_or_on_nothing(capsys):
+def test_dark_figures_are_read_inverted_and_opaque_ones_as_they_are():
     with Image.open(disc()) as opened:
         white = opened.convert("L")
     plain = load_target(disc(), 64)
     dark = saved(ImageOps.invert(white))
     assert torch.equal(load_target(dark, 64, invert=True), plain)
     icon = Image.merge("LA", [Image.new("L", white.size, 0), white])
-    assert torch.equal(load_target(saved(icon), 64, invert=True), plain)
-    assert capsys.readouterr().err == ""
-    with pytest.raises(InputError, match=r"all black: .* add --invert if the fractal is dark on transparent"):
-        load_target(saved(icon), 64)
-
-
-def test_a_picture_that_is_mostly_white_gets_a_hint(capsys):
-    with Image.open(disc()) as opened:
-        dark = saved(ImageOps.invert(opened.convert("L")))
-    load_target(dark, 64)
-    assert capsys.readouterr().err == "saved.png is mostly white; if the fractal is the other part, add --invert\n"
-    load_target(disc(), 64, invert=True)
-    assert "leave out --invert" in capsys.readouterr().err
+    assert torch.equal(load_target(saved(icon), 64), plain)
 
 
 @pytest.mark.slow
@@ -348,7 +333,7 @@ def test_large_pictures_are_read_beyond_pillows_own_limit():
     large.paste(1, (0, 500, side // 2, side - 1500))
     target = load_target(saved(large), 28)
     assert torch.equal(target[3:25, :14], torch.ones(22, 14)), "strips are joined where they belong"
-    assert target.sum() == pytest.approx(24 * 14)
+    assert target.sum() == pytest.approx(24 * 14, abs=1)
     assert side**2 > 2 * Image.MAX_IMAGE_PIXELS, "Pillow's limit is put back"
 
 
@@ -362,7 +347,7 @@ def test_larger_pictures_and_pictures_that_run_programs_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("size", "refusal"), [((1, 1), "paint some of it black"), ((1, 9), None), ((20_000, 1), "nothing is left")]
+    ("size", "refusal"), [((1, 1), "has one colour alone"), ((1, 9), None), ((20_000, 1), "nothing is left")]
 )
 def test_slivers_are_a_picture_or_one_clear_line(size, refusal):
     picture = Image.new("L", size, 0)
@@ -372,11 +357,6 @@ def test_slivers_are_a_picture_or_one_clear_line(size, refusal):
         return
     with pytest.raises(InputError, match=refusal):
         load_target(saved(picture), 63)
-
-
-def test_a_mask_of_ones_is_told_what_is_wrong_with_it():
-    with pytest.raises(InputError, match="all black, at most 1 of 255: the fractal must be white on black"):
-        load_target(saved(Image.fromarray(np.eye(32, dtype=np.uint8))), 32)
 
 
 # --- Names, devices, setups ---
@@ -405,27 +385,23 @@ HOSTILE = [
     "$HOME",
     "\udc80",
 ]
-MODULES = ["os", "torch", "json", "ifs_model", "train_ifs", "antigravity"]
 
 
-@pytest.mark.parametrize("name", [*HOSTILE, *MODULES, "x" * 200])
-def test_names_that_are_not_plain_are_refused_and_nothing_is_imported(name):
-    loaded = set(sys.modules)
+@pytest.mark.parametrize("name", [*HOSTILE, "x" * 200])
+def test_names_that_are_not_plain_are_refused(name):
     with pytest.raises(InputError) as caught:
         check_name(name)
     assert str(caught.value).isprintable()
-    assert "antigravity" not in set(sys.modules) - loaded
 
 
-def test_a_folder_is_not_a_module_and_no_package_takes_the_name_of_an_example(monkeypatch):
-    Path("horse").mkdir()
-    Path("flower.py").touch()
-    Path("tree.py").touch()
-    monkeypatch.syspath_prepend(".")
-    for name in ("horse", "flower"):
-        check_name(name)
-    with pytest.raises(InputError, match="'tree' is the name of a Python module; rename the picture"):
-        check_name("tree")
+@pytest.mark.parametrize("name", ["turtle", "wave", "calendar", "token", "code", "copy", "glob", "torch", "diff_ifs"])
+def test_names_of_modules_are_names_like_others_and_hide_no_module(name):
+    disc(path=Path(f"{name}.png"))
+    Path(f"{name}_setup.py").write_text("import copy, glob\nfrom diff_ifs import Setup\nSETUP = Setup(seed=7)\n")
+    before = sys.modules.get(name)
+    assert find_pictures(name) == [Path(f"{name}.png")]
+    assert load_setup(name, {})[0].seed == 7
+    assert sys.modules.get(name) is before
 
 
 def test_of_many_pictures_the_nearest_are_named(monkeypatch, tmp_path):
@@ -433,8 +409,10 @@ def test_of_many_pictures_the_nearest_are_named(monkeypatch, tmp_path):
     for k in range(40):
         Path(f"leaf{k}.png").touch()
     Path("with\nnewline.png").touch()
-    with pytest.raises(InputError, match=r"of the 40 pictures that exist, did you mean leaf7.*\?$"):
-        find_picture("leaf77")
+    with pytest.raises(InputError, match=r"there is no leaf77.png here; did you mean leaf7.*\?$"):
+        find_pictures("leaf77")
+    with pytest.raises(InputError, match="none of the 40 pictures that exist has a name like it"):
+        find_pictures("horse")
 
 
 def test_whatever_a_file_is_called_the_message_is_one_printable_line():
@@ -467,7 +445,7 @@ def test_every_field_of_a_setup_has_a_range():
             "line 2: .*no field 'stpes'; did you mean 'steps'",
         ),
         ("from diff_ifs import Setup\nSETUP = Setup(**{'strats': 3})\n", "line 2: .* did you mean 'starts'"),
-        ("from diff_ifs import Setup\nSETUP = Setup(colour=3)\n", "line 2: .*the fields are maps, depth"),
+        ("from diff_ifs import Setup\nSETUP = Setup(colour=3)\n", "line 2: .*the fields are maps, price, depth"),
         (
             "from diff_ifs import Setup\nSETUP = Setup(maps=4,\n  rate=-1)\n",
             "line 2: .*rate must be a number from 1e-06 to 1",
@@ -678,9 +656,13 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(path, reas
     assert not Path("there/deep").exists()
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".tiff"])
-def test_a_picture_of_another_suffix_is_named(suffix, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".gif", ".tif", ".bmp", ".webp", ".ppm", ".PNG", ".JPG"])
+def test_pictures_have_other_endings_too_and_may_be_named_with_theirs(suffix):
     Path(f"horse{suffix}").touch()
-    with pytest.raises(InputError, match=f"no horse.png here, but horse{suffix}; rename it"):
-        find_picture("horse")
+    for given in ("horse", f"horse{suffix}"):
+        assert find_pictures(given) == [Path(f"horse{suffix}")]
+    Path("horse.tiff").touch()
+    assert find_pictures("horse.tiff") == [Path("horse.tiff"), Path(f"horse{suffix}")]
+    Path("horse.png").touch()
+    assert find_pictures("horse")[0] == Path("horse.png")
+    assert find_pictures(f"horse{suffix}")[0] == Path(f"horse{suffix}")

@@ -17,7 +17,7 @@ from diff_ifs.draw.coverage import occupancy
 from diff_ifs.draw.density import density
 from diff_ifs.draw.distance import distance
 from diff_ifs.draw.geometry import bounds
-from diff_ifs.files.checkpoint import load_checkpoint, load_origin, resume_of, save_checkpoint
+from diff_ifs.files.checkpoint import check_target, load_checkpoint, load_origin, resume_of, save_checkpoint
 from diff_ifs.files.results import BOTH, EXTRA, MISSING, NEITHER, save_film, save_picture, save_trace
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import load_target
@@ -213,9 +213,9 @@ def test_targets_read_back(seed, side):
     pixels = random_pixels(seed, (side, side), 255, np.uint8)
     pixels[0, 0], pixels[0, 1] = 255, 0
     save_picture(Path("a.png"), pixels)
-    target = load_target(Path("a.png"), side)
+    target = load_target(Path("a.png"), side, grey=True)
     assert np.array_equal((target * 255).round().numpy(), pixels)
-    inverted = load_target(Path("a.png"), side, invert=True)
+    inverted = load_target(Path("a.png"), side, invert=True, grey=True)
     assert torch.allclose(inverted, 1 - target, atol=1e-6)
 
 
@@ -280,7 +280,9 @@ def test_checkpoints_read_back(state, maps, seed, stroke, iou, data):
     read = load_checkpoint(Path("a.pt"))
     assert np.array_equal(read["maps"], maps)
     assert (read["stroke"], read["iou"], read["setup"], read["step"]) == (stroke, iou, asdict(setup), state.step)
-    kept = load_origin(Path("a.pt"), "a", setup, target.numpy())
+    kept, found = load_origin(Path("a.pt"), "a", {"seed": seed})
+    assert found == setup
+    check_target(Path("a.pt"), kept, Path("a.png"), target.numpy())
     again = resume_of(Path("a.pt"), kept, setup)
     assert torch.equal(again["first"], maps[None])
     assert {key: again[key] for key in ("step", "stage", "best_iou")} == {

@@ -53,9 +53,9 @@ def test_a_large_picture_is_averaged_and_a_small_one_has_sharp_pixels():
 
 
 def test_a_target_beside_the_scripts_gives_way_to_one_in_the_folder():
-    assert names.find_picture("koch") == names.HERE / "koch.png"
+    assert names.find_pictures("koch") == [names.HERE / "koch.png"]
     corner(64, 64).save("koch.png")
-    assert names.find_picture("koch") == Path("koch.png")
+    assert names.find_pictures("koch") == [Path("koch.png")]
     Path("koch_setup.py").write_text("from diff_ifs import Setup\nSETUP = Setup(seed=8)\n")
     assert load_setup("koch", {})[0].seed == 8
 
@@ -112,14 +112,14 @@ def test_folders_are_made_for_files():
 
 def test_earlier_checkpoints_are_kept_under_the_next_free_name():
     path = Path("horse.pt")
-    assert keep_previous(path) is None
+    assert keep_previous(path, Path("kept")) is None
     kept = []
     for content in (b"one", b"two", b"two", b"three", b"one"):
         path.write_bytes(content)
-        kept.append(keep_previous(path))
+        kept.append(keep_previous(path, Path("kept")))
     names = ["horse_previous", "horse_previous_2", "horse_previous_2", "horse_previous_3", "horse_previous"]
     assert [copy.stem for copy in kept] == names, "one that is kept already is not kept again"
-    assert [Path(f"{name}.pt").read_bytes() for name in names] == [b"one", b"two", b"two", b"three", b"one"]
+    assert [Path(f"kept/{name}.pt").read_bytes() for name in names] == [b"one", b"two", b"two", b"three", b"one"]
     assert path.read_bytes() == b"one"
 
 
@@ -221,8 +221,8 @@ def test_messages_are_cut_off_where_they_get_long():
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(0, "there are no pictures at all"), (12, "the pictures that exist: a00, a01"), (13, "of the 13 pictures")],
+    [(0, "there are no pictures at all"), (12, "the pictures that exist: a00, a01"), (13, "none of the 13 pictures")],
 )
 def test_a_dozen_names_are_listed_and_of_more_the_nearest(count, said):
     some = {f"a{k:02}" for k in range(count)}
-    assert said in names._there_are(some, "a0", "pictures")
+    assert said in names._there_are(some, "horse", "pictures")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diff_ifs.errors import InputError
+from diff_ifs.errors import InputError, one_line
 from diff_ifs.files.disk import atomic_write
 from diff_ifs.files.names import is_plain
 from diff_ifs.setup import MAX_SINGULAR, RANGES, WINDOW, Setup
@@ -162,28 +162,37 @@ def load_path(path: Path, checkpoint: dict) -> tuple[list[int], np.ndarray, list
     return steps, maps, strokes
 
 
-def load_origin(path: Path, name: str, setup: Setup, target: np.ndarray) -> dict:
-    """A checkpoint to go on from. Raises InputError if it was made of another name, setup or target (S, S)."""
+def setup_of(path: Path, checkpoint: dict) -> Setup:
+    """The setup of a fit, the default one of a checkpoint without. Raises InputError for one that cannot be."""
+    fields = checkpoint.get("setup", {})
+    try:
+        if type(fields) is not dict:
+            raise TypeError("there is none")
+        return Setup(**fields)
+    except (TypeError, ValueError) as error:
+        words = f"{path} does not hold the setup of its fit ({one_line(error)})"
+        raise InputError(f"{words}; make it again with train_ifs.py") from error
+
+
+def load_origin(path: Path, name: str, options: dict) -> tuple[dict, Setup]:
+    """A checkpoint to go on from, and its setup. Raises InputError if it is of another name or options."""
     checkpoint = load_checkpoint(path)
     if checkpoint["name"] != name:
         raise InputError(
             f"{path} is a fit of {checkpoint['name']!r}, not of {name!r}; rename it, or leave out --resume"
         )
-    before, changed = checkpoint.get("setup"), ["setup"]
-    if type(before) is dict:
-        ours = asdict(setup)
-        del ours["price"]  # the maps are there
-        if setup.maps is None:
-            del ours["maps"]
-        changed = [field for field, value in ours.items() if not _same(before.get(field), value)]
+    setup = setup_of(path, checkpoint)
+    changed = [field for field, value in options.items() if not _same(getattr(setup, field), value)]
     if changed:
-        what = " and ".join(changed)
-        raise InputError(f"{path} was made with another {what}; give the same options, or leave out --resume")
+        what = " and ".join(f"--{field}" for field in changed)
+        raise InputError(f"{path} was made with another {what}: leave that out, or --resume")
+    return checkpoint, setup
+
+
+def check_target(path: Path, checkpoint: dict, picture: Path, target: np.ndarray) -> None:
+    """Raise InputError if a fit is not of this target (S, S), read from a picture."""
     if type(checkpoint.get("target")) is not str or checkpoint["target"] != fingerprint(target):
-        raise InputError(
-            f"{path} is a fit of another {name}.png, or of it inverted; restore that, or leave out --resume"
-        )
-    return checkpoint
+        raise InputError(f"{path} is a fit of another {picture.name}; restore that, or fit it anew without --resume")
 
 
 def resume_of(path: Path, checkpoint: dict, setup: Setup) -> dict:
@@ -225,8 +234,10 @@ def fingerprint(target: np.ndarray) -> str:
     return hashlib.sha256(target.tobytes()).hexdigest()
 
 
-def save_checkpoint(path: Path, name: str, setup: Setup, state: "State", target: "Tensor") -> None:
-    """Write the best system of a fit, and what is needed to go on with it."""
+def save_checkpoint(
+    path: Path, name: str, setup: Setup, state: "State", target: "Tensor", picture: str | None = None
+) -> None:
+    """Write the best system of a fit, and what is needed to go on with it; `picture` is the target's file."""
     import torch
 
     more = {}
@@ -248,6 +259,7 @@ def save_checkpoint(path: Path, name: str, setup: Setup, state: "State", target:
             "step": state.step,
             "iou": state.best_iou,
             "target": fingerprint(target.cpu().numpy()),
+            "picture": picture or f"{name}.png",
             "path": {
                 "steps": [step for step, _, _ in state.path],
                 "maps": torch.stack([maps for _, maps, _ in state.path]),

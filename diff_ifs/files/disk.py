@@ -60,8 +60,16 @@ def lock_results(name: str, folder: Path) -> Iterator[None]:
             ) from error
         with _lock(name, folder) as mine:
             if mine:
-                kinds = ("frame_*.png", "trace.csv", f"{name}.gif", f"{name}_difference.png", f"{name}_plot.png")
-                ours = [Path(f"{name}.pt"), Path(f"{name}_previous*.pt"), *(folder / kind for kind in kinds)]
+                kinds = (
+                    "frame_*.png",
+                    "trace.csv",
+                    f"{name}.gif",
+                    f"{name}_difference.png",
+                    f"{name}_plot.png",
+                    f"{name}_target.png",
+                    f"{name}_previous*.pt",
+                )
+                ours = [Path(f"{name}.pt"), *(folder / kind for kind in kinds)]
                 for left in (left for path in ours for left in path.parent.glob(f".{path.name}.*.part")):
                     with suppress(OSError):
                         left.unlink()
@@ -97,8 +105,8 @@ def _lock(name: str, folder: Path) -> Iterator[bool]:
             os.close(handle)
 
 
-def keep_previous(path: Path) -> Path | None:
-    """Copy the checkpoint of an earlier run before a new run overwrites it; the copy, or None where there is nothing.
+def keep_previous(path: Path, folder: Path) -> Path | None:
+    """Copy the checkpoint of an earlier run into a folder before a new run overwrites it; the copy, if there is one.
 
     That is NAME_previous.pt, or NAME_previous_2.pt, NAME_previous_3.pt … if others have that name, so that of many fits
     none is lost; one that is there already is not copied again.
@@ -106,7 +114,7 @@ def keep_previous(path: Path) -> Path | None:
     if not path.is_file():
         return None
     ends = itertools.chain([""], (f"_{k}" for k in itertools.count(2)))
-    copies = (path.with_stem(f"{path.stem}_previous{end}") for end in ends)
+    copies = (folder / f"{path.stem}_previous{end}{path.suffix}" for end in ends)
     try:
         content = path.read_bytes()
         copy = next(copy for copy in copies if not copy.exists() or copy.read_bytes() == content)
