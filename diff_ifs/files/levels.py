@@ -137,7 +137,7 @@ def _surfaces(small: np.ndarray, bright: np.ndarray) -> tuple[float, np.ndarray,
 def _class_levels(grey: np.ndarray, cut: float) -> tuple[float, float]:
     """The levels of what is below and above a cut: inside of it, or where lines are the clearest."""
     levels = []
-    for part, clearest in ((grey <= cut, 0.1), (grey > cut, 0.9)):
+    for part, clearest in ((grey <= cut, 0.02), (grey > cut, 0.98)):
         inside = ndimage.binary_erosion(part, np.ones((3, 3)), border_value=1)
         solid = inside.sum() > 0.2 * part.sum()
         levels.append(np.median(grey[inside]) if solid else np.quantile(grey[part], clearest))
