@@ -512,7 +512,7 @@ def test_a_fit_starts_from_the_maps_of_a_file_in_the_frame_of_its_window(capsys)
     assert setup.seed == 3
     options = ["--size", "64", "--steps", "20", "--starts", "2", "--quiet"]
     assert train_ifs.main(["target", "--from", "gasket.json", *options]) == 0
-    assert torch.load("target.pt", weights_only=True)["iou"] > 0.8
+    assert torch.load("target.pt", weights_only=True)["iou"] > 0.7
     capsys.readouterr()
     assert "either --from FILE or --maps" in refusal(
         train_ifs.main, ["target", "--from", "gasket.json", "--maps", "3"], capsys
