@@ -8,6 +8,7 @@ import torch
 from drawings import discs, dots
 from systems import CARPET, CORNER_GASKET
 
+from diff_ifs.fit import run as run_module
 from diff_ifs.fit.judge import selection_scores
 from diff_ifs.fit.run import Run
 from diff_ifs.fit.stages import stages
@@ -160,3 +161,14 @@ def test_the_carpet_is_best_chosen_as_itself():
     assert true[0] > 0.75
     for other in (CARPET * 0.95, CARPET * 1.04):
         assert selection_scores(other, target, setup)[0] < true[0] - 0.05
+
+
+def test_no_system_is_chosen_twice(monkeypatch):
+    """Two by their attractors, and two of the others by their loss, however good that of the first two is."""
+    run = run_at(2)
+    run.plan[2] = dataclasses.replace(run.plan[2], copies=1)
+    before, scores = run.maps.clone(), iter([(k == 5, k == 3) for k in range(8)])
+    monkeypatch.setattr(run_module, "selection_scores", lambda *_: next(scores))
+    monkeypatch.setattr(Run, "losses", lambda *_: torch.tensor([9.0, 8, 2, 0, 7, 1, 6, 3]))
+    run.select(TARGET)
+    assert torch.equal(run.maps, before[[5, 3, 2, 7]])

@@ -156,6 +156,16 @@ def test_in_the_last_stage_the_leader_is_the_one_that_looks_best_before_the_one_
     assert torch.equal(state.path[-1][1], state.maps)
 
 
+def test_the_way_of_the_leader_ends_with_the_pen_it_was_given():
+    target = torch.from_numpy(discs(0.1, 64, parts=8)).round().float()
+    run = run_of(0.9 * dots(), dots(), setup=Setup(maps=3, size=64), target=target)
+    state = report(run, target, torch.tensor([0.1, 0.2]), end=True)
+    assert torch.allclose(state.maps, dots(), atol=1e-6)
+    assert state.path[-1][2] == pytest.approx(state.stroke)
+    assert state.stroke == pytest.approx(0.1, abs=0.4 / 64)
+    assert run.path_stroke[-1].tolist() == [0, pytest.approx(state.stroke)]
+
+
 def test_a_system_without_a_loss_leads_only_where_all_are_such():
     target = disc(0.5, 32)
     setup = Setup(maps=3, size=32)
