@@ -170,6 +170,22 @@ def test_the_density_has_the_weights_that_it_is_given(tab, tmp_path):
     assert picture[:, half:].sum() > 1.5 * picture[:, :half].sum()
 
 
+@pytest.mark.parametrize("stroke", [0.0, 0.02])
+def test_a_saved_svg_shows_the_fractal(stroke, tab, tmp_path):
+    maps = KOCH if stroke else SOLID
+    tab.open(write(tmp_path, "drawn", maps, stroke))
+    bare(tab)
+    tab.click("[data-tab=save]")
+    path = tab.download("#save-svg", "drawn.svg")
+    frame = f"<!doctype html><style>body {{ margin: 0 }}</style><img width=400 height=400 src='{path.as_uri()}'>"
+    (tmp_path / "frame.html").write_text(frame, encoding="utf-8")
+    tab.browser.get((tmp_path / "frame.html").as_uri())
+    (tmp_path / "seen.png").write_bytes(tab.find("img").screenshot_as_png)
+    seen = np.asarray(Image.open(tmp_path / "seen.png").convert("L").resize((400, 400)), np.float32)
+    drawn = occupancy(maps.double(), WINDOW, 400, stroke=stroke)
+    assert float(iou(torch.from_numpy((seen > 128).astype(np.float32)), drawn)) >= 0.9
+
+
 def test_a_link_holds_the_system(tab, tmp_path):
     many = torch.tensor([similarity(0.2, 11 * k, (0.7 * math.cos(k), 0.7 * math.sin(k))) for k in range(32)])
     tab.open(write(tmp_path, "drawn", many, 0.0125))

@@ -57,37 +57,51 @@ function jsonText({ name, maps, weights, window, stroke, size }) {
 }
 
 /**
- * The text of a .svg file: each level is made of copies of the level before, down to the window's
- * square or, with a pen, to the longest diameter.
+ * The text of a .svg file. Without a pen, each level is made of copies of the level before, down to
+ * the window's square; with one, the pen follows the images of the longest diameter.
  */
 function svgText({ name, maps, window, stroke, look, theme, diameter }) {
-  const [xmin, xmax, ymin, ymax] = window, number = (value) => String(Number(value.toPrecision(9)));
-  let depth = 1;
-  while (depth < 14 && maps.length ** (depth + 1) <= 30000 && maps.length > 1) depth++;
-  const side = xmax - xmin, line = stroke > 0 && diameter;
-  const first = line
-    ? `<path id="level0" d="M${diameter[0].map(number)}L${diameter[1].map(number)}"/>`
-    : `<rect id="level0" x="${xmin}" y="${ymin}" width="${side}" height="${side}"/>`;
+  const [xmin, xmax, ymin, ymax] = window, side = xmax - xmin, n = maps.length;
+  const number = (value) => String(Number(value.toPrecision(7)));
+  const depthFor = (most) => {
+    let depth = 1;
+    while (n > 1 && depth < 14 && n ** (depth + 1) <= most) depth++;
+    return depth;
+  };
   const colours = look.colour === "map" && PALETTES[look.palette]
-    ? coloursOf(look.palette, maps.length) : maps.map(() => INK[theme]);
-  const uses = (level, top) => maps.map(([a, b, x, c, d, y], k) => (
+    ? coloursOf(look.palette, n) : maps.map(() => INK[theme]);
+  const uses = (level, paint) => maps.map(([a, b, x, c, d, y], k) => (
     `<use href="#level${level}" transform="matrix(${[a, c, b, d, x, y].map(number).join(" ")})"`
-    + `${top ? ` color="rgb(${colours[k].join(" ")})"` : ""}/>`)).join("");
-  const groups = [];
-  for (let level = 1; level < depth; level++) {
-    groups.push(`<g id="level${level}">${uses(level - 1, false)}</g>`);
+    + `${paint ? ` fill="rgb(${colours[k].join(" ")})"` : ""}/>`)).join("\n");
+  const lines = (map, depth) => (depth === 0
+    ? diameter.map((end, k) => `${"ML"[k]}${apply(map, ...end).map(number).join(" ")}`).join("")
+    : maps.map((next) => lines(compose(map, next), depth - 1)).join(""));
+  let defs = "", drawing = "";
+  if (stroke > 0) {
+    const depth = depthFor(8000) - 1;
+    drawing = maps.map((map, k) => (
+      `<path stroke="rgb(${colours[k].join(" ")})" d="${lines(map, depth)}"/>`)).join("\n");
+    drawing = `<g fill="none" stroke-width="${number(2 * stroke)}" stroke-linecap="round">
+${drawing}
+</g>`;
+  } else {
+    const depth = depthFor(30000);
+    defs = `<rect id="level0" x="${xmin}" y="${ymin}" width="${side}" height="${side}"/>`;
+    for (let level = 1; level < depth; level++) {
+      defs += `\n<g id="level${level}">\n${uses(level - 1, false)}\n</g>`;
+    }
+    drawing = uses(depth - 1, true);
   }
-  const paint = line ? `fill="none" stroke="currentColor" stroke-linecap="round" stroke-width="${
-    number(Math.max(2 * stroke, side / 1000))}"` : 'fill="currentColor"';
+  const ground = theme === "light" ? "rgb(250 249 245)" : "rgb(10 12 20)";
   return `<svg xmlns="http://www.w3.org/2000/svg" width="1024" height="1024"
   viewBox="${xmin} ${number(-ymax)} ${side} ${side}">
 <title>${plainName(name)}</title>
-<style>#level0 { vector-effect: non-scaling-stroke }</style>
 <defs>
-${[first, ...groups].join("\n")}
+${defs}
 </defs>
-<g transform="scale(1 -1)" ${paint}>
-${uses(depth - 1, true)}
+<rect x="${xmin}" y="${number(-ymax)}" width="${side}" height="${side}" fill="${ground}"/>
+<g transform="scale(1 -1)">
+${drawing}
 </g>
 </svg>
 `;
