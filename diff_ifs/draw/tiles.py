@@ -29,8 +29,6 @@ from diff_ifs.draw.chart import Chart
 TILE = 16  # a side of the tiles that are drawn at first
 # words that are kept for a tile; the next number is for those that are not ready with one
 BEAMS = 4, 16, 64
-# words that a picture may look at before tiles that are not ready are left as they are
-ALLOWED = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class TileRenderer:
     chart: Chart
     fine: float
     recursion: int
-    allowed: int = ALLOWED
+    allowed: int = 1 << 29
     looked_at: int = 0
 
     def draw(

@@ -8,8 +8,6 @@ import numpy as np
 
 from diff_ifs.kernels.jit import BLOCK, exact, exact_part
 
-SHADES = 20  # steps that a point can lie further out in a cell than another
-
 
 def pen_ious(taken, wanted, reach: int):
     """IoUs (reach² + 1,) of wanted pixels (S, S) with those half covered by a pen that follows
@@ -154,9 +152,10 @@ def _at_border(vacant, cell, columns):
 
 @exact_part
 def _is_further(x, y, outermost, cell, columns):
+    steps = 20  # that a point can lie further out in a cell than another
     u, v, further = min(max(x - cell % columns, 0.0), 1.0), min(max(y - cell // columns, 0.0), 1.0), False
     for k, way in enumerate((u, v, (u + v) / 2, (u - v + 1) / 2)):
-        ahead, back = 1 + int(way * SHADES), 1 + int((1 - way) * SHADES)
+        ahead, back = 1 + int(way * steps), 1 + int((1 - way) * steps)
         if ahead > outermost[2 * k]:
             outermost[2 * k], further = ahead, True
         if back > outermost[2 * k + 1]:

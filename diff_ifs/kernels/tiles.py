@@ -9,7 +9,6 @@ import numpy as np
 
 from diff_ifs.kernels.jit import by_tile, exact, exact_part, stretch
 
-SLIVER = 0.125  # the ratio of singular values below which an image is told from others by its axes
 # pixels that images of words that count as the same are apart, at most: more than by rounding
 ALIKE = 2.0**-6
 
@@ -34,7 +33,7 @@ def signed_depth(w, x, y, half, chart):
     q, r = stretch(w)
     large, small = q + r, abs(q - r)
     inside, u, v = False, 0.0, 0.0
-    if small > SLIVER * large:
+    if small > large / 8:  # others are so thin that their axes tell more than an inverse
         area = a * d - b * c
         u, v = (d * off_x - b * off_y) / area, (a * off_y - c * off_x) / area
         beyond_u, beyond_v = half * (abs(d) + abs(b)) / abs(area), half * (abs(a) + abs(c)) / abs(area)
