@@ -6,33 +6,29 @@ It writes NAME.pt, the fitted system, and results/NAME/: difference frames, a GI
 import argparse
 import math
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from diff_ifs.errors import InputError
-from diff_ifs.files.command import Parser, check_device, memory_errors_as_input_errors, pick_device, run_script
+from diff_ifs.files.album import draw_frame, write_results
+from diff_ifs.files.command import Parser, Stop, check_device, memory_errors_as_input_errors, pick_device, run_script
 from diff_ifs.files.disk import clear_frames, keep_previous, lock_results
 from diff_ifs.files.names import find_checkpoint, find_pictures, is_picture, plain
-from diff_ifs.files.results import difference_frame, save_film, save_picture, save_plot, save_trace
+from diff_ifs.files.results import save_picture
 from diff_ifs.files.setup_file import check_options, load_setup, setup_from
 from diff_ifs.files.target import read_target
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
     from tqdm import tqdm
 
     from diff_ifs.files.target import Target
-    from diff_ifs.fit.census import Count, Rung
-    from diff_ifs.fit.objective import Objective
-    from diff_ifs.fit.run import Run, State
+    from diff_ifs.fit.run import State
     from diff_ifs.setup import Setup
 
 POOR = 0.8  # IoU below which a fit of black and white calls for another
@@ -103,29 +99,6 @@ def number_of_maps(text: str) -> int | str:
     raise argparse.ArgumentTypeError(f"it must be a number or auto, not {text!r}")
 
 
-class Stop:
-    """The first Ctrl-C or SIGTERM ends a fit at its next state; a second one ends the program at once.
-
-    `code` is the exit code that the signal asks for, 0 before it comes.
-    """
-
-    def __enter__(self) -> "Stop":
-        self.code, self.handlers = 0, {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell script's background
-                self.handlers[number] = signal.signal(number, self.first)
-        return self
-
-    def first(self, number: int, frame: FrameType | None) -> None:
-        self.code = 128 + number
-        for handled in self.handlers:
-            signal.signal(handled, signal.SIG_DFL)
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-
-
 def fit(
     target: "Tensor", setup: "Setup", device: str = "cpu", every: int = 10, resume: dict | None = None
 ) -> Iterator["State"]:
@@ -137,7 +110,8 @@ def fit(
     picture says how many maps there are. Raises ValueError for another target.
     """
     from diff_ifs.arrays import as_target
-    from diff_ifs.fit.objective import REFRESH, Objective
+    from diff_ifs.fit.census import count
+    from diff_ifs.fit.objective import REFRESH, Objective, descend
     from diff_ifs.fit.run import Run
 
     target = as_target(target, setup.size).to(device)
@@ -161,100 +135,6 @@ def fit(
             run.advance()
             if run.stage_step % every == 0:  # 0 again after the stage's last step
                 yield run.report(target, stage, losses)
-
-
-def descend(objective: "Objective", run: "Run") -> "Tensor":
-    """One step of gradient descent on all systems of a run; their losses (B,) before it."""
-    import torch
-
-    from diff_ifs.fit.objective import REFRESH
-
-    rate, sigma = objective.stage.schedule(run.stage_step)
-    if run.stage_step % REFRESH == 0:
-        objective.refresh(run.maps, run.stroke, sigma)  # which words or points are drawn, and how solidly
-    losses = objective(run.maps.requires_grad_(), run.stroke, sigma)
-    (gradient,) = torch.autograd.grad(losses.sum(), run.maps)
-    run.adam(gradient, rate)  # and back to contractions
-    return losses.detach()
-
-
-def census(target: "Tensor", setup: "Setup", device: str) -> Iterator["Rung"]:
-    """Search for systems of 48, 32 … 2 maps whose attractors are like the target (S, S), each for a tenth of a fit.
-
-    Eight maps and fewer are tried as long as their loss is at most 1.6 times the least. Of 32 starts, half go on after
-    a few steps, by their loss, and the eight with the least are judged. The searches are those of a quarter of the
-    picture's size, which counts as 256 × 256 pixels at most.
-    """
-    from torch.nn.functional import adaptive_avg_pool2d
-
-    from diff_ifs.fit.census import LADDER, Rung
-    from diff_ifs.fit.judge import selection_scores
-    from diff_ifs.fit.objective import Objective
-    from diff_ifs.fit.run import Run
-
-    size = min(setup.size, 256)
-    target = adaptive_avg_pool2d(target[None, None].to(device), size)[0, 0]
-    finer = adaptive_avg_pool2d(target[None, None], -(-size // 2))[0, 0]
-    least = math.inf
-    for n in LADDER:
-        short = replace(setup, maps=n, size=size, starts=min(setup.batch, 32), rounds=0, depth=None)
-        run = Run.started(target, short, device)
-        for stage, kept in zip(run.plan, (16, 8), strict=False):
-            objective = Objective(target, stage, short)
-            for _ in range(stage.steps):
-                losses = descend(objective, run)
-                run.advance()
-            order = losses.argsort(stable=True)[:kept].cpu()
-            run.keep(order)
-        misfit = 1 - max(selection_scores(maps, finer, short)[1] for maps in run.maps)
-        loss = float(losses[order[0]])
-        yield Rung(n, loss, misfit, len(finer))
-        least = min(least, loss)
-        if n <= 8 and loss > 1.6 * least:
-            return
-
-
-def count(
-    target: "Tensor", setup: "Setup", device: str, watch: Callable[[Iterator["Rung"]], Iterable["Rung"]] = iter
-) -> "Count":
-    """How many maps a fit has whose setup leaves it open; `watch` sees the rungs pass.
-
-    No picture is asked that is grey, since a price is one of IoU, nor where a depth is given.
-    """
-    from diff_ifs.fit.census import TYPICAL, Count, repaid
-
-    if setup.grey or setup.depth:
-        return Count(setup.n, TYPICAL)
-    return repaid(list(watch(census(target, setup, device))), setup.price)
-
-
-def faster(target: "Tensor", setup: "Setup", devices: Sequence[str]) -> str:
-    """The device on which the steps of a fit take the least time, after a line that says so; the last if it is close.
-
-    Timed are ten steps of the coarse stage that most steps are like, and ten of the last, each after ten to warm up.
-    """
-    import torch
-
-    from diff_ifs.fit.objective import REFRESH, Objective
-    from diff_ifs.fit.run import Run
-
-    taken = {}
-    for device in devices:
-        run, seconds = Run.started(target, replace(setup, starts=min(setup.batch, 32)), device), 0.0
-        for stage in (max(run.plan, key=lambda stage: stage.copies), run.plan[-1]):
-            objective = Objective(target.to(device), stage, setup)
-            for _ in range(2):
-                began = time.perf_counter()
-                for run.stage_step in range(REFRESH):
-                    losses = descend(objective, run)
-                losses.cpu()  # which waits for a GPU
-            seconds += time.perf_counter() - began
-            run.keep(torch.arange(min(4, len(run.maps))))
-        taken[device] = seconds
-    best = min(taken, key=lambda device: taken[device] * (1 if device == devices[-1] else 1.2))
-    times = " and ".join(f"{1000 * seconds:.0f} ms on {device}" for device, seconds in taken.items())
-    print(f"computing on {best}: the same steps take {times}", file=sys.stderr)
-    return best
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -315,7 +195,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         import torch
         from tqdm import tqdm
 
-        from diff_ifs.fit.census import LADDER, TYPICAL
+        from diff_ifs.fit.census import LADDER, TYPICAL, count
+        from diff_ifs.fit.device import faster
         from diff_ifs.fit.stages import stages
         from diff_ifs.metrics import hd95, mse
 
@@ -440,26 +321,6 @@ def promise(iou: float, n: int, power: float) -> str:
     return f"; {2 * n} maps: about {later:.2f}" if later >= iou + 0.005 else "; more maps would bring little"
 
 
-def write_results(folder: Path, name: str, target: "Tensor", state: "State", frames: dict, grey: bool) -> "Tensor":
-    """Write the pictures, film, trace and plot of a fit; the coverage of its best system. `frames` are those drawn."""
-    from diff_ifs.fit.judge import evaluate
-
-    # The leader may have been another system then: show the winner's own path.
-    for step, maps, stroke in state.path:
-        if step not in frames or not frames[step][0].equal(maps):
-            frames[step] = (
-                maps,
-                draw_frame(folder, target, step, evaluate(maps, target, stroke, grey=grey, quality="draft").picture),
-            )
-    best = evaluate(state.best_maps, target, state.best_stroke, grey=grey).picture
-    ends = difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")
-    save_picture(folder / f"{name}_difference.png", ends)
-    save_film(folder / f"{name}.gif", [*(frames[step][1] for step, _, _ in state.path), ends])
-    save_trace(folder / "trace.csv", state.trace)
-    save_plot(folder / f"{name}_plot.png", name, state.trace)
-    return best
-
-
 def again(arguments: argparse.Namespace) -> str:
     """The command that goes on with a fit that was stopped: its options are in the checkpoint."""
     words = ["python", "train_ifs.py", arguments.name]
@@ -473,15 +334,6 @@ def tell(seen: "Target", pictures: list[Path]) -> None:
     others = [f"python train_ifs.py {shlex.quote(other.name)} reads that" for other in pictures[1:]]
     lines = [seen.said, *seen.hints, *(f"{pictures[0].name} is read; {other}" for other in others)]
     print("\n".join(lines), file=sys.stderr)
-
-
-def draw_frame(folder: Path, target: "Tensor", step: int, picture: "Tensor") -> "Image":
-    """The difference between a picture in progress and its target; also written to results/NAME/frame_STEP.png."""
-    from diff_ifs.metrics import iou
-
-    frame = difference_frame(picture, target, f"step {step}    IoU {iou(picture, target):.3f}")
-    save_picture(folder / f"frame_{step:06d}.png", frame)
-    return frame
 
 
 def command() -> NoReturn:

@@ -38,7 +38,7 @@ from PIL import Image  # noqa: E402
 import render_ifs  # noqa: E402
 import train_ifs  # noqa: E402
 from diff_ifs.errors import InputError
-from diff_ifs.files.checkpoint import load_checkpoint, check_target, load_origin, resume_of
+from diff_ifs.files.checkpoint import check_target, load_checkpoint, load_origin, resume_of
 from diff_ifs.files.names import check_name
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import LARGEST, load_target

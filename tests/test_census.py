@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from diff_ifs.fit.census import LADDER, Rung, promised, repaid
+from diff_ifs.fit.census import LADDER, Rung, census, count, promised, repaid
 from diff_ifs.setup import Setup
-from train_ifs import census, count, fit
+from train_ifs import fit
 
 SHORT = Setup(size=64, points=3000, starts=16, steps=200)
 

@@ -11,12 +11,13 @@ from systems import CORNER_GASKET
 
 import train_ifs
 from diff_ifs.draw.coverage import occupancy
+from diff_ifs.fit.device import faster
 from diff_ifs.fit.judge import evaluate
-from diff_ifs.fit.objective import REFRESH, Objective
+from diff_ifs.fit.objective import REFRESH, Objective, descend
 from diff_ifs.fit.run import Run
 from diff_ifs.fit.stages import stages
 from diff_ifs.setup import WINDOW, Setup
-from train_ifs import descend, fit
+from train_ifs import fit
 
 GASKET = occupancy(CORNER_GASKET, WINDOW, 32, supersample=1)
 QUICK = Setup(maps=3, size=32, points=1000, starts=4, rounds=1, steps=12, stroke=0.0)
@@ -74,7 +75,8 @@ def test_the_device_with_the_faster_steps_is_taken_where_none_is_asked_for(slow,
 
     monkeypatch.chdir(tmp_path)
     Image.fromarray(GASKET.numpy() > 0.5).save("gasket.png")
-    for name, there in (("descend", step), ("fit", follow), ("pick_device", lambda wanted: wanted or pretend.DEVICE)):
+    monkeypatch.setattr("diff_ifs.fit.device.descend", step)
+    for name, there in (("fit", follow), ("pick_device", lambda wanted: wanted or pretend.DEVICE)):
         monkeypatch.setattr(train_ifs, name, there)
     with pretend.device():
         train_ifs.main(["gasket", "--maps", "3", "--size", "32", "--quiet"])
@@ -91,9 +93,9 @@ def test_the_device_with_the_faster_steps_is_taken_where_none_is_asked_for(slow,
 def test_a_device_that_is_as_fast_as_the_cpu_is_left_alone(monkeypatch, capsys):
     """Which of two is the faster by a hair would hang on chance, and with it the fit."""
     clock = iter(range(100))
-    monkeypatch.setattr(train_ifs, "descend", lambda objective, run: torch.zeros(len(run.maps)))
-    monkeypatch.setattr(train_ifs.time, "perf_counter", lambda: float(next(clock)))
-    assert train_ifs.faster(GASKET, QUICK, ("cpu", "cpu:0")) == "cpu:0"
+    monkeypatch.setattr("diff_ifs.fit.device.descend", lambda objective, run: torch.zeros(len(run.maps)))
+    monkeypatch.setattr("diff_ifs.fit.device.time.perf_counter", lambda: float(next(clock)))
+    assert faster(GASKET, QUICK, ("cpu", "cpu:0")) == "cpu:0"
 
 
 @pytest.mark.slow

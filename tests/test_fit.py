@@ -11,7 +11,7 @@ from diff_ifs import backend
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit import run as run_module
 from diff_ifs.fit.judge import best_radius, evaluate, selection_scores
-from diff_ifs.fit.objective import Objective
+from diff_ifs.fit.objective import Objective, descend
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
 from diff_ifs.fit.run import Run
 from diff_ifs.fit.stages import stages
@@ -19,7 +19,7 @@ from diff_ifs.kernels import pen_ious
 from diff_ifs.metrics import mse
 from diff_ifs.setup import WINDOW, Setup, affine, similarity
 from ifs_model import MAX_SINGULAR, area_weights, centroid, singular_values
-from train_ifs import descend, fit
+from train_ifs import fit
 
 QUICK = Setup(maps=4, size=64, points=4000, steps=60, starts=4)
 

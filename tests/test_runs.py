@@ -62,7 +62,7 @@ def given(monkeypatch) -> dict:
 
 
 def test_without_options_the_fit_is_the_default_one(given, monkeypatch):
-    monkeypatch.setattr(train_ifs, "count", lambda target, setup, device, watch: (17, 0.5))
+    monkeypatch.setattr("diff_ifs.fit.census.count", lambda target, setup, device, watch: (17, 0.5))
     assert train_ifs.main(["eff"]) == 2  # there is no state
     assert given["setup"] == Setup(maps=17, grey=False)
     assert given["target"].shape == (256, 256)
@@ -112,7 +112,7 @@ def test_maps_auto_takes_as_many_as_gain_their_price(options, n, given, monkeypa
         asked.append((setup.seed, len(target)))
         yield from curve
 
-    monkeypatch.setattr(train_ifs, "census", search_all)
+    monkeypatch.setattr("diff_ifs.fit.census.census", search_all)
     Path("eff_setup.py").write_text("from diff_ifs import Setup\nSETUP = Setup(maps=4)\n")
     train_ifs.main(["eff", "--maps", "auto", "--seed", "7", *options])
     assert asked == [(7, 256)]

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from diff_ifs.errors import InputError, one_line
@@ -143,3 +144,26 @@ def check_place(path: Path) -> None:
         reason = error.strerror
     if reason:
         raise InputError(f"cannot write {one_line(path)} ({reason}); give another --out")
+
+
+class Stop:
+    """The first Ctrl-C or SIGTERM ends a fit at its next state; a second one ends the program at once.
+
+    `code` is the exit code that the signal asks for, 0 before it comes.
+    """
+
+    def __enter__(self) -> "Stop":
+        self.code, self.handlers = 0, {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell script's background
+                self.handlers[number] = signal.signal(number, self.first)
+        return self
+
+    def first(self, number: int, frame: FrameType | None) -> None:
+        self.code = 128 + number
+        for handled in self.handlers:
+            signal.signal(handled, signal.SIG_DFL)
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)

@@ -5,8 +5,17 @@ lack falls as a power of the number of maps; the power and the price of a map sa
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from diff_ifs.fit.judge import selection_scores
+from diff_ifs.fit.objective import Objective, descend
+from diff_ifs.fit.run import Run
+from diff_ifs.setup import Setup
 
 LADDER = (48, 32, 24, 16, 12, 8, 7, 6, 5, 4, 3, 2)  # numbers of maps that are tried
 LEAST = 12  # maps of a picture that is no fractal of few maps: short searches of easy pictures say little
@@ -53,3 +62,42 @@ def repaid(rungs: Sequence[Rung], price: float) -> Count:
 def promised(iou: float, n: int, more: int, power: float = TYPICAL) -> float:
     """The IoU to expect of `more` maps where n reached `iou`, if misfits fall as n^-power."""
     return 1 - (1 - iou) * (n / more) ** power
+
+
+def census(target: Tensor, setup: Setup, device: str) -> Iterator[Rung]:
+    """Search for systems of 48, 32 … 2 maps whose attractors are like the target (S, S), each for a tenth of a fit.
+
+    Eight maps and fewer are tried as long as their loss is at most 1.6 times the least. Of 32 starts, half go on after
+    a few steps, by their loss, and the eight with the least are judged. The searches are those of a quarter of the
+    picture's size, which counts as 256 × 256 pixels at most.
+    """
+    size = min(setup.size, 256)
+    target = F.adaptive_avg_pool2d(target[None, None].to(device), size)[0, 0]
+    finer = F.adaptive_avg_pool2d(target[None, None], -(-size // 2))[0, 0]
+    least = math.inf
+    for n in LADDER:
+        short = replace(setup, maps=n, size=size, starts=min(setup.batch, 32), rounds=0, depth=None)
+        run = Run.started(target, short, device)
+        for stage, kept in zip(run.plan, (16, 8), strict=False):
+            objective = Objective(target, stage, short)
+            for _ in range(stage.steps):
+                losses = descend(objective, run)
+                run.advance()
+            order = losses.argsort(stable=True)[:kept].cpu()
+            run.keep(order)
+        misfit = 1 - max(selection_scores(maps, finer, short)[1] for maps in run.maps)
+        loss = float(losses[order[0]])
+        yield Rung(n, loss, misfit, len(finer))
+        least = min(least, loss)
+        if n <= 8 and loss > 1.6 * least:
+            return
+
+
+def count(target: Tensor, setup: Setup, device: str, watch: Callable[[Iterator[Rung]], Iterable[Rung]] = iter) -> Count:
+    """How many maps a fit has whose setup leaves it open; `watch` sees the rungs pass.
+
+    No picture is asked that is grey, since a price is one of IoU, nor where a depth is given.
+    """
+    if setup.grey or setup.depth:
+        return Count(setup.n, TYPICAL)
+    return repaid(list(watch(census(target, setup, device))), setup.price)
