@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 from diff_ifs.errors import InputError, one_line
 from diff_ifs.files.command import Parser, check_place, memory_errors_as_input_errors, run_script
 from diff_ifs.files.disk import atomic_write
-from diff_ifs.files.names import find_checkpoint, find_pictures, is_picture, plain
+from diff_ifs.files.names import find_checkpoint
 from diff_ifs.files.system import CHAINED, is_system_file, load_system
-from diff_ifs.files.target import load_target
 from diff_ifs.formats.code import LEAST_BYTES
 from diff_ifs.formats.exchange import to_json
 from diff_ifs.formats.flame import to_flame
@@ -23,7 +22,7 @@ from diff_ifs.formats.svg import to_svg
 from diff_ifs.setup import WINDOW
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 LOSS = 0.005  # of IoU, that is given for fewer bytes unless told otherwise
 EXPORTS = {  # what writes each kind, and how its files end
@@ -79,13 +78,14 @@ def compress(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path(f"{name}.ifs")
     check_place(out)
 
-    from diff_ifs.files.checkpoint import as_tensors, load_checkpoint
+    from diff_ifs.files.checkpoint import as_tensors, fitted_target, load_checkpoint
 
     checkpoint = load_checkpoint(checkpoint_path)
     if tuple(checkpoint["window"]) != WINDOW:
         raise InputError(f"{checkpoint_path} was not fitted to a picture in the window -1 1 -1 1")
-    picture, target = fitted_target(checkpoint_path, checkpoint, name)
+    picture, coverage = fitted_target(checkpoint_path, checkpoint, name)
 
+    import torch
     from tqdm import tqdm
 
     from diff_ifs.compress.search import fit_bits, fit_into, fit_within, score
@@ -95,7 +95,7 @@ def compress(arguments: argparse.Namespace) -> None:
         print(
             f"{name} was fitted to a grey picture; its file keeps black and white, as --kind occupancy", file=sys.stderr
         )
-    checkpoint = as_tensors(checkpoint)
+    checkpoint, target = as_tensors(checkpoint), torch.from_numpy(coverage)
     fitted = checkpoint["maps"], target, checkpoint["stroke"]
     with tqdm(desc=name, unit="attractor", disable=arguments.quiet, delay=1) as bar:
         options = (arguments.effort, bar.update)
@@ -118,19 +118,6 @@ def compress(arguments: argparse.Namespace) -> None:
         f"{found.bits_per_map:.1f} bits, {whole / len(data):.1f} times smaller than {picture.name} ({whole} bytes), "
         f"{time.perf_counter() - began:.1f} s -> {out}"
     )
-
-
-def fitted_target(path: Path, checkpoint: dict, name: str) -> "tuple[Path, Tensor]":
-    """The picture that a checkpoint was fitted to, and the target as the fit read it. Raises InputError."""
-    from diff_ifs.files.checkpoint import fingerprint, setup_of
-
-    setup, given = setup_of(path, checkpoint), checkpoint.get("picture")
-    known = type(given) is str and is_picture(given) and plain(given) == name
-    picture = find_pictures(given if known else name)[0]
-    target = load_target(picture, checkpoint["size"], setup.invert, setup.threshold, setup.grey)
-    if checkpoint.get("target") not in (None, fingerprint(target.numpy())):
-        raise InputError(f"{picture} is not the picture that {path} was fitted to; fit it again")
-    return picture, target
 
 
 def export(arguments: argparse.Namespace) -> None:

@@ -4,9 +4,8 @@ The page is one file that needs no network: a browser shows it, zooms, and chang
 """
 
 import argparse
-import io
 import sys
-from contextlib import redirect_stderr
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,9 +16,9 @@ from diff_ifs.files.command import (
     memory_errors_as_input_errors,
     run_script,
 )
-from diff_ifs.files.names import find_picture
+from diff_ifs.files.names import find_pictures
 from diff_ifs.files.system import CHAINED, is_system_file, load_system
-from diff_ifs.files.target import pixels, read_picture, scaled
+from diff_ifs.files.target import read_target
 from diff_ifs.setup import stretch
 
 if TYPE_CHECKING:
@@ -54,9 +53,7 @@ def explore(arguments: argparse.Namespace) -> None:
     """Write the page, and say where it is."""
     system = load_system(arguments.name)
     if system.picture is not None or max(map(stretch, system.maps.tolist())) >= 1:
-        raise InputError(
-            f"{system.path} has {CHAINED}, or maps that stretch the plane, which the page does not draw"
-        )
+        raise InputError(f"{system.path} has {CHAINED}, or maps that stretch the plane, which the page does not draw")
     name = system.path.stem if is_system_file(arguments.name) else arguments.name
     out = arguments.out or Path("results", name, f"{name}.html")
     if out.suffix not in (".html", ".htm"):
@@ -68,25 +65,20 @@ def explore(arguments: argparse.Namespace) -> None:
 
     fit = system.checkpoint
     way = load_path(system.path, fit) if "path" in fit else None
-    target = find_target(name, system.size, fit.get("target"))
+    target = find_target(name, system.path, system.size, fit)
     drawn = system.maps, system.window, system.stroke, system.size
     size = write_page(out, name, *drawn, target, way, weights=system.weights)
     print(f"{name}: {len(system.maps)} maps, {size / 1000:.0f} kB -> {out.resolve().as_uri()}")
 
 
-def find_target(name: str, size: int, fitted: str | None) -> "np.ndarray | None":
-    """The picture (S, S) of that name, the one of that fingerprint if one is given, or None."""
-    from diff_ifs.files.checkpoint import fingerprint
+def find_target(name: str, path: Path, size: int, fit: dict) -> "np.ndarray | None":
+    """The picture (S, S) that a fit was made of, else the one of that name, or None."""
+    from diff_ifs.files.checkpoint import fitted_target
 
-    for invert in (False, True):
-        try:
-            with redirect_stderr(io.StringIO()):  # advice for those who fit
-                source = find_picture(name)
-                target = pixels(scaled(read_picture(source, invert), source, size))
-        except InputError:
-            continue
-        if fitted is None or fingerprint(target) == fitted:
-            return target
+    with suppress(InputError):
+        if fit:
+            return fitted_target(path, fit, name)[1]
+        return read_target(find_pictures(name)[0], size).coverage
     return None
 
 

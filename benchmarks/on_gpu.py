@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 import speed
 
 from diff_ifs.files.command import pick_device
-from diff_ifs.files.names import find_picture
+from diff_ifs.files.names import find_pictures
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import load_target
 from diff_ifs.setup import Setup
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     for place in (device, "cpu"):
         *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50), place)
 
-    works = [(find_picture(target), load_setup(target, {"size": arguments.size})[0]) for target in TARGETS]
+    works = [(find_pictures(target)[0], load_setup(target, {"size": arguments.size})[0]) for target in TARGETS]
     shapes = sorted(arguments.folder.glob("*.png")) if arguments.folder else []
     works += [(path, Setup(maps=8, size=arguments.size, grey=False)) for path in shapes]
     print("| fit | maps | IoU here | IoU on the CPU | seconds here | seconds on the CPU |\n|---|---|---|---|---|---|")

@@ -117,6 +117,7 @@ def test_the_target_of_a_fit_is_found_whichever_part_was_fitted(inverted):
         "window": WINDOW,
         "stroke": 0.0,
         "size": 32,
+        "setup": {"invert": inverted},
         "step": 20,
         "iou": 0.5,
         "target": hashlib.sha256(target.numpy().tobytes()).hexdigest(),

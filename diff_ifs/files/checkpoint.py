@@ -1,6 +1,5 @@
 """Checkpoints: what NAME.pt holds, read without torch and written with it.
 
-from typing import TYPE_CHECKING
 A checkpoint is what `torch.save` makes of a dict: an uncompressed zip archive of a pickle and the bytes of its tensors.
 Reading it here takes no second for loading torch, so that what is wrong with one is said at once; and of all that a
 pickle may call, nothing is but what puts such tensors together.
@@ -20,7 +19,8 @@ import numpy as np
 
 from diff_ifs.errors import InputError, one_line
 from diff_ifs.files.disk import atomic_write
-from diff_ifs.files.names import is_plain
+from diff_ifs.files.names import find_pictures, is_picture, is_plain, plain
+from diff_ifs.files.target import read_target
 from diff_ifs.setup import MAX_SINGULAR, RANGES, WINDOW, Setup
 
 if TYPE_CHECKING:
@@ -172,6 +172,17 @@ def setup_of(path: Path, checkpoint: dict) -> Setup:
     except (TypeError, ValueError) as error:
         words = f"{path} does not hold the setup of its fit ({one_line(error)})"
         raise InputError(f"{words}; make it again with train_ifs.py") from error
+
+
+def fitted_target(path: Path, checkpoint: dict, name: str) -> tuple[Path, np.ndarray]:
+    """The picture that a checkpoint was fitted to, and its coverage (S, S) as the fit read it. Raises InputError."""
+    setup, given = setup_of(path, checkpoint), checkpoint.get("picture")
+    known = type(given) is str and is_picture(given) and plain(given) == name
+    picture = find_pictures(given if known else name)[0]
+    target = read_target(picture, checkpoint["size"], setup.invert, setup.threshold, setup.grey).coverage
+    if checkpoint.get("target") not in (None, fingerprint(target)):
+        raise InputError(f"{picture} is not the picture that {path} was fitted to; fit it again")
+    return picture, target
 
 
 def load_origin(path: Path, name: str, options: dict) -> tuple[dict, Setup]:

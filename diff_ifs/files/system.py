@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-CHAINED = (
-    "hidden maps, or final ones, or such as may not follow each other"  # what System.picture tells
-)
+CHAINED = "hidden maps, or final ones, or such as may not follow each other"  # what System.picture tells
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,7 @@ def load_system(name: str, flame: str | None = None, entry: str | None = None) -
         return _of_file(Path(name), flame, entry)
     if flame is not None or entry is not None:
         raise InputError(
-            f"{'--entry' if flame is None else '--flame'} is for files of several fractals, "
-            "not for NAME.pt"
+            f"{'--entry' if flame is None else '--flame'} is for files of several fractals, not for NAME.pt"
         )
     path = find_checkpoint(name)
     from diff_ifs.files.checkpoint import load_checkpoint
