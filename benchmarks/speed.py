@@ -190,7 +190,9 @@ class Step:
         setup = Setup(**{"maps": 12, "starts": systems, "size": size, "points": points, "stroke": 0.0, **fields})
         target = load_target(find_pictures(name)[0], size).to(device)
         rates, blurs = (setup.rate / 100, setup.rate / 100), (SPREAD, SPREAD)
-        stage = Stage(size, points, systems, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=grown)
+        stage = Stage(
+            size, points, systems, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=grown, doubled=grown
+        )
         self.objective, self.run, self.device = (
             Objective(target, stage, setup),
             Run.started(target, setup, device),

@@ -5,7 +5,7 @@ Letters in shapes: B systems, n maps, S side of the picture.
 
 import copy
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +121,7 @@ class Run:
     @torch.no_grad()
     def losses(self, target: Tensor) -> Tensor:
         """Losses (B,) of all systems before the first step of a stage."""
-        stage = self.plan[self.stage]
+        stage = replace(self.plan[self.stage], doubled=False)  # all with the same alpha
         objective = Objective(target, stage, self.setup)
         objective.refresh(self.maps, self.stroke, stage.blurs[0])
         return objective(self.maps, self.stroke, stage.blurs[0])
@@ -177,8 +177,8 @@ class Run:
         self.stroke = torch.where(radii > 0, radii, self.stroke)
 
     def double(self) -> None:
-        """In a grown stage, fit each system twice: with one alpha and with another."""
-        if self.plan[self.stage].grown:
+        """Fit each system twice, with one alpha and with another, where the plan says so."""
+        if self.plan[self.stage].doubled:
             self.keep(torch.arange(len(self.maps)).repeat(2))
 
     def adam(self, gradient: Tensor, rate: float) -> None:
