@@ -219,7 +219,7 @@ def line(side: int, width: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("width", [0.4, 0.7, 1.0, 2.0])
-@pytest.mark.parametrize("side", [128, 384])
+@pytest.mark.parametrize("side", [128, pytest.param(384, marks=pytest.mark.slow)])
 def test_a_line_stays_one_line_however_thin_and_faint(width, side):
     from scipy import ndimage
 
@@ -256,6 +256,7 @@ def test_photos_and_small_soft_digits_are_grey_and_silhouettes_are_not():
 # --- What is doubtful, and what is refused ---
 
 
+@pytest.mark.slow
 def test_a_page_that_is_fitted_is_said_before_and_beside_the_result(capsys):
     save(255 - 229 * drawn(64, 64))
     tiny = ["--maps", "2", "--steps", "10", "--starts", "2", "--size", "32", "--points", "200", "--quiet"]
@@ -352,6 +353,7 @@ def test_advice_is_accepted_when_it_is_followed(kind):
         assert read_target(PATH, 64, **followed_options).coverage.max() >= 0.5
 
 
+@pytest.mark.slow
 def test_a_fit_without_a_pixel_does_not_end_like_a_success(capsys, monkeypatch):
     save(255 * drawn(64, 64))
     tiny = ["--steps", "10", "--starts", "1", "--size", "32", "--quiet", "--stroke", "0", "--points", "200"]
