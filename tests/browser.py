@@ -10,6 +10,7 @@ FLAGS = (
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-dev-shm-usage",  # which is small in containers
     "--enable-unsafe-swiftshader",
     "--disable-quic",
     "--no-first-run",
