@@ -1,4 +1,5 @@
-"""An apple: a ring of copies and a large one make the body; a stem and a leaf stand on it. All are far too small."""
+"""An apple: a ring of copies and a large one make the body; a stem and a leaf stand on it. All are
+far too small."""
 
 from math import cos, radians, sin
 

@@ -1,4 +1,5 @@
-"""Compress a fitted fractal: python compress_ifs.py NAME turns NAME.pt into NAME.ifs, a file of a few dozen bytes.
+"""Compress a fitted fractal: python compress_ifs.py NAME turns NAME.pt into NAME.ifs, a file of a
+few dozen bytes.
 
 The picture NAME.png is needed: the rounded maps are fitted to it once more.
 """
@@ -36,16 +37,38 @@ EXPORTS = {  # what writes each kind, and how its files end
 def parser() -> argparse.ArgumentParser:
     parse = Parser(prog="compress_ifs.py", description=__doc__)
     add = parse.add_argument
-    add("name", metavar="NAME", help="the fractal: NAME.pt in the current directory, as train_ifs.py writes it")
+    add(
+        "name",
+        metavar="NAME",
+        help="the fractal: NAME.pt in the current directory, as train_ifs.py writes it",
+    )
     how = parse.add_mutually_exclusive_group()
-    how.add_argument("--loss", type=float, metavar="X", help=f"the fewest bytes that lose at most X of IoU ({LOSS})")
+    how.add_argument(
+        "--loss",
+        type=float,
+        metavar="X",
+        help=f"the fewest bytes that lose at most X of IoU ({LOSS})",
+    )
     how.add_argument("--bytes", type=int, metavar="N", help="the best fit into N bytes")
-    how.add_argument("--bits", type=float, metavar="B", help="B bits for each number of a map, from 3 to 16")
+    how.add_argument(
+        "--bits", type=float, metavar="B", help="B bits for each number of a map, from 3 to 16"
+    )
     how.add_argument("--export", choices=tuple(EXPORTS),
         help="write NAME.flame, NAME.json or, for Fractint, NAME_fractint.ifs, without any loss, or the picture "
         "NAME.svg; NAME may be a file that render_ifs.py draws, too")  # fmt: skip
-    add("--effort", type=int, default=200, metavar="K", help="attractors judged in each refit (default 200)")
-    add("--out", type=Path, metavar="FILE", help="the file to write (default: NAME.ifs, or as --export says)")
+    add(
+        "--effort",
+        type=int,
+        default=200,
+        metavar="K",
+        help="attractors judged in each refit (default 200)",
+    )
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the file to write (default: NAME.ifs, or as --export says)",
+    )
     add("--quiet", action="store_true", help="no progress bar")
     return parse
 
@@ -71,7 +94,12 @@ def compress(arguments: argparse.Namespace) -> None:
     name = arguments.name
     checkpoint_path = find_checkpoint(name)
     least = LEAST_BYTES
-    for option, low, high in (("loss", 0, 1), ("bytes", least, 1 << 16), ("bits", 3, 16), ("effort", 0, 1_000_000)):
+    for option, low, high in (
+        ("loss", 0, 1),
+        ("bytes", least, 1 << 16),
+        ("bits", 3, 16),
+        ("effort", 0, 1_000_000),
+    ):
         value = getattr(arguments, option)
         if value is not None and not low <= value <= high:
             raise InputError(f"--{option} must be from {low} to {high}, not {value}")
@@ -88,12 +116,14 @@ def compress(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from diff_ifs.compress.search import fit_bits, fit_into, fit_within, score
+    from diff_ifs.compress.goals import fit_bits, fit_into, fit_within
+    from diff_ifs.compress.search import score
     from diff_ifs.fit.judge import evaluate
 
     if "exposure" in checkpoint:
         print(
-            f"{name} was fitted to a grey picture; its file keeps black and white, as --kind occupancy", file=sys.stderr
+            f"{name} was fitted to a grey picture; its file keeps black and white, as --kind occupancy",
+            file=sys.stderr,
         )
     checkpoint, target = as_tensors(checkpoint), torch.from_numpy(coverage)
     fitted = checkpoint["maps"], target, checkpoint["stroke"]
@@ -134,7 +164,12 @@ def export(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    fields = {"window": system.window, "stroke": system.stroke, "size": system.size, "weights": system.weights}
+    fields = {
+        "window": system.window,
+        "stroke": system.stroke,
+        "size": system.size,
+        "weights": system.weights,
+    }
     try:
         text = as_text({"maps": torch.from_numpy(system.maps), **fields}, name, arguments.export)
     except ValueError as error:
@@ -145,7 +180,8 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def as_text(system: dict, name: str, kind: str) -> str:
-    """A system, with maps (n, 2, 3), as the text of a file of that kind, one of EXPORTS; weights by area if none."""
+    """A system, with maps (n, 2, 3), as the text of a file of that kind, one of EXPORTS; weights by
+    area if none."""
     from ifs_model import area_weights
 
     maps, weights = system["maps"].double(), system.get("weights")

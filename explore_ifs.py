@@ -32,7 +32,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file of maps",
     )
-    parse.add_argument("--out", type=Path, metavar="FILE", help="the page to write (default: results/NAME/NAME.html)")
+    parse.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the page to write (default: results/NAME/NAME.html)",
+    )
     return parse
 
 
@@ -53,7 +58,9 @@ def explore(arguments: argparse.Namespace) -> None:
     """Write the page, and say where it is."""
     system = load_system(arguments.name)
     if system.picture is not None or max(map(stretch, system.maps.tolist())) >= 1:
-        raise InputError(f"{system.path} has {CHAINED}, or maps that stretch the plane, which the page does not draw")
+        raise InputError(
+            f"{system.path} has {CHAINED}, or maps that stretch the plane, which the page does not draw"
+        )
     name = system.path.stem if is_system_file(arguments.name) else arguments.name
     out = arguments.out or Path("results", name, f"{name}.html")
     if out.suffix not in (".html", ".htm"):

@@ -1,4 +1,5 @@
-"""The Koch curve: four small copies in a row, the middle two tilted up against each other. A pen draws it."""
+"""The Koch curve: four small copies in a row, the middle two tilted up against each other. A pen
+draws it."""
 
 from diff_ifs import Setup, similarity
 

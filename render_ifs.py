@@ -23,7 +23,24 @@ from diff_ifs.files.command import (
     point_bar,
     run_script,
 )
-from diff_ifs.files.results import can_film, contact_sheet, save_array, save_film, save_picture, save_rows
+from diff_ifs.files.request import (
+    WHOLE,
+    check_chain,
+    check_colours,
+    check_film,
+    check_options,
+    check_sharp,
+    check_stroke,
+    check_window,
+    whole_number,
+)
+from diff_ifs.files.results import (
+    contact_sheet,
+    save_array,
+    save_film,
+    save_picture,
+    save_rows,
+)
 from diff_ifs.files.system import CHAINED, System, is_system_file, load_system
 from diff_ifs.setup import stretch
 
@@ -35,11 +52,8 @@ if TYPE_CHECKING:
     from diff_ifs.draw.picture import Drawing
 
 LARGEST = 2**31 - 1  # pixels a side: what the PNG format can hold
-MOST_FRAMES = 1000
 MORPHED = 60  # frames of a film from one fractal to another
-WHOLE = 20  # a RECURSION from which on one means the attractor, not a level of its construction
 FIGURES = ("segment", "square", "hull", "point")
-Window = tuple[float, float, float, float]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,12 +62,19 @@ def parser() -> argparse.ArgumentParser:
     add("name", metavar="NAME",
         help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file .ifs (ours, or Fractint's), .csv, "
         ".json or .flame")  # fmt: skip
-    add("recursion", metavar="RECURSION", help="levels of recursion, from 0; beyond about 30 nothing changes any more")
+    add(
+        "recursion",
+        metavar="RECURSION",
+        help="levels of recursion, from 0; beyond about 30 nothing changes any more",
+    )
     add("resolution", metavar="RESOLUTION", help="side of the picture in pixels")
     add = parse.add_argument_group("what is drawn").add_argument
-    add("--kind", choices=("occupancy", "density", "distance", "grey"),
+    add(
+        "--kind",
+        choices=("occupancy", "density", "distance", "grey"),
         help="occupancy: the fractal with smooth edges (default); density: its measure, on a logarithmic scale; "
-        "distance: how far each pixel is from it; grey: what was fitted to a grey picture")  # fmt: skip
+        "distance: how far each pixel is from it; grey: what was fitted to a grey picture",
+    )
     add("--figure", choices=FIGURES,
         help="what level 0 is: the fractal's longest diameter, the checkpoint's window, the fractal's convex hull or "
         "its centre of mass (default: the fixed points of its maps)")  # fmt: skip
@@ -62,28 +83,74 @@ def parser() -> argparse.ArgumentParser:
         "is none, what the fractal fills, with a margin)")  # fmt: skip
     add("--zoom-at", type=float, nargs=3, metavar=("X", "Y", "FACTOR"),
         help="draw the window around (X, Y) that is FACTOR times smaller; a pen keeps its width in pixels")  # fmt: skip
-    add("--stroke", type=float, metavar="R", help="radius of the pen in world units (default: that of the checkpoint)")
+    add(
+        "--stroke",
+        type=float,
+        metavar="R",
+        help="radius of the pen in world units (default: that of the checkpoint)",
+    )
     add("--supersample", type=int, metavar="N",
         help="sub-pixels a side that smooth the edges of --kind occupancy (default 4 to 1, by size)")  # fmt: skip
-    add("--flame", metavar="N", help="which of the flames in a .flame file: its number, from 1, or name (default: 1)")
-    add("--entry", metavar="NAME", help="which of the entries in an .ifs file of Fractint (default: the first)")
+    add(
+        "--flame",
+        metavar="N",
+        help="which of the flames in a .flame file: its number, from 1, or name (default: 1)",
+    )
+    add(
+        "--entry",
+        metavar="NAME",
+        help="which of the entries in an .ifs file of Fractint (default: the first)",
+    )
     add = parse.add_argument_group("how it is shown").add_argument
-    add("--color", choices=("map", "address", "none"), default="none",
-        help="colour by the map a point comes from, or by its whole address (default none)")  # fmt: skip
-    add("--cmap", metavar="NAME", help="colour map of matplotlib; without --color it colours the values themselves")
-    add("--gamma", type=float, metavar="G", help="show values to the power 1/G (default 1)", default=1.0)
+    add(
+        "--color",
+        choices=("map", "address", "none"),
+        default="none",
+        help="colour by the map a point comes from, or by its whole address (default none)",
+    )
+    add(
+        "--cmap",
+        metavar="NAME",
+        help="colour map of matplotlib; without --color it colours the values themselves",
+    )
+    add(
+        "--gamma",
+        type=float,
+        metavar="G",
+        help="show values to the power 1/G (default 1)",
+        default=1.0,
+    )
     add("--bits", type=int, choices=(8, 16), default=8, help="bits a channel (default 8)")
-    add("--transparent", action="store_true", help="let the background be transparent instead of black")
+    add(
+        "--transparent",
+        action="store_true",
+        help="let the background be transparent instead of black",
+    )
     add = parse.add_argument_group("films").add_argument
-    add("--frames", type=int, metavar="N", help="a film of N frames that zooms in to --zoom-at, or of --morph")
+    add(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="a film of N frames that zooms in to --zoom-at, or of --morph",
+    )
     add("--sweep", choices=("levels", "fit"),
         help="levels: a film of the levels 0 to RECURSION; fit: one of the fit, from its first maps to its last; "
         "--out FILE.png makes either a contact sheet")  # fmt: skip
-    add("--morph", metavar="B", help="a film from this fractal to B, a NAME or a file, in --frames frames (default 60)")
+    add(
+        "--morph",
+        metavar="B",
+        help="a film from this fractal to B, a NAME or a file, in --frames frames (default 60)",
+    )
     add = parse.add_argument_group("the run").add_argument
     add("--out", type=Path, metavar="FILE",
         help="the file to write: .png, .npy for the bare numbers, .gif or .mp4 (default: in results/NAME)")  # fmt: skip
-    add("--memory", type=float, metavar="GIB", default=2.0, help="memory to stay under, in GiB (default 2)")
+    add(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        default=2.0,
+        help="memory to stay under, in GiB (default 2)",
+    )
     add("--quiet", action="store_true", help="no progress bar")
     return parse
 
@@ -107,12 +174,16 @@ def render(arguments: argparse.Namespace) -> None:
     film = bool(arguments.frames is not None or arguments.sweep or arguments.morph)
     recursion = whole_number("RECURSION", arguments.recursion, 0, 1_000_000)
     size = whole_number("RESOLUTION", arguments.resolution, 1, LARGEST)
-    chosen = arguments.kind or arguments.figure or arguments.supersample or arguments.color != "none"
+    chosen = (
+        arguments.kind or arguments.figure or arguments.supersample or arguments.color != "none"
+    )
     arguments.kind = arguments.kind or "occupancy"
     supersample = check_options(arguments, size, film)
     out = arguments.out or Path("results", name, default_name(arguments, name, recursion, size))
     if out.suffix not in ((".gif", ".mp4", ".png") if film else (".png", ".npy")):
-        raise InputError(f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}")
+        raise InputError(
+            f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}"
+        )
     system = load_system(arguments.name, arguments.flame, arguments.entry)
     check_place(out)
     for note in system.notes:
@@ -123,7 +194,9 @@ def render(arguments: argparse.Namespace) -> None:
     exposure = system.checkpoint.get("exposure")
     seen_grey = type(exposure) is float and 0 < exposure <= 1e6
     if arguments.kind == "grey" and not seen_grey:
-        raise InputError(f"{system.path} is not the fit of a grey picture; leave out --kind grey, or fit it again")
+        raise InputError(
+            f"{system.path} is not the fit of a grey picture; leave out --kind grey, or fit it again"
+        )
     if seen_grey and not (chosen or arguments.morph):
         arguments.kind, supersample = "grey", 1
     window = check_window(tuple(arguments.window or system.window), size * supersample)
@@ -143,11 +216,19 @@ def render(arguments: argparse.Namespace) -> None:
     aim = load_system(arguments.morph) if arguments.morph else None
     for each in (system, aim) if aim else ():
         if each.picture is not None or max(map(stretch, each.maps.tolist())) >= 1:
-            raise InputError(f"{each.path} has {CHAINED}, or maps that stretch the plane: --morph cannot follow these")
+            raise InputError(
+                f"{each.path} has {CHAINED}, or maps that stretch the plane: --morph cannot follow these"
+            )
     if aim and arguments.window is None:
         check_window(aim.window, size * supersample)
     if film:
-        frames = len(way[0]) + 1 if way else recursion + 1 if arguments.sweep else arguments.frames or MORPHED
+        frames = (
+            len(way[0]) + 1
+            if way
+            else recursion + 1
+            if arguments.sweep
+            else arguments.frames or MORPHED
+        )
         check_film(frames, size, arguments.memory)
 
     import torch  # here, because what can be refused is refused by now
@@ -193,13 +274,17 @@ def render(arguments: argparse.Namespace) -> None:
 
 
 def warn_if_short(maps: "Tensor", view: "View", system: System) -> None:
-    """Say so where the level that is drawn falls visibly short of the attractor, as that of slow maps may."""
+    """Say so where the level that is drawn falls visibly short of the attractor, as that of slow
+    maps may."""
     from diff_ifs.draw.coverage import missing_fraction
     from diff_ifs.formats.contraction import contraction
 
     slowest = contraction(system.maps)
     enough = math.ceil(math.log(view.size) / -math.log(max(slowest, 1e-9)))
-    if enough > view.recursion and (part := missing_fraction(maps, system.window, view.recursion)) > 0.002:
+    if (
+        enough > view.recursion
+        and (part := missing_fraction(maps, system.window, view.recursion)) > 0.002
+    ):
         print(
             f"level {view.recursion} lacks {part:.1%} of the attractor, because its maps shrink by {slowest:.3f} only; "
             f"RECURSION {enough} draws all of it",
@@ -241,7 +326,9 @@ def make_film(
     elif way:
         for step, maps, stroke in zip(*way, strict=True):
             pen = stroke if arguments.stroke is None else arguments.stroke
-            then = replace(drawing, maps=drawing.maps.new_tensor(maps), view=replace(view, stroke=pen))
+            then = replace(
+                drawing, maps=drawing.maps.new_tensor(maps), view=replace(view, stroke=pen)
+            )
             scenes.append((f"step {step}", then))
         scenes.append(("best", drawing))
     elif aim:
@@ -260,7 +347,9 @@ def make_film(
         save_film(out, frames, seconds=min(max(4.0, 0.5 * len(frames)), 30.0))
 
 
-def morphed(arguments: argparse.Namespace, aim: System, begin: "Drawing") -> "list[tuple[str, Drawing]]":
+def morphed(
+    arguments: argparse.Namespace, aim: System, begin: "Drawing"
+) -> "list[tuple[str, Drawing]]":
     """The scenes of a film from a system to another, slow at both ends, with window and pen on
     their way too.
     """
@@ -294,111 +383,9 @@ def default_name(arguments: argparse.Namespace, name: str, recursion: int, size:
     return f"{name}_{what}_{recursion}_{size}.{'png' if what == 'render' else 'gif'}"
 
 
-def whole_number(what: str, text: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and least <= int(text[:12]) <= most and len(text) <= 12):
-        raise InputError(f"{what} must be a whole number from {least} to {most}, not {text!r}")
-    return int(text)
-
-
-def check_options(arguments: argparse.Namespace, size: int, film: bool) -> int:
-    """The sub-pixels a side. Raises InputError for options out of range or at odds."""
-    supersample = arguments.supersample
-    if arguments.kind != "occupancy":
-        if supersample is not None:
-            raise InputError("--supersample smooths edges, which only --kind occupancy has")
-        supersample = 1
-    elif supersample is None:
-        supersample = 4 if size <= 1024 else 2 if size <= 4096 else 1
-    elif not 1 <= supersample <= 16:
-        raise InputError("--supersample must be from 1 to 16")
-    if arguments.kind in ("density", "grey") and arguments.stroke is not None:
-        raise InputError("--stroke is for --kind occupancy and distance")
-    if arguments.kind in ("density", "grey") and arguments.figure:
-        raise InputError("--figure is for --kind occupancy and distance; a density starts from one point of mass")
-    if arguments.kind == "grey" and arguments.color != "none":
-        raise InputError("--kind grey has no colours of maps; give --cmap NAME alone")
-    if arguments.kind == "distance" and (arguments.color != "none" or arguments.transparent):
-        raise InputError("--kind distance has no points to colour and no background; give --cmap NAME alone")
-    if not 0.05 <= arguments.gamma <= 20:
-        raise InputError("--gamma must be from 0.05 to 20")
-    if not 0 < arguments.memory <= 1 << 20:
-        raise InputError("--memory must be a positive number of GiB")
-    if arguments.window and arguments.zoom_at:
-        raise InputError("give either --window or --zoom-at")
-    if arguments.zoom_at and not (all(map(math.isfinite, arguments.zoom_at)) and arguments.zoom_at[2] >= 1):
-        raise InputError("--zoom-at X Y FACTOR needs a FACTOR of 1 or more")
-    if arguments.frames is not None:
-        if not (arguments.zoom_at or arguments.morph) or arguments.sweep:
-            raise InputError(
-                "--frames N makes a film that zooms in: it needs --zoom-at X Y FACTOR or --morph B, and no --sweep"
-            )
-        if not 1 <= arguments.frames <= MOST_FRAMES:
-            raise InputError(f"--frames must be from 1 to {MOST_FRAMES}")
-    if arguments.morph and (arguments.sweep or arguments.zoom_at or arguments.kind == "grey"):
-        raise InputError("--morph B goes without --sweep, --zoom-at and --kind grey")
-    if film and arguments.bits != 8:
-        raise InputError("films have 8 bits a channel: leave out --bits 16")
-    if arguments.out and arguments.out.suffix == ".mp4" and not can_film():
-        raise InputError("an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in .gif")
-    return supersample
-
-
-def check_chain(arguments: argparse.Namespace, system: System, recursion: int) -> None:
-    """Raise InputError for what is not drawn of a system some of whose words are not drawn, or not equally often."""
-    reason = f"has {CHAINED}"
-    if system.picture is None:
-        reason = "has weights that hang on what came before, or symmetries"
-    for option, given, tip in (
-        ("--kind distance", arguments.kind == "distance", "leave it out"),
-        ("--figure", arguments.figure, "leave it out"),
-        ("--color", arguments.color != "none", "give --cmap NAME alone"),
-        ("--sweep", arguments.sweep, "leave it out"),
-        (f"RECURSION {recursion}", recursion < WHOLE, f"only as a whole: give {WHOLE}"),
-    ):
-        if given:
-            raise InputError(f"{system.path} {reason}, and is not drawn with {option}; {tip}")
-
-
-def check_window(window: Window, side: int) -> Window:
-    """The window. Raises InputError unless it is a square with sub-pixels float64 tells apart."""
-    width, height = window[1] - window[0], window[3] - window[2]
-    if not (0 < width < 1e6 and abs(width - height) <= 1e-6 * width):
-        raise InputError(
-            "--window XMIN XMAX YMIN YMAX must be a square with XMIN < XMAX and YMIN < YMAX, as in -1 0 -1 0"
-        )
-    check_sharp(max(map(abs, window)), width, side)
-    return window
-
-
-def check_stroke(stroke: float, width: float) -> None:
-    """Raise InputError for a pen that is wider than the window."""
-    if not 0 <= stroke <= width:
-        raise InputError(f"a stroke of {stroke} does not fit the window; give --stroke R with R from 0 to its width")
-
-
-def check_film(frames: int, size: int, memory: float) -> None:
-    """Raise InputError for a film of more frames than so many GiB hold."""
-    if frames > MOST_FRAMES or frames * size**2 * 6 > memory * 2**30:
-        raise InputError(f"{frames} frames of {size} pixels are too much for one film; make it smaller")
-
-
-def check_colours(name: str) -> None:
-    """Raise InputError for a colour map that matplotlib does not have."""
-    import matplotlib
-
-    if name not in matplotlib.colormaps:
-        raise InputError(f"matplotlib has no colour map {name!r}; try viridis, magma or tab10")
-
-
-def check_sharp(furthest: float, width: float, side: int) -> None:
-    """Raise InputError unless float64 can tell the sub-pixels of a window apart that lies so far
-    from the origin.
-    """
-    if furthest * side * 2**-50 > 0.25 * width:
-        raise InputError("so small a window at so high a resolution is beyond double precision; zoom in less")
-
-
-def aimed(maps: "Tensor", view: "View", x: float, y: float, factor: float) -> tuple[float, float, float]:
+def aimed(
+    maps: "Tensor", view: "View", x: float, y: float, factor: float
+) -> tuple[float, float, float]:
     """Where to zoom in: at (x, y), or at the fractal's nearest point if it is not seen there."""
     from diff_ifs.draw.geometry import nearest_point
 

@@ -1,4 +1,5 @@
-"""The Sierpinski gasket: three copies of half its size, one in each corner. Here they are too small and tilted."""
+"""The Sierpinski gasket: three copies of half its size, one in each corner. Here they are too small
+and tilted."""
 
 from diff_ifs import Setup, similarity
 

@@ -1,6 +1,8 @@
-"""Fit a fractal to a picture: python train_ifs.py NAME reads NAME.png and, where there is one, NAME_setup.py.
+"""Fit a fractal to a picture: python train_ifs.py NAME reads NAME.png and, where there is one,
+NAME_setup.py.
 
-It writes NAME.pt, the fitted system, and results/NAME/: difference frames, a GIF of them, a plot and a trace.
+It writes NAME.pt, the fitted system, and results/NAME/: difference frames, a GIF of them, a plot
+and a trace.
 """
 
 import argparse
@@ -16,7 +18,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from diff_ifs.errors import InputError
 from diff_ifs.files.album import draw_frame, write_results
-from diff_ifs.files.command import Parser, Stop, check_device, memory_errors_as_input_errors, pick_device, run_script
+from diff_ifs.files.command import (
+    Parser,
+    Stop,
+    check_device,
+    memory_errors_as_input_errors,
+    pick_device,
+    run_script,
+)
 from diff_ifs.files.disk import clear_frames, keep_previous, lock_results
 from diff_ifs.files.names import find_checkpoint, find_pictures, is_picture, plain
 from diff_ifs.files.results import save_picture
@@ -54,16 +63,36 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="start from the maps of a file that render_ifs.py draws, instead of a setup",
     )
-    add("--price", type=float, metavar="P", help="IoU that each map must gain to --maps auto (default 0.001)")
+    add(
+        "--price",
+        type=float,
+        metavar="P",
+        help="IoU that each map must gain to --maps auto (default 0.001)",
+    )
     add(
         "--depth",
         type=int,
         metavar="D",
         help="draw all words of D letters while fitting (default: words of equal weight)",
     )
-    add("--points", type=int, metavar="P", help="points drawn at full size while fitting (default 40000)")
-    add("--steps", type=int, metavar="K", help="steps of the optimiser (default 780 and more, for a grey picture 390)")
-    add("--starts", type=int, metavar="B", help="systems to start from (default 256, for a grey picture 32)")
+    add(
+        "--points",
+        type=int,
+        metavar="P",
+        help="points drawn at full size while fitting (default 40000)",
+    )
+    add(
+        "--steps",
+        type=int,
+        metavar="K",
+        help="steps of the optimiser (default 780 and more, for a grey picture 390)",
+    )
+    add(
+        "--starts",
+        type=int,
+        metavar="B",
+        help="systems to start from (default 256, for a grey picture 32)",
+    )
     add("--size", type=int, metavar="S", help="fit at S × S pixels (default 256)")
     add(
         "--stroke",
@@ -77,7 +106,11 @@ def parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="fit greys as coverage, or black and white alone (default: greys if the picture has more than two levels)",
     )
-    add("--invert", action=argparse.BooleanOptionalAction, help="swap figure and ground, as for dark on a bright page")
+    add(
+        "--invert",
+        action=argparse.BooleanOptionalAction,
+        help="swap figure and ground, as for dark on a bright page",
+    )
     add(
         "--threshold",
         type=int,
@@ -85,9 +118,17 @@ def parser() -> argparse.ArgumentParser:
         help="figure is what has at least T of 255 of brightness, of opacity where some of the picture is transparent, "
         "or of distance from the ground where it has colours (default: from the picture)",
     )
-    add("--device", metavar="DEV", help="cuda, mps or cpu (default: cuda where it is there and faster, else cpu)")
+    add(
+        "--device",
+        metavar="DEV",
+        help="cuda, mps or cpu (default: cuda where it is there and faster, else cpu)",
+    )
     add("--resume", action="store_true", help="go on from NAME.pt")
-    add("--watch", action="store_true", help="keep results/NAME/NAME.html, a page for a browser, current")
+    add(
+        "--watch",
+        action="store_true",
+        help="keep results/NAME/NAME.html, a page for a browser, current",
+    )
     add("--quiet", action="store_true", help="no progress bar")
     return parse
 
@@ -100,14 +141,20 @@ def number_of_maps(text: str) -> int | str:
 
 
 def fit(
-    target: "Tensor", setup: "Setup", device: str = "cpu", every: int = 10, resume: dict | None = None
+    target: "Tensor",
+    setup: "Setup",
+    device: str = "cpu",
+    every: int = 10,
+    resume: dict | None = None,
 ) -> Iterator["State"]:
-    """Fit an IFS to a picture by gradient descent; yield a State at the start, every so many steps, after each stage.
+    """Fit an IFS to a picture by gradient descent; yield a State at the start, every so many steps,
+    after each stage.
 
-    target: coverage (S, S), S = setup.size, an array or tensor of booleans, bytes or floats from 0 to 1. `every` is
-    rounded up to a multiple of ten. `resume` is that of an earlier state: the fit goes on as if it had never stopped;
-    one that was complete repeats its last stage from the best maps it had found. Where the setup leaves it open, the
-    picture says how many maps there are. Raises ValueError for another target.
+    target: coverage (S, S), S = setup.size, an array or tensor of booleans, bytes or floats from 0
+    to 1. `every` is rounded up to a multiple of ten. `resume` is that of an earlier state: the fit
+    goes on as if it had never stopped; one that was complete repeats its last stage from the best
+    maps it had found. Where the setup leaves it open, the picture says how many maps there are.
+    Raises ValueError for another target.
     """
     from diff_ifs.arrays import as_target
     from diff_ifs.fit.census import count
@@ -123,13 +170,17 @@ def fit(
     while run.stage < len(run.plan):
         stage = run.plan[run.stage]  # coarse to fine: size, blur, rate, systems
         if run.stage_step == 0:
-            run.select(target)  # those with the least loss and those whose converged attractors are best
+            run.select(
+                target
+            )  # those with the least loss and those whose converged attractors are best
             run.breed(target)  # copies with a map or two placed anew
             run.choose_pens(target)
             run.double()
         if not run.trace:
             yield run.report(target, stage, run.losses(target))
-        objective = Objective(target, stage, setup)  # the soft picture of each system against the target
+        objective = Objective(
+            target, stage, setup
+        )  # the soft picture of each system against the target
         for _ in range(run.stage_step, stage.steps):
             losses = descend(objective, run)
             run.advance()
@@ -154,7 +205,9 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     name = plain(arguments.name)
     checkpoint, folder = Path(f"{name}.pt"), Path("results", name)
     pictures = find_pictures(arguments.name)
-    overrides = {field: value for field in FIELDS if (value := getattr(arguments, field)) is not None}
+    overrides = {
+        field: value for field in FIELDS if (value := getattr(arguments, field)) is not None
+    }
     initial = overrides.get("steps") == 0
     if initial:
         del overrides["steps"]
@@ -210,12 +263,20 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         if origin and setup.maps is None:
             setup = replace(setup, maps=len(origin["maps"]))
         elif setup.maps is None:
-            asked = {"total": len(LADDER), "desc": f"{name}: how many maps", "unit": "search", "leave": False}
+            asked = {
+                "total": len(LADDER),
+                "desc": f"{name}: how many maps",
+                "unit": "search",
+                "leave": False,
+            }
             n, power = count(target, setup, device, partial(tqdm, **asked, disable=arguments.quiet))
             setup = replace(setup, maps=n)
         resume = resume_of(checkpoint, origin, setup) if origin else None
         if setup_file is None and not origin:
-            print(f"no {name}_setup.py: {setup.batch} random starts of {setup.n} maps", file=sys.stderr)
+            print(
+                f"no {name}_setup.py: {setup.batch} random starts of {setup.n} maps",
+                file=sys.stderr,
+            )
 
         if stop.code:
             print("stopped before the fit began; no checkpoint was written", file=sys.stderr)
@@ -223,7 +284,9 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         if initial:
             state = next(fit(target, setup, device))
             draw_frame(folder, target, 0, state.picture)
-            print(f"{name}: IoU {state.iou:.4f} before the first step -> {folder}/frame_000000.png, no {checkpoint}")
+            print(
+                f"{name}: IoU {state.iou:.4f} before the first step -> {folder}/frame_000000.png, no {checkpoint}"
+            )
             return 0
         live = None
         if arguments.watch:
@@ -239,13 +302,20 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
                     break
                 if state is None:
                     if not arguments.resume and (kept := keep_previous(checkpoint, folder)):
-                        print(f"the checkpoint of an earlier fit is kept as {kept}", file=sys.stderr)
+                        print(
+                            f"the checkpoint of an earlier fit is kept as {kept}", file=sys.stderr
+                        )
                     clear_frames(folder)
                 state = reached
                 show(bar, state)
-                if state.step < state.steps:  # that of the last step is written last: it says that all is there
+                if (
+                    state.step < state.steps
+                ):  # that of the last step is written last: it says that all is there
                     save_checkpoint(checkpoint, name, setup, state, target, pictures[0].name)
-                frames[state.step] = state.maps, draw_frame(folder, target, state.step, state.picture)
+                frames[state.step] = (
+                    state.maps,
+                    draw_frame(folder, target, state.step, state.picture),
+                )
                 if live:
                     live.show(state)
                 if stop.code:
@@ -278,13 +348,20 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         )
     others = f"--maps {min(3 * setup.n, 1000)} or another --seed"
     if not bool((best >= 0.5).any()) and not setup.grey:
-        print(f"a failed fit: no pixel of its attractor shows; try {others}, or --stroke 0.01", file=sys.stderr)
+        print(
+            f"a failed fit: no pixel of its attractor shows; try {others}, or --stroke 0.01",
+            file=sys.stderr,
+        )
     elif setup.grey and error > 0.5 * float(target.var()):
-        print(f"a failed fit: it looks like nothing yet; try {others}, or --no-grey", file=sys.stderr)
+        print(
+            f"a failed fit: it looks like nothing yet; try {others}, or --no-grey", file=sys.stderr
+        )
     elif state.best_iou < POOR and not (setup.grey or stop.code):
         print(f"a poor fit: {others} may find a better one", file=sys.stderr)
     if fault:
-        raise InputError(f"{fault}; {checkpoint} holds the best until then: try another --seed or a lower rate")
+        raise InputError(
+            f"{fault}; {checkpoint} holds the best until then: try another --seed or a lower rate"
+        )
     if stop.code and state.step == state.steps:
         print("the fit had come to its end: nothing is missing", file=sys.stderr)
     elif stop.code:
@@ -298,7 +375,11 @@ def fault_of(state: "State") -> str:
     def finite(value: object) -> bool:
         if isinstance(value, dict | list):
             return all(map(finite, value.values() if isinstance(value, dict) else value))
-        return bool(value.isfinite().all()) if hasattr(value, "isfinite") else value is None or math.isfinite(value)
+        return (
+            bool(value.isfinite().all())
+            if hasattr(value, "isfinite")
+            else value is None or math.isfinite(value)
+        )
 
     lost = [name for name, value in state.resume.items() if not finite(value)]
     where = f"{lost[0]} holds numbers that are not finite" if lost else ""
@@ -318,7 +399,11 @@ def promise(iou: float, n: int, power: float) -> str:
     from diff_ifs.fit.census import promised
 
     later = promised(iou, n, 2 * n, power)
-    return f"; {2 * n} maps: about {later:.2f}" if later >= iou + 0.005 else "; more maps would bring little"
+    return (
+        f"; {2 * n} maps: about {later:.2f}"
+        if later >= iou + 0.005
+        else "; more maps would bring little"
+    )
 
 
 def again(arguments: argparse.Namespace) -> str:

@@ -2,8 +2,9 @@
 
     python benchmarks/compression.py FOLDER [--maps N ...] [--bytes N ...] [--effort K] [--jobs J] [--out OUT]
 
-Every PNG of FOLDER is fitted with each number of maps, and the four targets as their setups say. For each number of
-bytes, the best fit is coded by `diff_ifs.compress`. Beside it, at most so many bytes each:
+Every PNG of FOLDER is fitted with each number of maps, and the four targets as their setups say.
+For each number of bytes, the best fit is coded by `diff_ifs.compress`. Beside it, at most so many
+bytes each:
 
 bitmap   the picture scaled down to s × s bits, without any header, scaled up and thresholded
 webp     the picture scaled down, as a lossless or lossy WebP file, scaled up and thresholded
@@ -11,8 +12,9 @@ jbig     the same in JBIG (T.85), its header of 20 bytes included, where pbmtojb
 polygon  outlines, two bytes a corner, one more for each outline after the first; corners thinned out by the area they
          cut off (Visvalingam & Whyatt 1993), then moved wherever that makes IoU better
 
-OUT (default: compression_FOLDER) gets fits, points.csv, a row for each picture, method and number of bytes, written as
-soon as it is there; table.txt and plot.png. What is there is not computed again.
+OUT (default: compression_FOLDER) gets fits, points.csv, a row for each picture, method and number
+of bytes, written as soon as it is there; table.txt and plot.png. What is there is not computed
+again.
 """
 
 import argparse
@@ -37,18 +39,8 @@ from quality import alone
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from diff_ifs.compress.search import (
-    best_box,
-    encodings,
-    fit_bits,
-    fit_within,
-    improve,
-    refit,
-    rounded,
-    sorted_maps,
-    starts,
-    ways_into,
-)
+from diff_ifs.compress.goals import fit_bits, fit_within, sorted_maps, starts, ways_into
+from diff_ifs.compress.search import best_box, encodings, improve, refit, rounded
 from diff_ifs.files.checkpoint import as_tensors, load_checkpoint, save_checkpoint
 from diff_ifs.files.command import pick_device
 from diff_ifs.files.disk import atomic_write
@@ -85,7 +77,8 @@ ASKED = (  # picture or mean of the folder, bytes, IoU or None: at most LOSS les
 
 
 def fitted(path: Path, n: int | None, kept: Path) -> dict:
-    """The system fitted to a picture with n maps, or as its setup says; from a file where it is there already."""
+    """The system fitted to a picture with n maps, or as its setup says; from a file where it is
+    there already."""
     if not kept.is_file():
         setup = Setup(maps=n, size=SIZE) if n else load_setup(path.stem, {})[0]
         target = load_target(path, SIZE)
@@ -97,7 +90,8 @@ def fitted(path: Path, n: int | None, kept: Path) -> dict:
 def best_fractal(systems: list[dict], target: torch.Tensor, length: int, effort: int) -> float:
     """IoU of the best code in so many bytes; nan if no system fits into them.
 
-    Of all systems the two are refitted that lose least when they are rounded, and the better one of these is improved.
+    Of all systems the two are refitted that lose least when they are rounded, and the better one of
+    these is improved.
     """
     ways = []
     for system in systems:
@@ -120,7 +114,14 @@ def at_six_bits(system: dict, target: torch.Tensor, effort: int) -> tuple[float,
 
 # --- Rivals: each yields (bytes, picture) for all its settings ---
 
-THRESHOLDS = (24, 48, 80, 104, 128, 152)  # of a picture scaled down; scaled up, it is always cut at half
+THRESHOLDS = (
+    24,
+    48,
+    80,
+    104,
+    128,
+    152,
+)  # of a picture scaled down; scaled up, it is always cut at half
 
 
 def scaled(pixels: np.ndarray, side: int) -> Image.Image:
@@ -142,10 +143,42 @@ def bitmap(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def webp(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
-    for side in (4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96, 128):
+    for side in (
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+        10,
+        11,
+        12,
+        14,
+        16,
+        18,
+        20,
+        22,
+        24,
+        28,
+        32,
+        36,
+        40,
+        44,
+        48,
+        56,
+        64,
+        80,
+        96,
+        128,
+    ):
         small, fits = scaled(pixels, side), False
         for levels in (2, 3, 4, 8):
-            grey = small.point([round(round(value * (levels - 1) / 255) * 255 / (levels - 1)) for value in range(256)])
+            grey = small.point(
+                [
+                    round(round(value * (levels - 1) / 255) * 255 / (levels - 1))
+                    for value in range(256)
+                ]
+            )
             size = len(saved(grey, "WEBP", lossless=True, quality=100, method=6))
             fits |= size <= most
             if size <= most:
@@ -173,7 +206,9 @@ def jbig(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def jbig_bytes(picture: Image.Image) -> int:
-    done = subprocess.run([JBIG], input=saved(picture.convert("1"), "PPM"), capture_output=True, check=True)
+    done = subprocess.run(
+        [JBIG], input=saved(picture.convert("1"), "PPM"), capture_output=True, check=True
+    )
     return len(done.stdout)
 
 
@@ -187,7 +222,9 @@ def polygon(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
     from contourpy import contour_generator
 
     padded = np.pad(pixels.astype(float), 1)
-    at = (np.arange(SIZE + 2) - 0.5) / SIZE * 255  # a corner is a pair of bytes, from edge to edge of the picture
+    at = (
+        (np.arange(SIZE + 2) - 0.5) / SIZE * 255
+    )  # a corner is a pair of bytes, from edge to edge of the picture
     rings = [ring[:-1] for ring in contour_generator(at, at, padded).lines(0.5)]
     rings = thinned(rings, most)
     rings = [np.clip(ring.round(), 0, 255) for ring in rings]
@@ -212,7 +249,8 @@ def polygon(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def thinned(rings: list[np.ndarray], most: int) -> list[np.ndarray]:
-    """Rings of corners with so many left as fit into `most` bytes; those go first that cut off the least area."""
+    """Rings of corners with so many left as fit into `most` bytes; those go first that cut off the
+    least area."""
     rings = [list(map(tuple, ring)) for ring in rings]
 
     def cut(ring: list, k: int) -> float:
@@ -238,7 +276,9 @@ def filled(rings: list[np.ndarray]) -> np.ndarray:
     inside = np.zeros((SIZE, SIZE), dtype=bool)
     for ring in rings:
         plane = Image.new("1", (SIZE, SIZE))
-        ImageDraw.Draw(plane).polygon([(x * SIZE / 255 - 0.5, y * SIZE / 255 - 0.5) for x, y in ring], fill=1)
+        ImageDraw.Draw(plane).polygon(
+            [(x * SIZE / 255 - 0.5, y * SIZE / 255 - 0.5) for x, y in ring], fill=1
+        )
         inside ^= np.asarray(plane)
     return inside
 
@@ -248,8 +288,12 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def best_rival(method: str, pixels: np.ndarray, most: int) -> float:
-    settings = {"bitmap": bitmap, "webp": webp, "jbig": jbig, "polygon": polygon}[method](pixels, most)
-    return max((overlap(picture, pixels) for size, picture in settings if size <= most), default=math.nan)
+    settings = {"bitmap": bitmap, "webp": webp, "jbig": jbig, "polygon": polygon}[method](
+        pixels, most
+    )
+    return max(
+        (overlap(picture, pixels) for size, picture in settings if size <= most), default=math.nan
+    )
 
 
 def g4_bytes(picture: Image.Image) -> int:
@@ -276,7 +320,11 @@ def work_on(path: Path, method: str, length: int, fits: list[Path], effort: int)
     target = load_target(path, SIZE)
     if method == "rivals":
         pixels = target.numpy() >= 0.5
-        found = [(rival, length, best_rival(rival, pixels, length)) for rival in RIVALS if JBIG or rival != "jbig"]
+        found = [
+            (rival, length, best_rival(rival, pixels, length))
+            for rival in RIVALS
+            if JBIG or rival != "jbig"
+        ]
     elif method == "lossless":
         found = [(form, size, 1.0) for form, size in lossless(target.numpy() >= 0.5).items()]
     else:
@@ -289,11 +337,14 @@ def work_on(path: Path, method: str, length: int, fits: list[Path], effort: int)
         else:
             coded = fit_within(systems[0], target, systems[0]["iou"] - LOSS, effort)
             found = [("fewest", coded.code.length, coded.iou), ("full", 0, systems[0]["iou"])]
-    return [{"name": path.stem, "method": what, "bytes": size, "iou": iou} for what, size, iou in found]
+    return [
+        {"name": path.stem, "method": what, "bytes": size, "iou": iou} for what, size, iou in found
+    ]
 
 
 def done_by(jobs: int, work: list[tuple], do: Callable) -> Iterator:
-    """What `do` makes of each tuple of arguments, in the order in which it is done, by so many processes."""
+    """What `do` makes of each tuple of arguments, in the order in which it is done, by so many
+    processes."""
     with (
         ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), alone) as pool,
         tqdm(total=len(work), unit=do.__name__) as bar,
@@ -313,12 +364,16 @@ class Points:
     """What has been measured, by method, bytes and picture."""
 
     def __init__(self, rows: list[dict]):
-        self.value = {(row["method"], int(row["bytes"]), row["name"]): float(row["iou"]) for row in rows}
+        self.value = {
+            (row["method"], int(row["bytes"]), row["name"]): float(row["iou"]) for row in rows
+        }
         self.methods = [m for m in ("ifs", *RIVALS) if any(key[0] == m for key in self.value)]
         self.formats = [form for form in LOSSLESS if any(key[0] == form for key in self.value)]
 
     def lengths(self, name: str) -> list[int]:
-        return sorted({length for method, length, of in self.value if (method, of) == ("ifs", name)})
+        return sorted(
+            {length for method, length, of in self.value if (method, of) == ("ifs", name)}
+        )
 
     def size(self, method: str, name: str) -> int:
         return next(length for what, length, of in self.value if (what, of) == (method, name))
@@ -327,10 +382,15 @@ class Points:
         return max((np.nan_to_num(self.value[m, length, name]), m) for m in self.methods[1:])
 
     def mean(self, method: str, length: int, names: list[str]) -> float:
-        return statistics.fmean(self.value[method, length, name] for name in names)  # nan where one has no picture
+        return statistics.fmean(
+            self.value[method, length, name] for name in names
+        )  # nan where one has no picture
 
     def curves(self, names: list[str]) -> dict[str, list[float]]:
-        return {m: [self.mean(m, length, names) for length in self.lengths(names[0])] for m in self.methods}
+        return {
+            m: [self.mean(m, length, names) for length in self.lengths(names[0])]
+            for m in self.methods
+        }
 
 
 def cell(value: float, width: int = 10) -> str:
@@ -338,7 +398,8 @@ def cell(value: float, width: int = 10) -> str:
 
 
 def table(rows: list[dict], names: list[str]) -> str:
-    """Mean IoU by method and bytes, who wins where, lossless sizes, what the refit recovers; the four targets."""
+    """Mean IoU by method and bytes, who wins where, lossless sizes, what the refit recovers; the
+    four targets."""
     points = Points(rows)
     lengths, lines = points.lengths(names[0]), [f"{len(names)} pictures: {', '.join(names)}"]
 
@@ -358,11 +419,17 @@ def table(rows: list[dict], names: list[str]) -> str:
             f"{length} bytes: the fractal is ahead of all scaled pictures on {len(but)} of {len(names)}, "
             f"of polygons as well on {len(won)}{': ' if won else ''}{', '.join(won)}"
         )
-    lines += ["", "each picture: fractal / best rival", f"{'bytes':12}" + "".join(f"{b:>22}" for b in lengths)]
+    lines += [
+        "",
+        "each picture: fractal / best rival",
+        f"{'bytes':12}" + "".join(f"{b:>22}" for b in lengths),
+    ]
     for name in names:
         rivals = [points.best_rival(length, name) for length in lengths]
         own = [f"{points.value['ifs', length, name]:.3f}".replace("nan", "–") for length in lengths]
-        cells = [f"{iou} / {best:.3f} {method}" for iou, (best, method) in zip(own, rivals, strict=True)]
+        cells = [
+            f"{iou} / {best:.3f} {method}" for iou, (best, method) in zip(own, rivals, strict=True)
+        ]
         lines.append(f"{name:12}" + "".join(f"{cell:>22}" for cell in cells))
     lines += [
         "",
@@ -370,7 +437,9 @@ def table(rows: list[dict], names: list[str]) -> str:
         f"{'':12}" + "".join(f"{form:>8}" for form in points.formats),
     ]
     for what, some in (("mean", names), *((target, [target]) for target in TARGETS)):
-        means = [statistics.fmean(points.size(form, name) for name in some) for form in points.formats]
+        means = [
+            statistics.fmean(points.size(form, name) for name in some) for form in points.formats
+        ]
         lines.append(f"{what:12}" + "".join(f"{mean:8.0f}" for mean in means))
     full, plain, refit = (points.mean(method, 0, names) for method in ("full", "plain6", "refit6"))
     recovered = [
@@ -385,9 +454,15 @@ def table(rows: list[dict], names: list[str]) -> str:
         f"{max(recovered):.0%} of a picture's)",
     ]
     for name in TARGETS:
-        curves_of([name], f"{name}: IoU in at most so many bytes; {points.value['full', 0, name]:.4f} before")
+        curves_of(
+            [name],
+            f"{name}: IoU in at most so many bytes; {points.value['full', 0, name]:.4f} before",
+        )
         least = points.size("fewest", name)
-        ratios = [f"{form} takes {points.size(form, name) / least:.0f} times as many" for form in points.formats]
+        ratios = [
+            f"{form} takes {points.size(form, name) / least:.0f} times as many"
+            for form in points.formats
+        ]
         fewest = f"{least} bytes lose at most {LOSS}: {points.value['fewest', least, name]:.4f}"
         lines.append(f"{fewest}; {', '.join(ratios)}")
     lines += ["", f"{'asked':44}{'reached':>10}"]
@@ -396,7 +471,10 @@ def table(rows: list[dict], names: list[str]) -> str:
         if iou is None:
             wanted, reached = f"{of}, at most {LOSS} lost", f"{points.size('fewest', name)} bytes"
         elif name == "mean":
-            wanted, reached = f"{of} >= {iou}", cell(points.mean("ifs", length, names)) if length in lengths else "–"
+            wanted, reached = (
+                f"{of} >= {iou}",
+                cell(points.mean("ifs", length, names)) if length in lengths else "–",
+            )
         else:
             wanted, reached = f"{of} >= {iou}", cell(points.value["ifs", length, name])
         lines.append(f"{wanted:44}{reached:>10}")
@@ -410,14 +488,24 @@ def plot(rows: list[dict], names: list[str], path: Path) -> None:
 
     points = Points(rows)
     figure = Figure(figsize=(12, 5.5), layout="constrained")
-    panels = figure.subplot_mosaic([["mean", "mean", "koch", "sierpinski"], ["mean", "mean", "apple", "flower"]])
-    labels = dict(zip(("ifs", *RIVALS), ("IFS", "scaled bitmap", "scaled WebP", "scaled JBIG", "polygon"), strict=True))
+    panels = figure.subplot_mosaic(
+        [["mean", "mean", "koch", "sierpinski"], ["mean", "mean", "apple", "flower"]]
+    )
+    labels = dict(
+        zip(
+            ("ifs", *RIVALS),
+            ("IFS", "scaled bitmap", "scaled WebP", "scaled JBIG", "polygon"),
+            strict=True,
+        )
+    )
     for name, axes in panels.items():
         some = names if name == "mean" else [name]
         lengths = points.lengths(some[0])
         for method, curve in points.curves(some).items():
             width, size = (2.5, 6) if method == "ifs" else (1.2, 4)
-            axes.plot(lengths, curve, marker="o", markersize=size, linewidth=width, label=labels[method])
+            axes.plot(
+                lengths, curve, marker="o", markersize=size, linewidth=width, label=labels[method]
+            )
         axes.set_xscale("log", base=2)
         axes.set_xticks(lengths, list(map(str, lengths)))
         axes.minorticks_off()
@@ -434,7 +522,9 @@ def main(argv: list[str] | None = None) -> None:
     parse.add_argument("folder", type=Path)
     parse.add_argument("--maps", type=int, nargs="+", default=[8, 16, 24], metavar="N")
     parse.add_argument("--bytes", type=int, nargs="+", default=[32, 48, 64, 96, 128], metavar="N")
-    parse.add_argument("--effort", type=int, default=60, metavar="K", help="attractors judged after each refit")
+    parse.add_argument(
+        "--effort", type=int, default=60, metavar="K", help="attractors judged after each refit"
+    )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parse.add_argument("--jobs", type=int, default=cores, help="processes of one thread each")
     parse.add_argument("--out", type=Path)
@@ -452,12 +542,18 @@ def main(argv: list[str] | None = None) -> None:
     fits, to_fit, work = {}, [], []
     for path in (*pictures, *(ROOT / f"{name}.png" for name in TARGETS)):
         name, target = path.stem, path.stem in TARGETS
-        fits[name] = {out / "fits" / f"{name}_{n or 'setup'}.pt": n for n in ([None] if target else arguments.maps)}
+        fits[name] = {
+            out / "fits" / f"{name}_{n or 'setup'}.pt": n
+            for n in ([None] if target else arguments.maps)
+        }
         to_fit += [(path, n, kept) for kept, n in fits[name].items() if not kept.is_file()]
         kept, effort = list(fits[name]), arguments.effort
         for length in TARGETS[name] if target else arguments.bytes:
-            work += [(path, what, length, kept, effort) for what in ("ifs", "rivals")
-                     if (name, "ifs" if what == "ifs" else "polygon", length) not in known]  # fmt: skip
+            work += [
+                (path, what, length, kept, effort)
+                for what in ("ifs", "rivals")
+                if (name, "ifs" if what == "ifs" else "polygon", length) not in known
+            ]
         if (name, "PNG") not in {key[:2] for key in known}:
             work.append((path, "lossless", 0, kept, effort))
         if (name, "full", 0) not in known:

@@ -1,6 +1,8 @@
-"""Draw the figure of README.md and docs/METHOD.md: python benchmarks/draw_figure.py, where NAME.pt of koch is.
+"""Draw the figure of README.md and docs/METHOD.md: python benchmarks/draw_figure.py, where NAME.pt
+of koch is.
 
-Five panels, for the Koch curve early in its fit: maps, words as points, density, coverage, difference.
+Five panels, for the Koch curve early in its fit: maps, words as points, density, coverage,
+difference.
 """
 
 import sys

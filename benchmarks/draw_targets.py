@@ -2,8 +2,8 @@
 
     python benchmarks/draw_targets.py [FOLDER]
 
-Nothing here is shared with the model or the rasteriser, so that a fit to these pictures is an honest test. World
-coordinates are the project's: x right, y up, the picture is [-1, 1] × [-1, 1].
+Nothing here is shared with the model or the rasteriser, so that a fit to these pictures is an
+honest test. World coordinates are the project's: x right, y up, the picture is [-1, 1] × [-1, 1].
 """
 
 import itertools
@@ -16,7 +16,9 @@ from PIL import Image, ImageDraw
 SIZE = 256
 FINE = 16  # drawn this much larger, then averaged and thresholded
 KOCH_ENDS = ((-0.9, -0.26), (0.9, -0.26))
-PEN = 2 / SIZE  # radius in world units of the pen that draws the curve and the gasket: a line two pixels wide
+PEN = (
+    2 / SIZE
+)  # radius in world units of the pen that draws the curve and the gasket: a line two pixels wide
 GASKET_CORNERS = ((-0.9, -0.78), (0.9, -0.78), (0.0, -0.78 + 0.9 * math.sqrt(3)))
 
 Point = tuple[float, float]
@@ -30,7 +32,8 @@ class Sheet:
         self.pen = ImageDraw.Draw(self.image)
 
     def _pixels(self, points: list[Point]) -> list[Point]:
-        """Pixel centres are at whole numbers for Pillow, which would cut off the rest instead of rounding."""
+        """Pixel centres are at whole numbers for Pillow, which would cut off the rest instead of
+        rounding."""
         half = SIZE * FINE / 2
         return [(round((1 + x) * half - 0.5), round((1 - y) * half - 0.5)) for x, y in points]
 
@@ -38,8 +41,12 @@ class Sheet:
         self.pen.polygon(self._pixels(points), fill=255)
 
     def stroke(self, points: list[Point], radii: list[float]) -> None:
-        """A line through the points, `radii` wide to either side at each of them, with round joints and ends."""
-        pixels, wide = self._pixels(points), [round(radius * SIZE * FINE / 2 - 0.5) for radius in radii]
+        """A line through the points, `radii` wide to either side at each of them, with round joints
+        and ends."""
+        pixels, wide = (
+            self._pixels(points),
+            [round(radius * SIZE * FINE / 2 - 0.5) for radius in radii],
+        )
         for (u, v), r in zip(pixels, wide, strict=True):
             self.pen.ellipse([u - r, v - r, u + r, v + r], fill=255)
         for start, end, r in zip(pixels, pixels[1:], wide, strict=False):
@@ -82,7 +89,9 @@ def draw_koch(sheet: Sheet) -> None:
     sheet.stroke(points, [PEN] * len(points))
 
 
-def draw_sierpinski(sheet: Sheet, corners: tuple[Point, ...] = GASKET_CORNERS, depth: int = 7) -> None:
+def draw_sierpinski(
+    sheet: Sheet, corners: tuple[Point, ...] = GASKET_CORNERS, depth: int = 7
+) -> None:
     if depth == 0:
         sheet.polygon(list(corners))
         sheet.stroke([*corners, corners[0]], [PEN] * 4)
@@ -99,7 +108,10 @@ def draw_apple(sheet: Sheet) -> None:
     stem = bezier([(0, 0.36), (0.0, 0.60), (-0.06, 0.72), (-0.14, 0.86)])
     sheet.stroke(stem, [0.035 + 0.02 * k / len(stem) for k in range(len(stem))])
     tip, base = (0.50, 0.90), (0.02, 0.62)
-    sheet.polygon(bezier([base, (0.04, 0.92), (0.28, 0.98), tip]) + bezier([tip, (0.46, 0.62), (0.20, 0.52), base]))
+    sheet.polygon(
+        bezier([base, (0.04, 0.92), (0.28, 0.98), tip])
+        + bezier([tip, (0.46, 0.62), (0.20, 0.52), base])
+    )
 
 
 def draw_flower(sheet: Sheet, petals: int = 6, teeth: int = 12) -> None:

@@ -42,7 +42,9 @@ def played(system: System, games: int = 4000, steps: int = 1000) -> np.ndarray:
     chance, rules = np.random.default_rng(0), system.measure or system.picture
     maps = system.maps if rules is None else rules.maps
     if rules is None:
-        areas = np.abs(np.linalg.det(maps[:, :, :2])) + 1e-3 * (maps[:, :, :2] ** 2).sum((1, 2)) + 1e-9
+        areas = (
+            np.abs(np.linalg.det(maps[:, :, :2])) + 1e-3 * (maps[:, :, :2] ** 2).sum((1, 2)) + 1e-9
+        )
         weights = areas if system.weights is None else system.weights
         rows = np.tile(weights / weights.sum(), (len(maps), 1))
     else:
@@ -51,14 +53,18 @@ def played(system: System, games: int = 4000, steps: int = 1000) -> np.ndarray:
     x, picture = np.zeros((games, 2)), np.zeros((SIZE, SIZE), bool)
     xmin, xmax, _, ymax = system.window
     for step in range(steps):
-        letters = (chance.random(games)[:, None] >= rows[letters]).sum(axis=1).clip(max=len(maps) - 1)
+        letters = (
+            (chance.random(games)[:, None] >= rows[letters]).sum(axis=1).clip(max=len(maps) - 1)
+        )
         x = np.einsum("pij,pj->pi", maps[letters, :, :2], x) + maps[letters, :, 2]
         if step < steps // 4:
             continue
         seen = x if rules is None else x[rules.opacities[letters] > 0]
         for final in [np.eye(2, 3)] if rules is None else rules.finals:
             y = seen @ final[:, :2].T + final[:, 2]
-            column, row = np.floor((y - [xmin, ymax]) * [1, -1] * SIZE / (xmax - xmin)).astype(int).T
+            column, row = (
+                np.floor((y - [xmin, ymax]) * [1, -1] * SIZE / (xmax - xmin)).astype(int).T
+            )
             here = (column >= 0) & (column < SIZE) & (row >= 0) & (row < SIZE)
             picture[row[here], column[here]] = True
     return picture
@@ -70,7 +76,12 @@ def main() -> None:
     parse.add_argument("--twins", action="store_true")
     arguments = parse.parse_args()
     pictures, opened, wrong = {}, 0, 0
-    paths = sorted(path for folder in arguments.folders for path in folder.iterdir() if is_system_file(path.name))
+    paths = sorted(
+        path
+        for folder in arguments.folders
+        for path in folder.iterdir()
+        if is_system_file(path.name)
+    )
     print(f"{'file':40} maps  stretch   game  missed")
     for path in paths:
         try:
@@ -92,7 +103,9 @@ def main() -> None:
     if arguments.twins:
         for one, other in itertools.combinations(pictures, 2):
             if one.split("_")[0] == other.split("_")[0]:
-                print(f"{one} | {other}: {int((pictures[one] ^ pictures[other]).sum())} pixels differ")
+                print(
+                    f"{one} | {other}: {int((pictures[one] ^ pictures[other]).sum())} pixels differ"
+                )
 
 
 if __name__ == "__main__":

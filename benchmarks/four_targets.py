@@ -2,9 +2,10 @@
 
     python benchmarks/four_targets.py [NAME ...]
 
-Run it in the folder that is to hold NAME.pt and results/. For the Koch curve and the gasket, it also prints how far
-the maps that were found are from the true ones: the mean and the largest distance, in pixels of the 256 × 256 picture,
-between the images of the figure's corners, up to the order of the maps and the symmetries of the figure.
+Run it in the folder that is to hold NAME.pt and results/. For the Koch curve and the gasket, it
+also prints how far the maps that were found are from the true ones: the mean and the largest
+distance, in pixels of the 256 × 256 picture, between the images of the figure's corners, up to the
+order of the maps and the symmetries of the figure.
 """
 
 import itertools
@@ -24,7 +25,9 @@ LIMITS = {"koch": (4, 0.95), "sierpinski": (3, 0.97), "apple": (12, 0.975), "flo
 
 def triangle_to(corners: list, images: list) -> torch.Tensor:
     """The affine map (2, 3) that takes three corners to three images."""
-    square = torch.cat([torch.tensor(corners, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)], dim=1)
+    square = torch.cat(
+        [torch.tensor(corners, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)], dim=1
+    )
     return torch.linalg.solve(square, torch.tensor(images, dtype=torch.float64)).T
 
 
@@ -36,7 +39,10 @@ def koch_truth() -> tuple[list, list, list]:
     joints = [corners[0], (left + third, low), corners[2], (right - third, low), corners[1]]
     maps = []
     for (x0, y0), (x1, y1) in itertools.pairwise(joints):
-        along, up = ((x1 - x0) / 2, (y1 - y0) / 2), (-(y1 - y0), x1 - x0)  # the tip stands to the left of the segment
+        along, up = (
+            ((x1 - x0) / 2, (y1 - y0) / 2),
+            (-(y1 - y0), x1 - x0),
+        )  # the tip stands to the left of the segment
         height = math.sqrt(3) / 6
         tip = (x0 + along[0] + height * up[0], y0 + along[1] + height * up[1])
         maps.append(triangle_to(corners, [(x0, y0), (x1, y1), tip]))
@@ -47,14 +53,23 @@ def koch_truth() -> tuple[list, list, list]:
 def gasket_truth() -> tuple[list, list, list]:
     """Corners of the gasket, its three maps, and its six symmetries as maps."""
     corners = list(GASKET_CORNERS)
-    maps = [triangle_to(corners, [((x + cx) / 2, (y + cy) / 2) for x, y in corners]) for cx, cy in corners]
-    return corners, maps, [triangle_to(corners, list(order)) for order in itertools.permutations(corners)]
+    maps = [
+        triangle_to(corners, [((x + cx) / 2, (y + cy) / 2) for x, y in corners])
+        for cx, cy in corners
+    ]
+    return (
+        corners,
+        maps,
+        [triangle_to(corners, list(order)) for order in itertools.permutations(corners)],
+    )
 
 
 def map_error(found: torch.Tensor, truth: tuple[list, list, list]) -> tuple[float, float]:
-    """Distances in pixels, mean and largest, between the corners' images under maps (n, 2, 3) and the true maps.
+    """Distances in pixels, mean and largest, between the corners' images under maps (n, 2, 3) and
+    the true maps.
 
-    A true map that follows a symmetry of the figure has the same image as without it, and counts as the same.
+    A true map that follows a symmetry of the figure has the same image as without it, and counts as
+    the same.
     """
     corners, maps, symmetries = truth
     homogeneous = torch.tensor([[x, y, 1.0] for x, y in corners], dtype=torch.float64)
@@ -62,7 +77,9 @@ def map_error(found: torch.Tensor, truth: tuple[list, list, list]) -> tuple[floa
 
     def apart(image: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
         choices = [homogeneous @ symmetry.T for symmetry in symmetries]
-        images = [torch.cat([c, torch.ones(3, 1, dtype=torch.float64)], 1) @ true.T for c in choices]
+        images = [
+            torch.cat([c, torch.ones(3, 1, dtype=torch.float64)], 1) @ true.T for c in choices
+        ]
         return min(((image - other).norm(dim=1) for other in images), key=torch.Tensor.max)
 
     distances = [[apart(image, true) for true in maps] for image in ours]
@@ -73,7 +90,9 @@ def map_error(found: torch.Tensor, truth: tuple[list, list, list]) -> tuple[floa
 
 
 def main() -> None:
-    print("| target | maps | IoU | HD95 (px) | numbers stored | whole command (s) | maps off by (px) |")
+    print(
+        "| target | maps | IoU | HD95 (px) | numbers stored | whole command (s) | maps off by (px) |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name in sys.argv[1:] or LIMITS:
         began = time.perf_counter()

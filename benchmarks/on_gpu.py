@@ -2,9 +2,10 @@
 
     python benchmarks/on_gpu.py [FOLDER] [--device cuda] [--minutes 10]
 
-Fits of the four targets, and of the PNG files of FOLDER with 8 maps and without options, are made on the device and on
-the CPU, in turn; then come the steps of benchmarks/speed.py beside their floors, and tests/test_devices.py. What the
-minutes do not suffice for is left out, and said. Any PyTorch from 2.4 on will do.
+Fits of the four targets, and of the PNG files of FOLDER with 8 maps and without options, are made
+on the device and on the CPU, in turn; then come the steps of benchmarks/speed.py beside their
+floors, and tests/test_devices.py. What the minutes do not suffice for is left out, and said. Any
+PyTorch from 2.4 on will do.
 """
 
 import argparse
@@ -16,8 +17,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import speed
 
 from diff_ifs.files.command import pick_device
@@ -27,6 +27,7 @@ from diff_ifs.files.target import load_target
 from diff_ifs.setup import Setup
 from train_ifs import fit
 
+ROOT = Path(__file__).resolve().parent.parent
 TARGETS = ("koch", "sierpinski", "apple", "flower")
 
 
@@ -53,16 +54,25 @@ def main(argv: list[str] | None = None) -> None:
     for place in (device, "cpu"):
         *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50), place)
 
-    works = [(find_pictures(target)[0], load_setup(target, {"size": arguments.size})[0]) for target in TARGETS]
+    works = [
+        (find_pictures(target)[0], load_setup(target, {"size": arguments.size})[0])
+        for target in TARGETS
+    ]
     shapes = sorted(arguments.folder.glob("*.png")) if arguments.folder else []
     works += [(path, Setup(maps=8, size=arguments.size, grey=False)) for path in shapes]
-    print("| fit | maps | IoU here | IoU on the CPU | seconds here | seconds on the CPU |\n|---|---|---|---|---|---|")
+    print(
+        "| fit | maps | IoU here | IoU on the CPU | seconds here | seconds on the CPU |\n|---|---|---|---|---|---|"
+    )
     ratios = []
     for done, (path, setup) in enumerate(works):
-        if time.perf_counter() > end - 150 * min(arguments.minutes / 10, 1):  # what follows takes two minutes
+        if time.perf_counter() > end - 150 * min(
+            arguments.minutes / 10, 1
+        ):  # what follows takes two minutes
             print(f"\n{len(works) - done} fits are left out: the time is for what follows")
             break
-        (iou, seconds), (iou_cpu, seconds_cpu) = (timed_fit(path, setup, place) for place in (device, "cpu"))
+        (iou, seconds), (iou_cpu, seconds_cpu) = (
+            timed_fit(path, setup, place) for place in (device, "cpu")
+        )
         ratios.append(seconds / seconds_cpu)
         row = f"{iou:.4f} | {iou_cpu:.4f} | {seconds:.1f} | {seconds_cpu:.1f}"
         print(f"| {path.stem} | {setup.n} | {row} |", flush=True)

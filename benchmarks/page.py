@@ -1,7 +1,9 @@
-"""How soon the page of explore_ifs.py shows what is dragged: python benchmarks/page.py results/NAME/NAME.html
+"""How soon the page of explore_ifs.py shows what is dragged: python benchmarks/page.py
+results/NAME/NAME.html
 
-In Chromium without a GPU, at 1920 × 1080, the second map's frame is dragged for sixty steps. It prints how long each
-first picture took from being asked for to being seen, and how long the last one, four samples a pixel, took.
+In Chromium without a GPU, at 1920 × 1080, the second map's frame is dragged for sixty steps. It
+prints how long each first picture took from being asked for to being seen, and how long the last
+one, four samples a pixel, took.
 """
 
 import statistics
@@ -25,9 +27,14 @@ new MutationObserver((changes) => changes.forEach(({attributeName: name}) => {
 def main(path: str) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, start(Path(folder)) as browser:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        start(Path(folder)) as browser,
+    ):
         tab = Tab(browser, Path(folder))
-        inner = browser.execute_script("return [window.outerWidth - innerWidth, window.outerHeight - innerHeight]")
+        inner = browser.execute_script(
+            "return [window.outerWidth - innerWidth, window.outerHeight - innerHeight]"
+        )
         browser.set_window_size(1920 + inner[0], 1080 + inner[1])
         tab.open(Path(path))
         tab.click("[data-tab=draw]")
@@ -43,8 +50,12 @@ def main(path: str) -> None:
         seen = tab.run("return seen")
         size = tab.run("return `${innerWidth} × ${innerHeight}`")
     first = sorted(seen["milliseconds"])
-    print(f"{Path(path).name}: {Path(path).stat().st_size / 1000:.0f} kB, {size}, {len(first)} first pictures")
-    print(f"first picture: median {statistics.median(first):.0f} ms, nine tenths {first[len(first) * 9 // 10]:.0f} ms")
+    print(
+        f"{Path(path).name}: {Path(path).stat().st_size / 1000:.0f} kB, {size}, {len(first)} first pictures"
+    )
+    print(
+        f"first picture: median {statistics.median(first):.0f} ms, nine tenths {first[len(first) * 9 // 10]:.0f} ms"
+    )
     print(f"last picture: {seen['refined'][-1]:.0f} ms")
 
 

@@ -3,14 +3,15 @@
     python benchmarks/quality.py FOLDER [--maps N|auto] [--size S] [--seed X] [--jobs J] [--device DEV]
                                  [--shard I/K] [--out OUT]
 
-OUT (default: quality_N) gets fits.csv, one row a picture, written as soon as it is fitted, table.txt and sheet.png:
-target, fit and difference side by side. Pictures that are in fits.csv already are not fitted again.
+OUT (default: quality_N) gets fits.csv, one row a picture, written as soon as it is fitted,
+table.txt and sheet.png: target, fit and difference side by side. Pictures that are in fits.csv
+already are not fitted again.
 
-J pictures (default: as many as there are cores to use) are fitted side by side, in processes of one thread each; with
---jobs 1, and on a GPU, one after the other, by as many threads as PyTorch takes. With --shard I/K, I from 0 to K − 1,
-only every K-th picture is fitted, and its row goes into fits_I_K.csv: one such command on each of K machines that
-share OUT does the whole folder. The table and the sheet are made of all rows that are there: those of the shard that
-ends last are whole.
+J pictures (default: as many as there are cores to use) are fitted side by side, in processes of one
+thread each; with --jobs 1, and on a GPU, one after the other, by as many threads as PyTorch takes.
+With --shard I/K, I from 0 to K − 1, only every K-th picture is fitted, and its row goes into
+fits_I_K.csv: one such command on each of K machines that share OUT does the whole folder. The table
+and the sheet are made of all rows that are there: those of the shard that ends last are whole.
 
     srun --ntasks 8 bash -c 'python benchmarks/quality.py FOLDER --shard $SLURM_PROCID/$SLURM_NTASKS'
     parallel python benchmarks/quality.py FOLDER --jobs 1 --shard {}/8 ::: 0 1 2 3 4 5 6 7
@@ -63,7 +64,9 @@ def fit_picture(path: Path, setup: Setup, device: str = "cpu") -> tuple[dict, Im
     return shown(path, target, setup, state, time.perf_counter() - began)
 
 
-def shown(path: Path, target: torch.Tensor, setup: Setup, state: State, seconds: float) -> tuple[dict, Image.Image]:
+def shown(
+    path: Path, target: torch.Tensor, setup: Setup, state: State, seconds: float
+) -> tuple[dict, Image.Image]:
     """The row of a picture, and its strip of the sheet."""
     picture = evaluate(state.best_maps, target, state.best_stroke, grey=setup.grey).picture
     row = {
@@ -81,13 +84,17 @@ def shown(path: Path, target: torch.Tensor, setup: Setup, state: State, seconds:
     side = difference.width
     strip = Image.new("RGB", (3 * side, difference.height))
     for k, grey in enumerate((target, picture)):
-        pixels = Image.fromarray(np.uint8(255 * grey.numpy())).resize((side, side), Image.Resampling.NEAREST)
+        pixels = Image.fromarray(np.uint8(255 * grey.numpy())).resize(
+            (side, side), Image.Resampling.NEAREST
+        )
         strip.paste(pixels, (k * side, 0))
     strip.paste(difference, (2 * side, 0))
     return row, strip.resize((3 * side // 2, strip.height // 2), Image.Resampling.BOX)
 
 
-def fit_pictures(paths: list[Path], setup: Setup, jobs: int, device: str) -> Iterator[tuple[dict, Image.Image]]:
+def fit_pictures(
+    paths: list[Path], setup: Setup, jobs: int, device: str
+) -> Iterator[tuple[dict, Image.Image]]:
     """Rows and strips of all paths, in the order in which they are done."""
     if jobs == 1 or device != "cpu":
         yield from (fit_picture(path, setup, device) for path in paths)
@@ -111,10 +118,15 @@ def rows_of(path: Path) -> list[dict]:
 
 
 def table(parts: list[list[dict]]) -> str:
-    """Mean, median and worst of every measure. `parts` are the rows of each shard; their rates add up."""
+    """Mean, median and worst of every measure. `parts` are the rows of each shard; their rates add
+    up."""
     rows = [row for part in parts for row in part]
     lines = [f"{'':8}" + "".join(f"{measure:>10}" for measure in MEASURES)]
-    for name, summary in (("mean", statistics.fmean), ("median", statistics.median), ("worst", None)):
+    for name, summary in (
+        ("mean", statistics.fmean),
+        ("median", statistics.median),
+        ("worst", None),
+    ):
         values = []
         for measure in MEASURES:
             column = [float(row[measure]) for row in rows]
@@ -163,7 +175,11 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(arguments.device)
     if arguments.jobs < 1:
         parse.error("--jobs must be at least 1")
-    setup = Setup(maps=None if arguments.maps == "auto" else arguments.maps, size=arguments.size, seed=arguments.seed)
+    setup = Setup(
+        maps=None if arguments.maps == "auto" else arguments.maps,
+        size=arguments.size,
+        seed=arguments.seed,
+    )
     out, (turn, shards) = arguments.out or Path(f"quality_{arguments.maps}"), arguments.shard
     pictures = sorted(arguments.folder.glob("*.png"))
     if not pictures:
@@ -174,8 +190,14 @@ def main(argv: list[str] | None = None) -> None:
     if todo:  # the first fit of a fresh clone compiles its loops, which is not any picture's time
         *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50))
     rows, began = rows_of(done), time.perf_counter()
-    for row, strip in (bar := tqdm(fit_pictures(todo, setup, arguments.jobs, device), total=len(todo), unit="picture")):
-        row["wall"] = time.perf_counter() - began  # since the picture before: these add up, side by side or not
+    for row, strip in (
+        bar := tqdm(
+            fit_pictures(todo, setup, arguments.jobs, device), total=len(todo), unit="picture"
+        )
+    ):
+        row["wall"] = (
+            time.perf_counter() - began
+        )  # since the picture before: these add up, side by side or not
         began += row["wall"]
         rows.append(row)
         save_picture(out / "strips" / f"{row['name']}.png", strip)

@@ -1,11 +1,13 @@
-"""Draw known attractors, give the fitter each picture and the number of maps alone, and count those that come back.
+"""Draw known attractors, give the fitter each picture and the number of maps alone, and count those
+that come back.
 
     python benchmarks/recover.py [FOLDER] [--seeds K] [--names NAME ...] [--jobs J] [--out OUT]
 
-A fit counts as recovered if the IoU of its attractor with the picture is at least 0.95. Thin attractors are drawn with
-a pen two pixels wide, solid ones bare; the fitter is not told which. With FOLDER, the attractors are those of its CSV
-files, drawn bare: as in FractalDB, a row a b c d e f p is the map x' = a x + b y + e, y' = c x + d y + f.
-OUT (default: recover) gets table.txt, and sheet.png: the difference of each target from the fit of the first seed.
+A fit counts as recovered if the IoU of its attractor with the picture is at least 0.95. Thin
+attractors are drawn with a pen two pixels wide, solid ones bare; the fitter is not told which. With
+FOLDER, the attractors are those of its CSV files, drawn bare: as in FractalDB, a row a b c d e f p
+is the map x' = a x + b y + e, y' = c x + d y + f. OUT (default: recover) gets table.txt, and
+sheet.png: the difference of each target from the fit of the first seed.
 """
 
 import argparse
@@ -53,7 +55,10 @@ def ring(count: int, scale: float, degrees: float = 0.0) -> list:
 HALF, THIRD, GOLD = 0.5**0.5, 3**-0.5, (3 - 5**0.5) / 2
 SYSTEMS = {  # name: maps, whether a pen draws it
     "gasket": (ring(3, 0.5), True),
-    "carpet": ([similarity(1 / 3, at=(x, y)) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y], False),
+    "carpet": (
+        [similarity(1 / 3, at=(x, y)) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y],
+        False,
+    ),
     "koch": (
         [
             similarity(1 / 3, at=(-1, 0)),
@@ -64,7 +69,10 @@ SYSTEMS = {  # name: maps, whether a pen draws it
         True,
     ),
     "snowflake": ([similarity(THIRD, 30), *ring(6, 1 / 3)], False),
-    "vicsek": ([similarity(1 / 3), *(similarity(1 / 3, at=(x, y)) for x in (-1, 1) for y in (-1, 1))], True),
+    "vicsek": (
+        [similarity(1 / 3), *(similarity(1 / 3, at=(x, y)) for x in (-1, 1) for y in (-1, 1))],
+        True,
+    ),
     "heighway": ([about(HALF, 45, 0, 0), similarity(HALF, 135, at=(1, 0))], False),
     "levy": ([similarity(HALF, 45), similarity(HALF, -45, at=(0.5, 0.5))], True),
     "pentaflake": ([similarity(GOLD, 180), *ring(5, GOLD)], True),
@@ -109,7 +117,8 @@ def known(name: str) -> tuple[torch.Tensor, bool]:
 
 
 def drawn(name: str) -> tuple[torch.Tensor, int]:
-    """The picture (S, S) of an attractor, centred and nine tenths as large as the window, and its number of maps."""
+    """The picture (S, S) of an attractor, centred and nine tenths as large as the window, and its
+    number of maps."""
     maps, pen = known(name)
     xmin, xmax, ymin, ymax = bounds(maps)
     scale = 1.8 / max(xmax - xmin, ymax - ymin)
@@ -117,7 +126,9 @@ def drawn(name: str) -> tuple[torch.Tensor, int]:
     there = torch.tensor([[scale, 0, -scale * x], [0, scale, -scale * y]], dtype=torch.float64)
     back = torch.tensor([[1 / scale, 0, x], [0, 1 / scale, y]], dtype=torch.float64)
     placed = compose(compose(there, maps), back)
-    coverage = occupancy(placed, WINDOW, SIZE, stroke=PEN if pen else 0.0, supersample=6 if pen else 4)
+    coverage = occupancy(
+        placed, WINDOW, SIZE, stroke=PEN if pen else 0.0, supersample=6 if pen else 4
+    )
     return (coverage >= 0.5).float(), len(maps)
 
 
@@ -153,9 +164,15 @@ def main(argv: list[str] | None = None) -> None:
     *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50))
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         work = [(name, seed) for name in names for seed in range(arguments.seeds)]
-        for result in tqdm(pool.map(recovered, *zip(*work, strict=True)), total=len(work), unit="fit"):
+        for result in tqdm(
+            pool.map(recovered, *zip(*work, strict=True)), total=len(work), unit="fit"
+        ):
             found[result[:2]] = result[2:]
-    lines = [f"{'':12}{'maps':>5}" + "".join(f"{f'seed {k}':>9}" for k in range(arguments.seeds)) + f"{'seconds':>9}"]
+    lines = [
+        f"{'':12}{'maps':>5}"
+        + "".join(f"{f'seed {k}':>9}" for k in range(arguments.seeds))
+        + f"{'seconds':>9}"
+    ]
     for name in names:
         fits = [found[name, seed] for seed in range(arguments.seeds)]
         cells = "".join(f"{iou:9.3f}" for iou, _, _ in fits)
@@ -170,7 +187,9 @@ def main(argv: list[str] | None = None) -> None:
     with atomic_write(arguments.out / "table.txt") as file:
         file.write(text.encode())
     frames = [
-        difference_frame(found[name, 0][2], drawn(name)[0], f"{Path(name).stem}    IoU {found[name, 0][0]:.3f}")
+        difference_frame(
+            found[name, 0][2], drawn(name)[0], f"{Path(name).stem}    IoU {found[name, 0][0]:.3f}"
+        )
         for name in names
     ]
     sheet = contact_sheet(frames, [f"{Path(name).stem}, {sizes[name]} maps" for name in names])

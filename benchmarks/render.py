@@ -2,8 +2,9 @@
 
     python benchmarks/render.py [--quick]
 
-Run it in a folder that holds koch.pt, sierpinski.pt, apple.pt and flower.pt, as benchmarks/four_targets.py leaves
-them; it writes its pictures to a temporary folder. --quick leaves out the picture of 32768 × 32768 pixels.
+Run it in a folder that holds koch.pt, sierpinski.pt, apple.pt and flower.pt, as
+benchmarks/four_targets.py leaves them; it writes its pictures to a temporary folder. --quick leaves
+out the picture of 32768 × 32768 pixels.
 """
 
 import argparse
@@ -61,9 +62,11 @@ def floor() -> list[tuple[str, float, str]]:
 
 
 def density_rates(maps: torch.Tensor) -> list[tuple[str, float, str]]:
-    """Points of density at 1024²: those mapped and added to a picture one by one, of particles and words together.
+    """Points of density at 1024²: those mapped and added to a picture one by one, of particles and
+    words together.
 
-    What merged particles stand for is said apart: the words of all levels that the picture is made of.
+    What merged particles stand for is said apart: the words of all levels that the picture is made
+    of.
     """
     maps, view, drawn = maps.double(), View(WINDOW, SIDE), []
     whole = seconds(lambda: list(density_strips(maps, view, progress=drawn.append)))
@@ -85,11 +88,15 @@ def density_rates(maps: torch.Tensor) -> list[tuple[str, float, str]]:
 
 
 def chaos_game(maps: torch.Tensor) -> list[tuple[str, float, str]]:
-    """A chaos game in numba, as fractal-pretraining draws its pictures: one random map after the other, one core."""
+    """A chaos game in numba, as fractal-pretraining draws its pictures: one random map after the
+    other, one core."""
     try:
         from numba import njit
     except ImportError:
-        print("numba is not installed, so that the chaos game is left out: pip install numba", file=sys.stderr)
+        print(
+            "numba is not installed, so that the chaos game is left out: pip install numba",
+            file=sys.stderr,
+        )
         return []
     systems = maps.double().numpy()
     edges = area_weights(maps.double()).cumsum(0).numpy()
@@ -126,7 +133,9 @@ def enumeration(maps: torch.Tensor) -> tuple[str, float, str]:
         points, mass = centroid(maps, weights)[None], weights.new_ones(1)
         for _ in range(depth):
             points, mass = apply(maps, points).flatten(0, 1), (weights[:, None] * mass).flatten()
-        column, row = (((points * points.new_tensor([1, -1]) + 1) * (SIDE / 2)).long().clamp(0, SIDE - 1)).unbind(1)
+        column, row = (
+            ((points * points.new_tensor([1, -1]) + 1) * (SIDE / 2)).long().clamp(0, SIDE - 1)
+        ).unbind(1)
         return torch.bincount(row * SIDE + column, mass, SIDE * SIDE)
 
     rate = len(maps) ** depth / seconds(draw, 3) / 1e6
@@ -135,9 +144,18 @@ def enumeration(maps: torch.Tensor) -> tuple[str, float, str]:
 
 def command(folder: str, *arguments: object) -> tuple[float, float]:
     """Seconds and GiB of one run of render_ifs.py."""
-    line = [sys.executable, ROOT / "render_ifs.py", *arguments, "--quiet", "--out", Path(folder, "picture.png")]
+    line = [
+        sys.executable,
+        ROOT / "render_ifs.py",
+        *arguments,
+        "--quiet",
+        "--out",
+        Path(folder, "picture.png"),
+    ]
     began = time.perf_counter()
-    with subprocess.Popen([*map(str, line)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+    with subprocess.Popen(
+        [*map(str, line)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as running:
         _, status, usage = os.wait4(running.pid, 0)
         running.returncode = os.waitstatus_to_exitcode(status)
     if running.returncode:
@@ -151,7 +169,9 @@ def main() -> None:
     arguments = parse.parse_args()
     missing = [name for name in TARGETS if not Path(f"{name}.pt").is_file()]
     if missing:
-        raise SystemExit(f"there is no {missing[0]}.pt here; make it with: python train_ifs.py {missing[0]}")
+        raise SystemExit(
+            f"there is no {missing[0]}.pt here; make it with: python train_ifs.py {missing[0]}"
+        )
     systems = {name: torch.load(f"{name}.pt", weights_only=True)["maps"] for name in TARGETS}
     torch.set_num_threads(1)  # as render_ifs.py does
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
@@ -166,11 +186,15 @@ def main() -> None:
 
         for name in TARGETS:
             row(f"{name} 30 4096", name, 30, 4096)
-        depths = [row(f"apple {recursion} 4096", "apple", recursion, 4096) for recursion in (12, 30, 300)]
+        depths = [
+            row(f"apple {recursion} 4096", "apple", recursion, 4096) for recursion in (12, 30, 300)
+        ]
         print(f"| slowest of these to fastest | {max(depths) / min(depths):.2f} × | |")
         for name, at in ZOOMS.items():
             whole = row(f"{name} 60 1024", name, 60, 1024)
-            zoomed = row(f"{name} 60 1024, zoomed in by 10^9", name, 60, 1024, "--zoom-at", *at, 1e9)
+            zoomed = row(
+                f"{name} 60 1024, zoomed in by 10^9", name, 60, 1024, "--zoom-at", *at, 1e9
+            )
             print(f"| zoom to whole | {zoomed / whole:.2f} × | |")
         if not arguments.quick:
             row("sierpinski 30 32768, without a pen", "sierpinski", 30, 32768, "--stroke", 0)

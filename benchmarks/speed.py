@@ -2,8 +2,9 @@
 
     python benchmarks/speed.py [--device DEV] [--out PLOT] > TABLE
 
-Takes about three minutes on two cores. First come the rates of the machine: copying, scattering, gathering, a matrix
-product. The floor of a step is the time that its own share of these takes at those rates:
+Takes about three minutes on two cores. First come the rates of the machine: copying, scattering,
+gathering, a matrix product. The floor of a step is the time that its own share of these takes at
+those rates:
 
 - a scatter and a gather at four pixels for each point, by PyTorch's own operations on tensors that hold all points, or,
   on a CPU, by the compiled loops of `kernels.growth`, which hold none: two floors;
@@ -11,13 +12,15 @@ product. The floor of a step is the time that its own share of these takes at th
 - the operations of these four passes, one multiplication and one addition for each tap and pixel, as fast as those of a
   matrix product.
 
-Exponentials, the words and the optimiser are not counted. The loops hold nothing of a point but its place in the cache.
+Exponentials, the words and the optimiser are not counted. The loops hold nothing of a point but its
+place in the cache.
 
-Where there is one system, the rates are those for one picture, else those for eight. A step is `fit.objective.descend`, a
-tenth of a choice of words included. The distance field draws the Koch curve as 4³ segments, which do not resolve a
-picture of this size; our step draws as many points as do, which the agreement that is printed shows. Times are medians;
-memory is the peak beyond what was there before. PLOT (default: speed_DEVICE.png) shows cost against points, depth,
-resolution and batch.
+Where there is one system, the rates are those for one picture, else those for eight. A step is
+`fit.objective.descend`, a tenth of a choice of words included. The distance field draws the Koch
+curve as 4³ segments, which do not resolve a picture of this size; our step draws as many points as
+do, which the agreement that is printed shows. Times are medians; memory is the peak beyond what was
+there before. PLOT (default: speed_DEVICE.png) shows cost against points, depth, resolution and
+batch.
 """
 
 import argparse
@@ -53,7 +56,9 @@ MOST = 4_000_000  # points of all systems together; what would need more is left
 MANY = 8  # pictures in a batch whose rates stand for those of all batches
 PASSES = 16  # over a picture, to write or to read it, in one step
 TAPS = 4  # pixels that share a point
-HELD = 56  # bytes written and read for each point by tensors that hold all points: place, weight, fractions, index
+# bytes written and read for each point by tensors that hold all points: place, weight, fractions,
+# index
+HELD = 56
 SPREAD = 1.0  # sigma of the splat in pixels
 KOCH_ENDS = ((-0.9, -0.26), (0.9, -0.26))
 KOCH_POINTS = 4_000  # resolve the Koch curve
@@ -70,7 +75,8 @@ def wait(device: str) -> None:
 
 
 def peak_memory(work: Callable[[], object], device: str) -> float:
-    """MiB that a call of `work` takes at its peak beyond what was there, a median; NaN where the system cannot say."""
+    """MiB that a call of `work` takes at its peak beyond what was there, a median; NaN where the
+    system cannot say."""
     return statistics.median(_peak_of_one_call(work, device) for _ in range(3))
 
 
@@ -84,7 +90,9 @@ def _peak_of_one_call(work: Callable[[], object], device: str) -> float:
     if device != "cpu" or not sys.platform.startswith("linux"):
         return math.nan
     with contextlib.suppress(AttributeError):  # not in every C library
-        ctypes.CDLL(None).malloc_trim(0)  # so that memory that was freed before counts again when it is taken
+        ctypes.CDLL(None).malloc_trim(
+            0
+        )  # so that memory that was freed before counts again when it is taken
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what there is
     before = _resident()
     work()
@@ -114,7 +122,8 @@ def seconds(work: Callable[[], object], device: str, budget: float = 0.4) -> flo
 
 
 def rates(device: str) -> dict[str, float]:
-    """Seconds for each byte copied, for each element scattered or gathered, point splatted, and operation of a GEMM."""
+    """Seconds for each byte copied, for each element scattered or gathered, point splatted, and
+    operation of a GEMM."""
     generator = torch.Generator().manual_seed(0)
     floats = torch.zeros(1 << 25, device=device)
     other = torch.empty_like(floats)
@@ -127,16 +136,23 @@ def rates(device: str) -> dict[str, float]:
 def _picture_rates(device: str, batch: int, generator: torch.Generator) -> dict[str, float]:
     count, threads = batch * 200_000, torch.get_num_threads()
     index = torch.randint(SIZE**2, (batch, 200_000), generator=generator).to(device)
-    values, picture = torch.ones(index.shape, device=device), torch.zeros(batch, SIZE**2, device=device)
+    values, picture = (
+        torch.ones(index.shape, device=device),
+        torch.zeros(batch, SIZE**2, device=device),
+    )
     works = {
         "scatter": lambda: picture.scatter_add_(1, index, values),
         "gather": lambda: picture.gather(1, index),
     }
     if (loops := kernels(picture)) is not None:
-        outer = torch.eye(2, 3).repeat(batch, 200, 1, 1) * (SIZE / 2)  # points anywhere in the picture
+        outer = torch.eye(2, 3).repeat(batch, 200, 1, 1) * (
+            SIZE / 2
+        )  # points anywhere in the picture
         outer[..., 2] = torch.rand(batch, 200, 2, generator=generator) * (SIZE / 2 - 1)
         inner = torch.rand(batch, 2, 1000, generator=generator)
-        words = [part.numpy() for part in (outer, inner, torch.ones(batch, 200), torch.ones(batch, 1000))]
+        words = [
+            part.numpy() for part in (outer, inner, torch.ones(batch, 200), torch.ones(batch, 1000))
+        ]
         upstream = torch.rand(batch, SIZE, SIZE).numpy(), torch.ones(batch).numpy()
         works["splat"] = lambda: loops.splat(*words, SIZE, threads)
         works["splat's gradient"] = lambda: loops.splat_gradient(*words, *upstream, threads)
@@ -144,7 +160,8 @@ def _picture_rates(device: str, batch: int, generator: torch.Generator) -> dict[
 
 
 def floors(rate: dict[str, float], points: int, systems: int, size: int) -> tuple[float, float]:
-    """Seconds that a step cannot do without: by PyTorch's operations, and by the compiled loops (NaN without them).
+    """Seconds that a step cannot do without: by PyTorch's operations, and by the compiled loops
+    (NaN without them).
 
     `points` are those of each system.
     """
@@ -152,7 +169,9 @@ def floors(rate: dict[str, float], points: int, systems: int, size: int) -> tupl
     operations = 4 * 2 * (2 * len(gaussian(SPREAD)) - 1)
     pictures = systems * size**2 * (PASSES * 4 * rate["byte"] + operations * rate["operation"])
     by_torch = TAPS * (rate[f"scatter {batch}"] + rate[f"gather {batch}"]) + HELD * rate["byte"]
-    compiled = rate.get(f"splat {batch}", math.nan) + rate.get(f"splat's gradient {batch}", math.nan)
+    compiled = rate.get(f"splat {batch}", math.nan) + rate.get(
+        f"splat's gradient {batch}", math.nan
+    )
     return pictures + systems * points * by_torch, pictures + systems * points * compiled
 
 
@@ -187,11 +206,31 @@ class Step:
         grown: bool = False,
         **fields,
     ):
-        setup = Setup(**{"maps": 12, "starts": systems, "size": size, "points": points, "stroke": 0.0, **fields})
+        setup = Setup(
+            **{
+                "maps": 12,
+                "starts": systems,
+                "size": size,
+                "points": points,
+                "stroke": 0.0,
+                **fields,
+            }
+        )
         target = load_target(find_pictures(name)[0], size).to(device)
         rates, blurs = (setup.rate / 100, setup.rate / 100), (SPREAD, SPREAD)
         stage = Stage(
-            size, points, systems, systems, 1, 10**9, rates, blurs, solidity=1.0, levels=4, grown=grown, doubled=grown
+            size,
+            points,
+            systems,
+            systems,
+            1,
+            10**9,
+            rates,
+            blurs,
+            solidity=1.0,
+            levels=4,
+            grown=grown,
+            doubled=grown,
         )
         self.objective, self.run, self.device = (
             Objective(target, stage, setup),
@@ -217,11 +256,14 @@ class Step:
         return seconds(self.descend, self.device) / REFRESH
 
     def agreement(self, wanted: Tensor) -> float:
-        """The best IoU with a picture (S, S) that the points of the first system reach with any alpha."""
+        """The best IoU with a picture (S, S) that the points of the first system reach with any
+        alpha."""
         look = self.objective
         density, _ = splat_words(self.run.maps[:1], look.words, look.frame, len(wanted))
         radius = self.run.stroke[:1] * len(wanted) / 2
-        soft = blur(convolve(density, pen_discs(radius, look.discs.shape[-1] // 2)), look.beyond_pen(SPREAD))[0]
+        soft = blur(
+            convolve(density, pen_discs(radius, look.discs.shape[-1] // 2)), look.beyond_pen(SPREAD)
+        )[0]
         alphas = torch.logspace(0, 2, 60, device=soft.device) / soft.max()
         return max(iou(coverage(soft, alpha), wanted) for alpha in alphas)
 
@@ -232,11 +274,14 @@ class Step:
 # --- What others do ---
 
 
-def dense_splat(points: Tensor, shares: Tensor, size: int, sigma: float, upstream: Tensor) -> tuple[Tensor, Tensor]:
-    """A Gaussian of `sigma` pixels for each point (2, P) at each pixel: density (S, S), and gradient (2, P) of points.
+def dense_splat(
+    points: Tensor, shares: Tensor, size: int, sigma: float, upstream: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A Gaussian of `sigma` pixels for each point (2, P) at each pixel: density (S, S), and
+    gradient (2, P) of points.
 
-    As short as it can be: the exponentials of 64 points and all pixels at a time. Shares are (P,), `upstream` is the
-    gradient of the density.
+    As short as it can be: the exponentials of 64 points and all pixels at a time. Shares are (P,),
+    `upstream` is the gradient of the density.
     """
     at = torch.arange(size, dtype=points.dtype, device=points.device)
     density, gradients = torch.zeros(size, size, dtype=points.dtype, device=points.device), []
@@ -251,22 +296,30 @@ def dense_splat(points: Tensor, shares: Tensor, size: int, sigma: float, upstrea
 
 
 def distance_field(maps: Tensor, segment: Tensor, depth: int, size: int, radius: float) -> Tensor:
-    """Coverage (S, S) of a segment (2, 2), its ends, under all words of `depth` letters of maps (n, 2, 3).
+    """Coverage (S, S) of a segment (2, 2), its ends, under all words of `depth` letters of maps (n,
+    2, 3).
 
-    The distance of a pixel is the least of those to all images of the segment, as in Scott 2022 (arXiv 2203.01231);
-    a pixel is on within `radius` pixels.
+    The distance of a pixel is the least of those to all images of the segment, as in Scott 2022
+    (arXiv 2203.01231); a pixel is on within `radius` pixels.
     """
     to = torch.tensor(frame(WINDOW, size), device=maps.device)
-    ends = apply(to, apply(word_maps(maps, words_of_depth(len(maps), depth, maps.device)), segment))  # (K, 2, 2)
+    ends = apply(
+        to, apply(word_maps(maps, words_of_depth(len(maps), depth, maps.device)), segment)
+    )  # (K, 2, 2)
     at = torch.arange(size, dtype=maps.dtype, device=maps.device)
-    start, along = ends[:, 0, :, None, None], (ends[:, 1] - ends[:, 0])[..., None, None]  # (K, 2, 1, 1)
+    start, along = (
+        ends[:, 0, :, None, None],
+        (ends[:, 1] - ends[:, 0])[..., None, None],
+    )  # (K, 2, 1, 1)
     across, down = at - start[:, 0], at[:, None] - start[:, 1]
     place = ((across * along[:, 0] + down * along[:, 1]) / along.square().sum(1)).clamp(0, 1)
     near = torch.hypot(across - place * along[:, 0], down - place * along[:, 1]).amin(0)
     return torch.sigmoid((radius - near) / 0.25)
 
 
-def distance_field_step(maps: Tensor, segment: Tensor, depth: int, target: Tensor, radius: float) -> None:
+def distance_field_step(
+    maps: Tensor, segment: Tensor, depth: int, target: Tensor, radius: float
+) -> None:
     """Forward and backward, with the squared error summed over a pyramid of five levels."""
     maps = maps.detach().requires_grad_()
     error = (distance_field(maps, segment, depth, len(target), radius) - target)[None, None]
@@ -283,9 +336,14 @@ def distance_field_step(maps: Tensor, segment: Tensor, depth: int, target: Tenso
 def steps_table(device: str, rate: dict[str, float]) -> dict[tuple[int, int], float]:
     """Print the steps at full size; their seconds by (points, systems)."""
     print(f"\nA training step at {SIZE} × {SIZE}, 12 maps: milliseconds")
-    print(f"{'points':>8} {'systems':>8} {'a step, in milliseconds':>32} {'Mpoints/s':>10} {'systems/s':>10}", end="")
+    print(
+        f"{'points':>8} {'systems':>8} {'a step, in milliseconds':>32} {'Mpoints/s':>10} {'systems/s':>10}",
+        end="",
+    )
     print(f" {'× the floor, by':>19} {'peak MiB':>10}")
-    print(f"{'':17} {'forward':>8} {'and backward':>13} {'and Adam':>9} {'':21} {'torch':>9} {'loops':>9}")
+    print(
+        f"{'':17} {'forward':>8} {'and backward':>13} {'and Adam':>9} {'':21} {'torch':>9} {'loops':>9}"
+    )
     found = {}
     for points in POINTS:
         for systems in SYSTEMS:
@@ -309,12 +367,16 @@ def steps_table(device: str, rate: dict[str, float]) -> dict[tuple[int, int], fl
 
 
 def rivals_table(device: str, whole: float) -> None:
-    """Print what dense splats and distance fields cost beside a step; `whole`: that of one system, 40,000 points."""
+    """Print what dense splats and distance fields cost beside a step; `whole`: that of one system,
+    40,000 points."""
     print(f"\nThe same jobs done otherwise, {SIZE} × {SIZE}: milliseconds")
     generator = torch.Generator().manual_seed(0)
     part, points = 256, 40_000
     places = (SIZE * torch.rand(2, part, generator=generator)).to(device)
-    upstream, shares = torch.rand(SIZE, SIZE, generator=generator).to(device), torch.ones(part, device=device)
+    upstream, shares = (
+        torch.rand(SIZE, SIZE, generator=generator).to(device),
+        torch.ones(part, device=device),
+    )
 
     def dense() -> None:
         dense_splat(places, shares, SIZE, SPREAD, upstream)
@@ -327,10 +389,14 @@ def rivals_table(device: str, whole: float) -> None:
     )
 
     field, radius = field_step(device, 3), KOCH["stroke"] * SIZE / 2
-    slow = seconds(field, device, budget=4.0)  # its calls take from 50 to 100 ms, so that a few say little
+    slow = seconds(
+        field, device, budget=4.0
+    )  # its calls take from 50 to 100 ms, so that a few say little
     theirs = peak_memory(field, device)
     maps, segment = (torch.tensor(part, device=device) for part in (KOCH["maps"], KOCH_ENDS))
-    curve = occupancy(torch.tensor(KOCH["maps"]), WINDOW, SIZE, stroke=KOCH["stroke"], supersample=6)
+    curve = occupancy(
+        torch.tensor(KOCH["maps"]), WINDOW, SIZE, stroke=KOCH["stroke"], supersample=6
+    )
     curve = curve.to(device)
     for count in (KOCH_POINTS, points):
         koch = Step(device, count, 1, **KOCH)
@@ -349,15 +415,20 @@ def rivals_table(device: str, whole: float) -> None:
 
 
 def field_step(device: str, depth: int) -> Callable[[], None]:
-    """A step of the distance field on the Koch curve, of which all words of `depth` letters are drawn."""
+    """A step of the distance field on the Koch curve, of which all words of `depth` letters are
+    drawn."""
     step = Step(device, KOCH_POINTS, 1, **KOCH)
     maps, segment = step.run.maps[0], torch.tensor(KOCH_ENDS, device=device)
-    return lambda: distance_field_step(maps, segment, depth, step.objective.target, KOCH["stroke"] * SIZE / 2)
+    return lambda: distance_field_step(
+        maps, segment, depth, step.objective.target, KOCH["stroke"] * SIZE / 2
+    )
 
 
 def grown_table(device: str) -> None:
     """Print the steps of the last stage, whose points are those of the grown attractor."""
-    print(f"\nA step with grown points, {SIZE} × {SIZE}, 12 maps: milliseconds\n systems  points of each      step")
+    print(
+        f"\nA step with grown points, {SIZE} × {SIZE}, 12 maps: milliseconds\n systems  points of each      step"
+    )
     for systems in (1, 2, 4):
         step = Step(device, 40_000, systems, grown=True)
         points = sum(len(tree.letters) for tree in step.objective.trees) / systems
@@ -378,19 +449,28 @@ def starts_table(device: str) -> dict[int, float]:
 
 
 def plot(path: Path, curves: dict[str, dict[str, dict[float, float]]]) -> None:
-    """One panel of milliseconds for each kind of cost, with the slope between the last two points of each curve."""
+    """One panel of milliseconds for each kind of cost, with the slope between the last two points
+    of each curve."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.8), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(
+        1, len(curves), figsize=(4.2 * len(curves), 3.8), layout="constrained", sharey=True
+    )
     for axis, (title, lines) in zip(axes, curves.items(), strict=True):
         for label, line in lines.items():
             (x0, y0), (x1, y1) = list(line.items())[-2:]
             per_letter = title.startswith("depth")  # cost there grows as a power of n
-            slope = f"× {(y1 / y0) ** (1 / (x1 - x0)):.1f} a letter" if per_letter else f"slope {slope_of(line):.2f}"
-            axis.plot(line.keys(), [1e3 * y for y in line.values()], "o-", label=f"{label}: {slope}")
+            slope = (
+                f"× {(y1 / y0) ** (1 / (x1 - x0)):.1f} a letter"
+                if per_letter
+                else f"slope {slope_of(line):.2f}"
+            )
+            axis.plot(
+                line.keys(), [1e3 * y for y in line.values()], "o-", label=f"{label}: {slope}"
+            )
             if not per_letter:
                 axis.set_xscale("log")
         axis.set(xlabel=title, yscale="log")
@@ -408,12 +488,18 @@ def slope_of(line: dict[float, float]) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parse.add_argument("--device", help="cuda, mps or cpu (default: cuda where it is there, else cpu)")
+    parse.add_argument(
+        "--device", help="cuda, mps or cpu (default: cuda where it is there, else cpu)"
+    )
     parse.add_argument("--out", type=Path, help="the plot (default: speed_DEVICE.png)")
     arguments = parse.parse_args(argv)
     device = pick_device(arguments.device)
     out = arguments.out or Path(f"speed_{device.split(':')[0]}.png")
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.startswith("cuda")
+        else f"{torch.get_num_threads()} threads"
+    )
     print(f"{device} ({name}), PyTorch {torch.__version__}\n\nRates of the machine")
     rate = rates(device)
     print(f"copying              {2e-9 / rate['byte'] / 2:9.1f} GB/s, written and read")
@@ -429,20 +515,31 @@ def main(argv: list[str] | None = None) -> None:
     starts = starts_table(device)
     by_points = {points: Step(device, points, 1).seconds() for points in (1_000, 12_000, 120_000)}
     by_points |= {points: time for (points, systems), time in steps.items() if systems == 1}
-    by_size = {size: Step(device, 40_000, 1, size=size).seconds() for size in (64, 128, 256, 512, 1024)}
-    by_depth = {depth: Step(device, 4000, 1, **KOCH, depth=depth).seconds() for depth in range(3, 10)}
+    by_size = {
+        size: Step(device, 40_000, 1, size=size).seconds() for size in (64, 128, 256, 512, 1024)
+    }
+    by_depth = {
+        depth: Step(device, 4000, 1, **KOCH, depth=depth).seconds() for depth in range(3, 10)
+    }
     by_field = {depth: seconds(field_step(device, depth), device) for depth in range(1, 5)}
     plot(
         out,
         {
-            f"points ({SIZE} × {SIZE}, one system)": {"words of equal weight": dict(sorted(by_points.items()))},
-            f"depth (Koch curve, {SIZE} × {SIZE})": {"all words": by_depth, "distance field": by_field},
+            f"points ({SIZE} × {SIZE}, one system)": {
+                "words of equal weight": dict(sorted(by_points.items()))
+            },
+            f"depth (Koch curve, {SIZE} × {SIZE})": {
+                "all words": by_depth,
+                "distance field": by_field,
+            },
             "side of the picture (40,000 points)": {"one system": by_size},
             "systems (64 × 64, 2,500 points each)": {"a batch": starts},
         },
     )
     grown = math.log(steps[400_000, 1] / steps[40_000, 1]) / math.log(10)
-    print(f"\nCost grows with points from 40,000 to 400,000 as their power {grown:.2f}. Plot: {out}")
+    print(
+        f"\nCost grows with points from 40,000 to 400,000 as their power {grown:.2f}. Plot: {out}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""How long a user waits: for a help text, a refusal, and the first reports of a fit, in a fresh copy and afterwards.
+"""How long a user waits: for a help text, a refusal, and the first reports of a fit, in a fresh
+copy and afterwards.
 
     python benchmarks/startup.py [RUNS]
 
-Each number is the median of that many runs (3). A fresh copy has no compiled loops; what it compiles, it keeps.
+Each number is the median of that many runs (3). A fresh copy has no compiled loops; what it
+compiles, it keeps.
 """
 
 import re
@@ -15,11 +17,16 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-REPORTS = (r" 0/\d+ .*IoU=", r" [1-9]\d*/\d+ .*IoU=", r"-> koch\.pt")  # of the start, after the first steps, at the end
+REPORTS = (
+    r" 0/\d+ .*IoU=",
+    r" [1-9]\d*/\d+ .*IoU=",
+    r"-> koch\.pt",
+)  # of the start, after the first steps, at the end
 
 
 def waits(folder: Path, *arguments: str, signs: tuple[str, ...]) -> list[float]:
-    """Seconds from a command until it has said what matches each of the patterns, and until it has ended."""
+    """Seconds from a command until it has said what matches each of the patterns, and until it has
+    ended."""
     began, said, found = time.perf_counter(), "", []
     command = [sys.executable, "train_ifs.py", *arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -40,15 +47,23 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             for path in [*ROOT.glob("*.py"), ROOT / "koch.png"]:
                 shutil.copy(path, name)
-            shutil.copytree(ROOT / "diff_ifs", Path(name, "diff_ifs"), ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / "diff_ifs",
+                Path(name, "diff_ifs"),
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
             for what in ("koch, fresh copy", "koch, again"):
                 rows.setdefault(what, []).append(waits(Path(name), "koch", signs=REPORTS))
             rows.setdefault("--help", []).append(waits(Path(name), "--help", signs=("usage",)))
-            rows.setdefault("a refusal", []).append(waits(Path(name), "nowhere", signs=("nowhere",)))
+            rows.setdefault("a refusal", []).append(
+                waits(Path(name), "nowhere", signs=("nowhere",))
+            )
     print("| train_ifs.py | first report (s) | after the first steps (s) | whole command (s) |")
     print("|---|---|---|---|")
     for what, times in rows.items():
-        first, *steps, end = (f"{statistics.median(column):.2f}" for column in zip(*times, strict=True))
+        first, *steps, end = (
+            f"{statistics.median(column):.2f}" for column in zip(*times, strict=True)
+        )
         print(f"| {what} | {first} | {steps[0] if steps else '–'} | {end} |")
 
 

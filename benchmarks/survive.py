@@ -1,10 +1,12 @@
-"""Kill fits at random moments, feed them bad input, fill the disk, and count what was lost: nothing should be.
+"""Kill fits at random moments, feed them bad input, fill the disk, and count what was lost: nothing
+should be.
 
     python benchmarks/survive.py > benchmarks/survive.txt
 
-Exits with 1 if a file was damaged, a fit could not go on, or anything but one line was said about bad input. The
-fits are forked from one process that has loaded everything, so that a kill strikes at their work, not at their imports;
-therefore it needs Linux or macOS. `--share 0.05` tries a twentieth of everything, as the tests do.
+Exits with 1 if a file was damaged, a fit could not go on, or anything but one line was said about
+bad input. The fits are forked from one process that has loaded everything, so that a kill strikes
+at their work, not at their imports; therefore it needs Linux or macOS. `--share 0.05` tries a
+twentieth of everything, as the tests do.
 """
 
 import argparse
@@ -26,17 +28,15 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import imageio.v3  # noqa: F401 (for the forked fits)
+import matplotlib.figure
+import numpy as np
+import torch
+from PIL import Image
 
-import imageio.v3  # noqa: E402, F401 (for the forked fits)
-import matplotlib.figure  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-
-import render_ifs  # noqa: E402
-import train_ifs  # noqa: E402
+import render_ifs
+import train_ifs
 from diff_ifs.errors import InputError
 from diff_ifs.files.checkpoint import check_target, load_checkpoint, load_origin, resume_of
 from diff_ifs.files.names import check_name
@@ -44,6 +44,7 @@ from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import LARGEST, load_target
 from diff_ifs.formats.code import checksum
 
+ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--size", "32", "--steps", "20", "--starts", "2", "--points", "500", "--quiet"]
 NAMES = ("koch", "apple")
 MAIN = {"train": train_ifs.main, "render": render_ifs.main}
@@ -51,7 +52,8 @@ failures: list[str] = []
 
 
 class Done(NamedTuple):
-    """How a forked command ended: its exit code or minus its signal, what it said, and what it took."""
+    """How a forked command ended: its exit code or minus its signal, what it said, and what it
+    took."""
 
     code: int
     out: str
@@ -60,8 +62,11 @@ class Done(NamedTuple):
     memory: int  # the most it had, in bytes
 
 
-def fork(folder: Path, script: str, argv: list[str], signals: tuple = (), limits: dict | None = None) -> Done:
-    """Run a script's main in a process of its own. `signals` are pairs (seconds after the start, signal)."""
+def fork(
+    folder: Path, script: str, argv: list[str], signals: tuple = (), limits: dict | None = None
+) -> Done:
+    """Run a script's main in a process of its own. `signals` are pairs (seconds after the start,
+    signal)."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         sys.stdout.flush()
         began, pid = time.perf_counter(), os.fork()
@@ -71,7 +76,9 @@ def fork(folder: Path, script: str, argv: list[str], signals: tuple = (), limits
                 os.chdir(folder)
                 os.dup2(out.fileno(), 1)
                 os.dup2(err.fileno(), 2)
-                sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+                sys.stdout, sys.stderr = (
+                    os.fdopen(number, "w", closefd=False) for number in (1, 2)
+                )
                 for what, most in (limits or {}).items():
                     resource.setrlimit(what, (most, most))
                 code = MAIN[script](argv)
@@ -111,7 +118,8 @@ def expect(truth: object, words: str) -> bool:
 
 
 def damaged(folder: Path) -> int:
-    """How many files under a folder are not whole. What a killed process had not finished bears another name."""
+    """How many files under a folder are not whole. What a killed process had not finished bears
+    another name."""
     count = 0
     for path in folder.rglob("*"):
         if path.is_dir() or path.name.endswith(".part") or path.name.endswith("_setup.py"):
@@ -123,7 +131,9 @@ def damaged(folder: Path) -> int:
             elif path.suffix == ".csv":
                 rows = list(csv.DictReader(path.read_text().splitlines()))
                 assert rows
-                assert all(len(row) == 4 and all(map(float, row.values())) is not None for row in rows)
+                assert all(
+                    len(row) == 4 and all(map(float, row.values())) is not None for row in rows
+                )
                 assert path.read_text().endswith("\n")
             else:
                 with Image.open(path) as picture:
@@ -137,7 +147,11 @@ def damaged(folder: Path) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def row(what: str, tried: int, happened: str, lost: int) -> None:
@@ -148,7 +162,8 @@ def row(what: str, tried: int, happened: str, lost: int) -> None:
 
 
 def kills(most: int, chance: random.Random, base: Path) -> None:
-    """kill -9 at random moments; what is left goes on, is killed again, and must end as a fit that never stopped."""
+    """kill -9 at random moments; what is left goes on, is killed again, and must end as a fit that
+    never stopped."""
     whole: dict[str, tuple[float, dict[str, bytes]]] = {}
     killed = lives = bad = resumed = 0
     moments = []
@@ -167,30 +182,51 @@ def kills(most: int, chance: random.Random, base: Path) -> None:
         while True:
             there = (folder / f"{name}.pt").exists()
             moment = chance.uniform(0.0, seconds) if killed < most else 1e9
-            done = fork(folder, "train", [name, *TINY, *["--resume"] * there], ((moment, signal.SIGKILL),))
+            done = fork(
+                folder, "train", [name, *TINY, *["--resume"] * there], ((moment, signal.SIGKILL),)
+            )
             resumed += there
             bad += damaged(folder)
             if done.code == 0:
                 break
-            if not expect(done.code == -signal.SIGKILL, f"{name} ended with {done.code}: {done.err}"):
+            if not expect(
+                done.code == -signal.SIGKILL, f"{name} ended with {done.code}: {done.err}"
+            ):
                 break
             killed += 1
             moments.append(moment / seconds)
-            if complete(folder / f"{name}.pt"):  # it had only to say so; to resume it would be to polish it
+            if complete(
+                folder / f"{name}.pt"
+            ):  # it had only to say so; to resume it would be to polish it
                 break
         if expect(complete(folder / f"{name}.pt"), f"{name}: a life ended without a complete fit"):
             left = contents(folder)
-            expect(not [path for path in left if path.endswith(".part")], "a killed run's leftovers stay")
-            expect(left.keys() == wanted.keys(), f"{name}: not the files of a fit that was not stopped")
-            ours, theirs = (torch.load(io.BytesIO(c[f"{name}.pt"]), weights_only=True) for c in (left, wanted))
+            expect(
+                not [path for path in left if path.endswith(".part")],
+                "a killed run's leftovers stay",
+            )
+            expect(
+                left.keys() == wanted.keys(), f"{name}: not the files of a fit that was not stopped"
+            )
+            ours, theirs = (
+                torch.load(io.BytesIO(c[f"{name}.pt"]), weights_only=True) for c in (left, wanted)
+            )
             expect(
                 torch.equal(ours["maps"], theirs["maps"]),
                 f"{name}: other maps than those of a fit that was not stopped",
             )
-            expect(left[f"results/{name}/{name}.gif"] == wanted[f"results/{name}/{name}.gif"], f"{name}: another GIF")
+            expect(
+                left[f"results/{name}/{name}.gif"] == wanted[f"results/{name}/{name}.gif"],
+                f"{name}: another GIF",
+            )
         shutil.rmtree(folder)
     spread = f"from {min(moments):.0%} to {max(moments):.0%} of a run"
-    row("`kill -9` of a fit", killed, f"{resumed} resumed, {lives} lives ended with the maps of one never killed", bad)
+    row(
+        "`kill -9` of a fit",
+        killed,
+        f"{resumed} resumed, {lives} lives ended with the maps of one never killed",
+        bad,
+    )
     print(f"|  (at moments {spread}) | | | |")
 
 
@@ -215,7 +251,10 @@ def stops(most: int, chance: random.Random, base: Path) -> None:
             if done.code == -number:
                 at_once += 1
                 expect(twice, "one signal must not end a fit at once")
-            elif expect(done.code == 128 + number, f"stopped with {done.code} instead of {128 + number}: {done.err}"):
+            elif expect(
+                done.code == 128 + number,
+                f"stopped with {done.code} instead of {128 + number}: {done.err}",
+            ):
                 stopped += 1
                 if (folder / "koch.pt").exists():
                     left = {path.name for path in (folder / "results/koch").iterdir()}
@@ -235,7 +274,8 @@ def stops(most: int, chance: random.Random, base: Path) -> None:
 
 
 def full_disks(share: float, chance: random.Random, base: Path) -> None:
-    """Files that may not grow beyond a limit, and, where mounting is allowed, file systems that are too small."""
+    """Files that may not grow beyond a limit, and, where mounting is allowed, file systems that are
+    too small."""
     tried = refused = went_well = bad = 0
 
     def judge(done: Done, folder: Path, before: dict[str, bytes]) -> None:
@@ -277,7 +317,10 @@ def full_disks(share: float, chance: random.Random, base: Path) -> None:
                 finally:
                     subprocess.run(["umount", str(folder)], check=True)
     row(
-        f"full disk ({mounted} of them a small tmpfs)", tried, f"{refused} refused in one line, {went_well} fitted", bad
+        f"full disk ({mounted} of them a small tmpfs)",
+        tried,
+        f"{refused} refused in one line, {went_well} fitted",
+        bad,
     )
 
 
@@ -291,7 +334,11 @@ def little_memory(share: float, base: Path) -> None:
     for case in cases:
         limits = {resource.RLIMIT_AS: used + 300_000_000}
         done = fork(folder, "train", ["koch", "--quiet", *case], limits=limits)
-        said = done.code == 2 and done.err.count("\n") == 1 and "lower --starts, --points or --size" in done.err
+        said = (
+            done.code == 2
+            and done.err.count("\n") == 1
+            and "lower --starts, --points or --size" in done.err
+        )
         refused += expect(said, f"little memory, {case}: {done.code} {done.err[-300:]}")
     row("memory exhausted", len(cases), f"{refused} refused in one line", damaged(folder))
 
@@ -321,7 +368,8 @@ def large_pictures(base: Path) -> None:
 
 
 def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
-    """What a user may type or leave lying about: each is refused in one line, and nothing changes on disk."""
+    """What a user may type or leave lying about: each is refused in one line, and nothing changes
+    on disk."""
     folder = base / "bad"
     folder.mkdir()
     shutil.copy(ROOT / "koch.png", folder / "koch.png")
@@ -335,7 +383,9 @@ def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
     (folder / "empty.png").touch()
     (folder / "noise.png").write_bytes(bytes(range(256)) * 4)
     (folder / "cut.png").write_bytes((ROOT / "apple.png").read_bytes()[:400])
-    (folder / "script.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+    (folder / "script.png").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n"
+    )
     (folder / "folder.png").mkdir()
     speck = Image.new("L", (2000, 2000), 0)
     speck.putpixel((0, 0), 255)
@@ -365,7 +415,9 @@ def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
     }
     for name, text in setups.items():
         shutil.copy(ROOT / "koch.png", folder / f"{name}.png")
-        (folder / f"{name}_setup.py").write_bytes(text if isinstance(text, bytes) else text.encode())
+        (folder / f"{name}_setup.py").write_bytes(
+            text if isinstance(text, bytes) else text.encode()
+        )
     checkpoints = crafted(good)
     for name, content in checkpoints.items():
         (folder / f"{name}.pt").write_bytes(content)
@@ -415,7 +467,9 @@ def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
     }
     cases: list[tuple[str, str, list[str]]] = [("name", "train", ["--", name]) for name in names]
     cases += [("name", "render", ["--", name, "9", "64"]) for name in names]
-    cases += [("option", "train", ["koch", f"--{o}", v]) for o, tried in values.items() for v in tried]
+    cases += [
+        ("option", "train", ["koch", f"--{o}", v]) for o, tried in values.items() for v in tried
+    ]
     cases += [
         ("option", "train", ["koch", "--unknown"]),
         ("option", "train", []),
@@ -431,38 +485,66 @@ def bad_inputs(share: float, chance: random.Random, base: Path) -> None:
         ["²", "64"],
     ):
         cases.append(("option", "render", ["--quiet", "--", "koch", *numbers]))
-    for window in (["1", "-1", "-1", "1"], ["nan", "1", "-1", "1"], ["0", "0", "0", "0"], ["-1", "1", "-2", "2"]):
+    for window in (
+        ["1", "-1", "-1", "1"],
+        ["nan", "1", "-1", "1"],
+        ["0", "0", "0", "0"],
+        ["-1", "1", "-2", "2"],
+    ):
         cases.append(("option", "render", ["koch", "9", "64", "--window", *window]))
     cases += [
-        ("option", "render", ["koch", "9", "64", *more]) for more in (["--stroke", "nan"], ["--supersample", "99"])
+        ("option", "render", ["koch", "9", "64", *more])
+        for more in (["--stroke", "nan"], ["--supersample", "99"])
     ]
-    pictures = ("black", "white", "one", "ghost", "long", "empty", "noise", "cut", "script", "folder", "speck")
+    pictures = (
+        "black",
+        "white",
+        "one",
+        "ghost",
+        "long",
+        "empty",
+        "noise",
+        "cut",
+        "script",
+        "folder",
+        "speck",
+    )
     cases += [("picture", "train", [name, "--quiet"]) for name in pictures]
     cases += [("setup", "train", [name, "--quiet"]) for name in setups]
     cases += [("checkpoint", "train", [name, *TINY, "--resume"]) for name in checkpoints]
     renders = [name for name in checkpoints if not name.startswith("resume_")]
     cases += [("checkpoint", "render", [name, "9", "64", "--quiet"]) for name in renders]
 
-    expect(len(cases) == len({(script, *argv) for _, script, argv in cases}), "two cases are the same")
+    expect(
+        len(cases) == len({(script, *argv) for _, script, argv in cases}), "two cases are the same"
+    )
     tried, refused, lost = {}, {}, {}
     after = contents(folder)
     for kind, script, argv in some(cases, share, chance):
         before = after
         limits = {resource.RLIMIT_AS: 8 << 30} if sys.platform == "linux" else None
         done = fork(folder, script, argv, limits=limits)
-        said = done.code == 2 and done.out == "" and done.err.count("\n") == 1 and done.err.rstrip("\n").isprintable()
+        said = (
+            done.code == 2
+            and done.out == ""
+            and done.err.count("\n") == 1
+            and done.err.rstrip("\n").isprintable()
+        )
         tried[kind] = tried.get(kind, 0) + 1
         refused[kind] = refused.get(kind, 0) + expect(
             said, f"{script} {argv!r}: {done.code} {done.out} {done.err[-400:]}"
         )
         after = contents(folder)
-        lost[kind] = lost.get(kind, 0) + (not expect(after == before, f"{script} {argv!r} changed what is on disk"))
+        lost[kind] = lost.get(kind, 0) + (
+            not expect(after == before, f"{script} {argv!r} changed what is on disk")
+        )
     for kind, count in tried.items():
         row(f"bad {kind}", count, f"{refused[kind]} refused in one line", lost[kind])
 
 
 def crafted(good: dict) -> dict[str, bytes]:
-    """Checkpoints that a stranger might send: wrong types, shapes and numbers, and claims of enormous sizes."""
+    """Checkpoints that a stranger might send: wrong types, shapes and numbers, and claims of
+    enormous sizes."""
     maps, resume = good["maps"], good["resume"]
     laughs: list = ["ha"]
     for _ in range(60):
@@ -503,12 +585,18 @@ def crafted(good: dict) -> dict[str, bytes]:
         "resume_target": {"target": "0" * 64},
         "resume_laughs": {"resume": laughs},
         "resume_endless": {"resume": {**resume, "stage": 0, "stage_step": 10**8}},
-        "resume_trace": {"resume": {**resume, "trace": [{**row, "loss": 10**400} for row in resume["trace"]]}},
+        "resume_trace": {
+            "resume": {**resume, "trace": [{**row, "loss": 10**400} for row in resume["trace"]]}
+        },
     }
     for field, value in resume.items():
-        changes[f"resume_without_{field}"] = {"resume": {k: v for k, v in resume.items() if k != field}}
+        changes[f"resume_without_{field}"] = {
+            "resume": {k: v for k, v in resume.items() if k != field}
+        }
         changes[f"resume_text_{field}"] = {"resume": {**resume, field: "text"}}
-        changes[f"resume_huge_{field}"] = {"resume": {**resume, field: torch.zeros(1).expand(10**6, 4, 2, 3)}}
+        changes[f"resume_huge_{field}"] = {
+            "resume": {**resume, field: torch.zeros(1).expand(10**6, 4, 2, 3)}
+        }
         if isinstance(value, torch.Tensor):
             changes[f"resume_nan_{field}"] = {"resume": {**resume, field: value * float("nan")}}
         if isinstance(value, int | float):
@@ -535,7 +623,9 @@ def crafted(good: dict) -> dict[str, bytes]:
         "takes_storage": b"ctorch.storage\nUntypedStorage\nJ\0\0\0\x7f\x85R.",
         "ends_early": b"}q\0",
     }.items():
-        files[name] = repacked(saved(name), lambda n, d, p=pickle: opening + p if n.endswith("data.pkl") else d)
+        files[name] = repacked(
+            saved(name), lambda n, d, p=pickle: opening + p if n.endswith("data.pkl") else d
+        )
     files["no_bytes"] = b""
     files["text"] = b"not a checkpoint" * 100
     return files
@@ -544,7 +634,10 @@ def crafted(good: dict) -> dict[str, bytes]:
 def repacked(archive: bytes, change, compression: int = zipfile.ZIP_STORED) -> bytes:
     """A zip archive with each record's content changed."""
     content = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(content, "w", compression) as new:
+    with (
+        zipfile.ZipFile(io.BytesIO(archive)) as old,
+        zipfile.ZipFile(content, "w", compression) as new,
+    ):
         for record in old.infolist():
             new.writestr(record.filename, change(record.filename, old.read(record)))
     return content.getvalue()
@@ -554,7 +647,8 @@ def repacked(archive: bytes, change, compression: int = zipfile.ZIP_STORED) -> b
 
 
 def starts(base: Path) -> None:
-    """Whole commands in new processes: how soon `--help` and refusals come, and the first step of a fit."""
+    """Whole commands in new processes: how soon `--help` and refusals come, and the first step of a
+    fit."""
     folder = base / "starts"
     folder.mkdir()
     setups = {
@@ -569,22 +663,47 @@ def starts(base: Path) -> None:
     (folder / "noise.png").write_bytes(bytes(range(256)))
     (folder / "koch.pt").write_bytes(b"not a checkpoint")
     device = [] if torch.cuda.is_available() else [["koch", "--device", "cuda"]]
-    refused = [["../koch"], ["torch"], ["nowhere"], ["noise"], *([name] for name in setups), *device]
-    refused += [["koch", "--steps", "3"], ["koch", "--resume"], ["koch", "--depth", "x"], ["koch", "--device", "tpu"]]
+    refused = [
+        ["../koch"],
+        ["torch"],
+        ["nowhere"],
+        ["noise"],
+        *([name] for name in setups),
+        *device,
+    ]
+    refused += [
+        ["koch", "--steps", "3"],
+        ["koch", "--resume"],
+        ["koch", "--depth", "x"],
+        ["koch", "--device", "tpu"],
+    ]
     seconds = {}
     for argv in (["--help"], *refused):
         began = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, ROOT / "train_ifs.py", *argv], cwd=folder, capture_output=True, check=False
+            [sys.executable, ROOT / "train_ifs.py", *argv],
+            cwd=folder,
+            capture_output=True,
+            check=False,
         )
         seconds[" ".join(argv)] = time.perf_counter() - began
-        expect(done.returncode == (0 if argv == ["--help"] else 2), f"{argv} ended with {done.returncode}")
+        expect(
+            done.returncode == (0 if argv == ["--help"] else 2),
+            f"{argv} ended with {done.returncode}",
+        )
     slowest = max(seconds, key=seconds.__getitem__)
-    row("`--help` and refusals, whole command", len(seconds), f"at most {seconds[slowest]:.2f} s ({slowest})", 0)
+    row(
+        "`--help` and refusals, whole command",
+        len(seconds),
+        f"at most {seconds[slowest]:.2f} s ({slowest})",
+        0,
+    )
     coded_starts(folder)
     (folder / "koch.pt").unlink()
     began = time.perf_counter()
-    with subprocess.Popen([sys.executable, ROOT / "train_ifs.py", "koch", "--quiet"], cwd=folder) as fitting:
+    with subprocess.Popen(
+        [sys.executable, ROOT / "train_ifs.py", "koch", "--quiet"], cwd=folder
+    ) as fitting:
         while not (folder / "koch.pt").exists() and fitting.poll() is None:
             time.sleep(0.005)
         first = time.perf_counter() - began
@@ -613,7 +732,12 @@ def coded_starts(folder: Path) -> None:
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    options = [["--window", "0", "1", "0", "2"], ["--cmap", "nosuch"], ["--stroke", "-1"], ["--out", "a.jpg"]]
+    options = [
+        ["--window", "0", "1", "0", "2"],
+        ["--cmap", "nosuch"],
+        ["--stroke", "-1"],
+        ["--out", "a.jpg"],
+    ]
     commands = {
         "coded files": [
             *(["render_ifs.py", name, "9", "64"] for name in contents),
@@ -621,7 +745,10 @@ def coded_starts(folder: Path) -> None:
         ],
         "arguments for a checkpoint": [
             *(["render_ifs.py", "koch", "9", "64", *option] for option in options),
-            *(["compress_ifs.py", "koch", *option] for option in (["--bytes", "2"], ["--bits", "99"])),
+            *(
+                ["compress_ifs.py", "koch", *option]
+                for option in (["--bytes", "2"], ["--bits", "99"])
+            ),
         ],
     }
     shutil.copy(ROOT / "koch.png", folder)
@@ -633,7 +760,9 @@ def coded_starts(folder: Path) -> None:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             seconds[" ".join([script, *argv])] = time.perf_counter() - began
             said = done.returncode == 2 and done.stderr.count("\n") == 1
-            refused += expect(said, f"{script} {argv} ended with {done.returncode}: {done.stderr[-300:]}")
+            refused += expect(
+                said, f"{script} {argv} ended with {done.returncode}: {done.stderr[-300:]}"
+            )
         slowest = max(seconds, key=seconds.__getitem__)
         words = f"{refused} refused in one line, in at most {seconds[slowest]:.2f} s ({slowest})"
         row(f"bad {what}, whole command", len(lines), words, 0)
@@ -666,16 +795,24 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
     folder = base / "fuzz"
     folder.mkdir()
     fork(folder, "train", ["koch", *TINY])
-    setup, _ = load_setup("koch", {"size": 32, "steps": 20, "starts": 2, "points": 500, "grey": False})
+    setup, _ = load_setup(
+        "koch", {"size": 32, "steps": 20, "starts": 2, "points": 500, "grey": False}
+    )
     target = load_target(ROOT / "koch.png", 32)
     checkpoint = (folder / "koch.pt").read_bytes()
     apple = Image.open(ROOT / "apple.png").convert("L").resize((48, 40))
-    pictures, kinds = [], "PNG L, PNG 1, PNG RGBA, PNG P, PNG I;16, JPEG L, GIF P, TIFF L, BMP RGB, WEBP RGB, PPM L"
+    pictures, kinds = (
+        [],
+        "PNG L, PNG 1, PNG RGBA, PNG P, PNG I;16, JPEG L, GIF P, TIFF L, BMP RGB, WEBP RGB, PPM L",
+    )
     for kind, mode in (words.split() for words in kinds.split(", ")):
         content = io.BytesIO()
         apple.convert(mode).save(content, kind)
         pictures.append(content.getvalue())
-    setups = [(ROOT / f"{name}_setup.py").read_bytes() for name in ("koch", "apple", "flower", "sierpinski")]
+    setups = [
+        (ROOT / f"{name}_setup.py").read_bytes()
+        for name in ("koch", "apple", "flower", "sierpinski")
+    ]
 
     def picture() -> None:
         path = folder / "fuzzed.png"
@@ -705,7 +842,12 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
         letters = string.printable + "äλ日本\u0301\u200b\udc80😀"
         check_name("".join(chance.choice(letters) for _ in range(chance.randrange(12))))
 
-    for what, case in (("picture", picture), ("checkpoint", damaged_checkpoint), ("setup", setup_file), ("name", name)):
+    for what, case in (
+        ("picture", picture),
+        ("checkpoint", damaged_checkpoint),
+        ("setup", setup_file),
+        ("name", name),
+    ):
         counts = [0, 0]
 
         def batch(argv: list[str], case=case) -> int:
@@ -714,7 +856,11 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
                     case()
                     print("read")
                 except InputError as error:
-                    print("refused" if str(error).isprintable() and len(str(error)) < 1000 else "badly said")
+                    print(
+                        "refused"
+                        if str(error).isprintable() and len(str(error)) < 1000
+                        else "badly said"
+                    )
             return 0
 
         MAIN["fuzz"] = batch
@@ -723,12 +869,16 @@ def fuzz(most: int, chance: random.Random, base: Path) -> None:
             chance.seed(f"{seed} {k}")
             limits = {resource.RLIMIT_AS: 16 << 30} if sys.platform == "linux" else None
             done = fork(folder, "fuzz", [str(min(50, most - k))], limits=limits)
-            bad += not expect(done.code == 0, f"fuzzed {what}, batch {k}: {done.code} {done.err[-600:]}")
+            bad += not expect(
+                done.code == 0, f"fuzzed {what}, batch {k}: {done.code} {done.err[-600:]}"
+            )
             counts[0] += done.out.count("refused")
             counts[1] += done.out.count("read")
         expect(min(counts) > 0 or most < 100, f"fuzzed {what}: all were refused, or all were read")
         expect(sum(counts) == most, f"fuzzed {what}: only {sum(counts)} were read or refused")
-        row(f"fuzzed {what}", sum(counts), f"{counts[0]} refused in one line, {counts[1]} read", bad)
+        row(
+            f"fuzzed {what}", sum(counts), f"{counts[0]} refused in one line, {counts[1]} read", bad
+        )
 
 
 def some(cases: list, share: float, chance: random.Random) -> list:

@@ -1,6 +1,7 @@
 """Everything behind the commands: fractals fitted to pictures, drawn, filed and compressed.
 
-The names below are loaded when they are first used, so that `from diff_ifs import Setup` loads no torch.
+The names below are loaded when they are first used, so that `from diff_ifs import Setup` loads no
+torch.
 """
 
 import importlib

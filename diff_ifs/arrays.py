@@ -6,7 +6,8 @@ from torch import Tensor
 
 
 def as_coverage(picture: Tensor | np.ndarray) -> Tensor:
-    """A picture (H, W) of booleans, of bytes from 0 to 255 or of floats from 0 to 1, as coverage in [0, 1], float32.
+    """A picture (H, W) of booleans, of bytes from 0 to 255 or of floats from 0 to 1, as coverage in
+    [0, 1], float32.
 
     Raises ValueError for anything else.
     """
@@ -20,9 +21,13 @@ def as_coverage(picture: Tensor | np.ndarray) -> Tensor:
     if tensor.dtype == torch.bool:
         return tensor.float()
     if not tensor.is_floating_point():
-        raise ValueError(f"a picture must hold booleans, bytes or floats from 0 to 1, not {tensor.dtype}")
-    if not (tensor.isfinite().all() and 0 <= tensor.min() and tensor.max() <= 1):
-        raise ValueError("a picture of floats must be coverage from 0 to 1; divide levels of 0 to 255 by 255")
+        raise ValueError(
+            f"a picture must hold booleans, bytes or floats from 0 to 1, not {tensor.dtype}"
+        )
+    if not (tensor.isfinite().all() and tensor.min() >= 0 and tensor.max() <= 1):
+        raise ValueError(
+            "a picture of floats must be coverage from 0 to 1; divide levels of 0 to 255 by 255"
+        )
     return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 

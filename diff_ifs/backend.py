@@ -1,7 +1,8 @@
 """Compiled loops or PyTorch: the one place that chooses.
 
-Soft pictures are PyTorch on any device (`ifs_model`), and compiled loops on a CPU (`kernels`). Functions here have the
-names, shapes and meaning of their twins in `ifs_model`. Hard pictures are compiled loops on the CPU alone.
+Soft pictures are PyTorch on any device (`ifs_model`), and compiled loops on a CPU (`kernels`).
+Functions here have the names, shapes and meaning of their twins in `ifs_model`. Hard pictures are
+compiled loops on the CPU alone.
 """
 
 import functools
@@ -16,7 +17,9 @@ import ifs_model
 from diff_ifs.errors import InputError, one_line
 from ifs_model import AddressTree, LossSettings
 
-NO_DOUBLE = ("mps",)  # kinds of devices that have no float64: what needs it is done on the CPU for them
+NO_DOUBLE = (
+    "mps",
+)  # kinds of devices that have no float64: what needs it is done on the CPU for them
 
 
 @functools.cache
@@ -32,7 +35,9 @@ def load_kernels() -> ModuleType:
         words = f"numba does not start ({one_line(error)}): is NUMBA_NUM_THREADS or the like set?"
         raise InputError(words) from error
     if numba.config.DISABLE_JIT:
-        raise InputError("NUMBA_DISABLE_JIT is set, and without compiled loops pictures would take hours: unset it")
+        raise InputError(
+            "NUMBA_DISABLE_JIT is set, and without compiled loops pictures would take hours: unset it"
+        )
     return loops
 
 
@@ -55,7 +60,9 @@ def words_by_weight(weights: Tensor, count: int) -> Tensor:
     return words.reshape(*weights.shape[:-1], 1 + rounds * (n - 1), -1)
 
 
-def splat_words(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def splat_words(
+    maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
     """Not differentiable: `word_loss` has the gradient."""
     if (loops := kernels(maps)) is None:
         return ifs_model.splat_words(maps, words, to, size)
@@ -81,16 +88,22 @@ def convolve(pictures: Tensor, discs: Tensor) -> Tensor:
     return torch.from_numpy(loops.convolve(*arrays(pictures, discs)))
 
 
-def word_loss(maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, look: LossSettings, pull: float) -> Tensor:
+def word_loss(
+    maps: Tensor, words: tuple[Tensor, Tensor], to: Tensor, look: LossSettings, pull: float
+) -> Tensor:
     if (loops := kernels(maps)) is None:
         return ifs_model.word_loss(maps, words, to, look, pull)
     first, second = (half.expand(len(maps), *half.shape[-2:]) for half in words)
     spelling = arrays(maps.double(), first, second, to.double())
-    found = loops.word_loss(*spelling, ifs_model.FLATTEST, pull, *settings_arrays(look), torch.get_num_threads())
+    found = loops.word_loss(
+        *spelling, ifs_model.FLATTEST, pull, *settings_arrays(look), torch.get_num_threads()
+    )
     return _Found.apply(maps, *(torch.from_numpy(array) for array in found))
 
 
-def tree_loss(maps: Tensor, trees: Sequence[AddressTree], to: Tensor, weight: float, look: LossSettings) -> Tensor:
+def tree_loss(
+    maps: Tensor, trees: Sequence[AddressTree], to: Tensor, weight: float, look: LossSettings
+) -> Tensor:
     if (loops := kernels(maps)) is None:
         return ifs_model.tree_loss(maps, trees, to, weight, look)
     letters, parents = (arrays(*parts) for parts in zip(*(tree[:2] for tree in trees), strict=True))

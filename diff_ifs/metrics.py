@@ -11,7 +11,8 @@ def foreground(picture: Tensor) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> float:
-    """Intersection over union, |a ∩ b| / |a ∪ b|, in [0, 1]; two empty pictures agree perfectly (1)."""
+    """Intersection over union, |a ∩ b| / |a ∪ b|, in [0, 1]; two empty pictures agree perfectly
+    (1)."""
     a, b = foreground(a), foreground(b)
     union = int((a | b).sum())
     return int((a & b).sum()) / union if union else 1.0
@@ -38,10 +39,11 @@ def chamfer(a: Tensor, b: Tensor) -> float:
 
 
 def hd95(a: Tensor, b: Tensor) -> float:
-    """95th percentile of the distances in pixels from each outline to the other, the worse of the two directions.
+    """95th percentile of the distances in pixels from each outline to the other, the worse of the
+    two directions.
 
-    (Huttenlocher, Klanderman & Rucklidge 1993, with the quantile in place of their rank.) Infinite if exactly one
-    picture is empty, 0 if both are.
+    (Huttenlocher, Klanderman & Rucklidge 1993, with the quantile in place of their rank.) Infinite
+    if exactly one picture is empty, 0 if both are.
     """
     there, back = _outline_distances(a, b)
     return max(float(torch.quantile(way, 0.95, interpolation="higher")) for way in (there, back))
@@ -58,6 +60,7 @@ def _outline_distances(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _outline(picture: Tensor):
-    """The pixels that are on and have a neighbour (of four) that is off; the border of the picture counts as off."""
+    """The pixels that are on and have a neighbour (of four) that is off; the border of the picture
+    counts as off."""
     pixels = foreground(picture).cpu().numpy()
     return pixels & ~binary_erosion(pixels)

@@ -1,6 +1,8 @@
-"""What a NAME_setup.py is made of: maps, and `Setup`, the initial maps of a target and the hyperparameters of its fit.
+"""What a NAME_setup.py is made of: maps, and `Setup`, the initial maps of a target and the
+hyperparameters of its fit.
 
-It needs no torch, so that whatever is wrong with a setup or an option is said before anything heavy is loaded.
+It needs no torch, so that whatever is wrong with a setup or an option is said before anything heavy
+is loaded.
 """
 
 import difflib
@@ -12,7 +14,9 @@ Map = tuple[tuple[float, float, float], tuple[float, float, float]]
 WINDOW = (-1.0, 1.0, -1.0, 1.0)  # xmin, xmax, ymin, ymax of the world that a picture shows
 MAX_MAPS = 1000
 MAX_POINTS = 16_000_000
-MAX_SINGULAR = 0.9901  # of a map in a checkpoint: the largest `bound` of a fit, and some room for rounding
+MAX_SINGULAR = (
+    0.9901  # of a map in a checkpoint: the largest `bound` of a fit, and some room for rounding
+)
 RANGES = {  # least and most; whole numbers where they are
     "maps": (1, MAX_MAPS),
     "price": (0.0001, 1.0),
@@ -42,8 +46,11 @@ def affine(a: float, b: float, c: float, d: float, x: float = 0.0, y: float = 0.
     return ((a, b, x), (c, d, y))
 
 
-def similarity(scale: float, degrees: float = 0.0, at: tuple[float, float] = (0.0, 0.0), mirror: bool = False) -> Map:
-    """The map that shrinks the world by `scale`, turns it by `degrees` (counter-clockwise) and moves (0, 0) to `at`.
+def similarity(
+    scale: float, degrees: float = 0.0, at: tuple[float, float] = (0.0, 0.0), mirror: bool = False
+) -> Map:
+    """The map that shrinks the world by `scale`, turns it by `degrees` (counter-clockwise) and
+    moves (0, 0) to `at`.
 
     With `mirror`, the world is first reflected in the x axis.
     """
@@ -52,30 +59,45 @@ def similarity(scale: float, degrees: float = 0.0, at: tuple[float, float] = (0.
 
 
 def stretch(map_: Sequence[Sequence[float]]) -> float:
-    """By how much a map stretches the world at most: its larger singular value, as in `ifs_model.singular_values`."""
+    """By how much a map stretches the world at most: its larger singular value, as in
+    `ifs_model.singular_values`."""
     (a, b, _), (c, d, _) = map_
     return math.hypot(a + d, c - b) / 2 + math.hypot(a - d, c + b) / 2
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The initial maps of a target and the hyperparameters of its fit. Raises ValueError for a field out of range."""
+    """The initial maps of a target and the hyperparameters of its fit. Raises ValueError for a
+    field out of range."""
 
-    # The initial maps, or how many to start from at random; None: as many as the picture repays, and 12
-    # where it is grey or a depth is given.
+    # The initial maps, or how many to start from at random; None: as many as the picture repays,
+    # and 12 where it is grey or a depth is given.
     maps: int | Sequence[Map] | None = None
     price: float = 0.001  # IoU that each map must gain where the picture says how many there are
-    depth: int | None = None  # letters in a word: all n^depth words are drawn; None: words of about equal weight
-    points: int = 40_000  # points drawn of a full-size picture when depth is None; half as many again in the end
+    depth: int | None = (
+        None  # letters in a word: all n^depth words are drawn; None: words of about equal weight
+    )
+    # points drawn of a full-size picture when depth is None; half as many again in the end
+    points: int = 40_000
     size: int = 256  # side of the picture that is fitted, in pixels
-    steps: int | None = None  # steps of the optimiser, all stages together; None: as many as the rounds need
+    steps: int | None = (
+        None  # steps of the optimiser, all stages together; None: as many as the rounds need
+    )
     starts: int | None = None  # systems that start, as one batch; None: 256, for a grey picture 32
-    rounds: int | None = None  # how often the best are bred; None: 5 or more, by the number of maps, if grey 2
+    rounds: int | None = (
+        None  # how often the best are bred; None: 5 or more, by the number of maps, if grey 2
+    )
     jitter: float = 0.05  # spread of the starts around initial maps that are given
-    stroke: float | None = None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
-    grey: bool | None = None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
+    stroke: float | None = (
+        None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
+    )
+    grey: bool | None = (
+        None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
+    )
     invert: bool = False  # whether figure and ground of the picture are swapped
-    threshold: int | None = None  # of 255, from which on brightness, opacity or distance from the ground is figure
+    threshold: int | None = (
+        None  # of 255, from which on brightness, opacity or distance from the ground is figure
+    )
     rate: float = 0.03  # learning rate at the start
     blur: float = 2.0  # sigma of the splat at the start, in pixels of the first, coarse picture
     pull: float = 0.1  # how strongly stray points are pulled towards the target
@@ -86,21 +108,37 @@ class Setup:
     def __post_init__(self):
         for field in fields(self):
             if field.name != "maps" or isinstance(self.maps, int | None):
-                object.__setattr__(self, field.name, check_field(field.name, getattr(self, field.name)))
+                object.__setattr__(
+                    self, field.name, check_field(field.name, getattr(self, field.name))
+                )
         if not isinstance(self.maps, int | None):
             self._check_maps()
         if self.depth is not None and self.n**self.depth > MAX_POINTS:
-            raise ValueError(f"Setup.depth {self.depth} would draw {self.n}^{self.depth} points; at most {MAX_POINTS}")
+            raise ValueError(
+                f"Setup.depth {self.depth} would draw {self.n}^{self.depth} points; at most {MAX_POINTS}"
+            )
 
     def _check_maps(self) -> None:
         try:
-            shapes = {(len(map_), *map(len, map_)) for map_ in self.maps} if 1 <= len(self.maps) <= MAX_MAPS else {}
-            maps = [[[_number(x) for x in row] for row in map_] for map_ in self.maps] if shapes == {(2, 3, 3)} else []
+            shapes = (
+                {(len(map_), *map(len, map_)) for map_ in self.maps}
+                if 1 <= len(self.maps) <= MAX_MAPS
+                else {}
+            )
+            maps = (
+                [[[_number(x) for x in row] for row in map_] for map_ in self.maps]
+                if shapes == {(2, 3, 3)}
+                else []
+            )
         except (TypeError, ValueError, OverflowError):
             maps = []
         if not maps:
-            raise ValueError("Setup.maps must be 1 to 1000 maps of 2 × 3 numbers, such as similarity(0.5, at=(0, 0.4))")
-        if not all(math.isfinite(x) and abs(x) <= 100 for map_ in maps for row in map_ for x in row):
+            raise ValueError(
+                "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers, such as similarity(0.5, at=(0, 0.4))"
+            )
+        if not all(
+            math.isfinite(x) and abs(x) <= 100 for map_ in maps for row in map_ for x in row
+        ):
             raise ValueError("Setup.maps must hold finite numbers from -100 to 100")
         stretches = [stretch(map_) for map_ in maps]
         if (most := max(stretches)) >= 1:
@@ -121,7 +159,8 @@ class Setup:
 
 
 def check_field(field: str, value: object, label: str = "") -> int | float | bool | None:
-    """The value of a field, in plain types. Raises ValueError, naming the range and the field, if it is none."""
+    """The value of a field, in plain types. Raises ValueError, naming the range and the field, if
+    it is none."""
     if value is None and field in MAY_BE_NONE:
         return None
     low, high = RANGES[field]
@@ -132,7 +171,9 @@ def check_field(field: str, value: object, label: str = "") -> int | float | boo
     kind = int if isinstance(high, int) else (int, float)
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
         noun = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{label or f'Setup.{field}'} must be {noun} from {low} to {high}, not {_short(value)}")
+        raise ValueError(
+            f"{label or f'Setup.{field}'} must be {noun} from {low} to {high}, not {_short(value)}"
+        )
     return int(value) if kind is int else float(value)
 
 

@@ -21,7 +21,8 @@ FLAGS = (
 
 
 def start(folder: Path):
-    """A browser with a profile and downloads of its own in a folder; the test is skipped where there is none."""
+    """A browser with a profile and downloads of its own in a folder; the test is skipped where
+    there is none."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (program and driver):

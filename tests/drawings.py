@@ -8,12 +8,14 @@ import render_ifs
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.setup import WINDOW, similarity
 
-# Nothing here is symmetric: whatever is turned, mirrored or has its axes swapped is another picture.
+# Nothing here is symmetric: whatever is turned, mirrored or has its axes swapped is another
+# picture.
 PLACES = ((-0.5531, 0.3527), (0.3043, 0.6541), (0.1517, -0.4523))
 
 
 def dots(places=PLACES, scale: float = 1e-5) -> torch.Tensor:
-    """A system (n, 2, 3) whose attractor is a speck at each place, too small to be told from a point."""
+    """A system (n, 2, 3) whose attractor is a speck at each place, too small to be told from a
+    point."""
     return torch.tensor([similarity(scale, at=place) for place in places], dtype=torch.float64)
 
 

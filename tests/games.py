@@ -35,7 +35,9 @@ def played(
     chaos = [(list(f.get("chaos", ())) + [1.0] * len(xforms))[: len(xforms)] for f in xforms]
     steps_to = weights * np.array(chaos)
     steps_to = (steps_to / np.maximum(steps_to.sum(axis=1, keepdims=True), 1e-300)).cumsum(axis=1)
-    coefs, posts = (np.array([f.get(key, SAME) for f in xforms], dtype=float) for key in ("coefs", "post"))
+    coefs, posts = (
+        np.array([f.get(key, SAME) for f in xforms], dtype=float) for key in ("coefs", "post")
+    )
     amounts = np.array([f.get("linear", 1.0) for f in xforms])
     shown = np.array([f.get("opacity", 1.0) for f in xforms])
     picture = np.zeros((size, size), int)
@@ -43,7 +45,9 @@ def played(
     last = chance.choice(len(xforms), games, p=weights / weights.sum())
     turn = math.radians(rotate)
     for step in range(steps):
-        last = (chance.random(games)[:, None] >= steps_to[last]).sum(axis=1).clip(max=len(xforms) - 1)
+        last = (
+            (chance.random(games)[:, None] >= steps_to[last]).sum(axis=1).clip(max=len(xforms) - 1)
+        )
         x = acted(posts[last], amounts[last, None] * acted(coefs[last], x))
         y = x[(shown[last] > 0) & (step > 200)]
         for final in finals:
@@ -62,15 +66,22 @@ def written(xforms, center=(0, 0), scale=128, size=256, finals=(), rotate=0, mor
     def words(numbers):
         return " ".join(map(repr, np.atleast_1d(numbers).tolist()))
 
-    lines = [f'<flame name="test" size="{size} {size}" center="{words(center)}" scale="{scale}" rotate="{rotate}">']
+    lines = [
+        f'<flame name="test" size="{size} {size}" center="{words(center)}" scale="{scale}" rotate="{rotate}">'
+    ]
     for tag, some in (("xform", xforms), ("finalxform", [{"coefs": final} for final in finals])):
         for numbers in some:
             said = {"weight": 1.0, "linear": 1.0, **numbers}
-            lines.append(f"<{tag} {' '.join(f'{key}={words(value)!r}' for key, value in said.items())}/>")
+            lines.append(
+                f"<{tag} {' '.join(f'{key}={words(value)!r}' for key, value in said.items())}/>"
+            )
     return "\n".join([*lines, more, "</flame>"]).encode()
 
 
 def apart(one, other):
     """How many pixels of either picture have none of the other within a pixel."""
     square = np.ones((3, 3), bool)
-    return int((one & ~binary_dilation(other, square)).sum() + (other & ~binary_dilation(one, square)).sum())
+    return int(
+        (one & ~binary_dilation(other, square)).sum()
+        + (other & ~binary_dilation(one, square)).sum()
+    )

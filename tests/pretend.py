@@ -1,6 +1,8 @@
-"""A device that is not there. The CPU computes for it, but its tensors do not mix with those of the CPU.
+"""A device that is not there. The CPU computes for it, but its tensors do not mix with those of the
+CPU.
 
-PyTorch knows devices of the type DEVICE, but this build has no kernel for them: what is not caught here fails.
+PyTorch knows devices of the type DEVICE, but this build has no kernel for them: what is not caught
+here fails.
 """
 
 from collections import Counter
@@ -13,8 +15,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = "lazy"
-MAY_MIX = ("aten::copy_", "aten::index.Tensor", "aten::index_put_")  # with tensors on the CPU, on a real GPU too
-WAITS = ("_local_scalar_dense", "nonzero", "unique", "bincount", "masked_select")  # for what the GPU has not done yet
+MAY_MIX = (
+    "aten::copy_",
+    "aten::index.Tensor",
+    "aten::index_put_",
+)  # with tensors on the CPU, on a real GPU too
+WAITS = (
+    "_local_scalar_dense",
+    "nonzero",
+    "unique",
+    "bincount",
+    "masked_select",
+)  # for what the GPU has not done yet
 
 
 class There(Tensor):
@@ -24,7 +36,11 @@ class There(Tensor):
 
     @staticmethod
     def __new__(cls, here: Tensor):
-        options = {"strides": here.stride(), "storage_offset": here.storage_offset(), "dtype": here.dtype}
+        options = {
+            "strides": here.stride(),
+            "storage_offset": here.storage_offset(),
+            "dtype": here.dtype,
+        }
         there = torch.Tensor._make_wrapper_subclass(cls, here.shape, device=DEVICE, **options)
         there.here = here
         return there
@@ -48,7 +64,11 @@ class _Kernels(TorchDispatchMode):
         wanted = kwargs.get("device") and torch.device(kwargs["device"]).type
         if not there and wanted != DEVICE:
             return op(*args, **kwargs)
-        if there and name not in MAY_MIX and any(t.ndim and not isinstance(t, There) for t in tensors):
+        if (
+            there
+            and name not in MAY_MIX
+            and any(t.ndim and not isinstance(t, There) for t in tensors)
+        ):
             raise RuntimeError(f"{name}: tensors on two devices")
         leaves = wanted == "cpu" or (name == "aten::copy_" and not isinstance(args[0], There))
         self.launches[name] += 1

@@ -5,8 +5,11 @@ from collections.abc import Callable
 import pytest
 
 
-def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture) -> str:
-    """The one line on standard error with which a script refuses arguments: exit code 2, and nothing else is said."""
+def refusal(
+    main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture
+) -> str:
+    """The one line on standard error with which a script refuses arguments: exit code 2, and
+    nothing else is said."""
     try:
         code = main(arguments)
     except SystemExit as stop:  # argparse's own way out

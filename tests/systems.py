@@ -6,11 +6,17 @@ import torch
 
 from diff_ifs.setup import affine, similarity
 
-# Half-size copies in three corners of the square: pixel (row, column) counted from the lower left is on where the
-# binary digits of row and column never meet, as in Pascal's triangle modulo two.
-CORNER_GASKET = torch.tensor([similarity(0.5, at=at) for at in ((-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5))])
-CARPET = torch.tensor([similarity(1 / 3, at=(x * 2 / 3, y * 2 / 3)) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y])
-DUST = torch.tensor([similarity(1 / 3, at=(x * 2 / 3, y * 2 / 3)) for x in (-1, 1) for y in (-1, 1)])
+# Half-size copies in three corners of the square: pixel (row, column) counted from the lower left
+# is on where the binary digits of row and column never meet, as in Pascal's triangle modulo two.
+CORNER_GASKET = torch.tensor(
+    [similarity(0.5, at=at) for at in ((-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5))]
+)
+CARPET = torch.tensor(
+    [similarity(1 / 3, at=(x * 2 / 3, y * 2 / 3)) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y]
+)
+DUST = torch.tensor(
+    [similarity(1 / 3, at=(x * 2 / 3, y * 2 / 3)) for x in (-1, 1) for y in (-1, 1)]
+)
 _HIGH = math.sqrt(3) / 6
 KOCH = torch.tensor(
     [

@@ -31,8 +31,14 @@ def shapes(tmp_path, monkeypatch):
 
 def rows(out: Path) -> list[dict]:
     """All rows of a folder, by name, without times."""
-    found = [row for path in out.glob("fits*.csv") for row in csv.DictReader(path.read_text().splitlines())]
-    return sorted(({k: v for k, v in row.items() if k not in ("seconds", "wall")} for row in found), key=str)
+    found = [
+        row
+        for path in out.glob("fits*.csv")
+        for row in csv.DictReader(path.read_text().splitlines())
+    ]
+    return sorted(
+        ({k: v for k, v in row.items() if k not in ("seconds", "wall")} for row in found), key=str
+    )
 
 
 @pytest.mark.slow
@@ -47,7 +53,10 @@ def test_two_shards_one_of_them_in_two_processes_give_the_rows_of_one_run(shapes
         quality.main([*common, "--jobs", "1", "--out", "shards", "--shard", "1/2"])
     finally:
         torch.set_num_threads(threads)
-    assert sorted(path.name for path in Path("shards").glob("*.csv")) == ["fits_0_2.csv", "fits_1_2.csv"]
+    assert sorted(path.name for path in Path("shards").glob("*.csv")) == [
+        "fits_0_2.csv",
+        "fits_1_2.csv",
+    ]
     assert len(rows(Path("whole"))) == 3
     assert rows(Path("whole")) == rows(Path("shards"))
     assert Path("shards/sheet.png").read_bytes() == Path("whole/sheet.png").read_bytes()
@@ -75,7 +84,10 @@ def test_a_shard_that_is_none_is_refused(shapes, text, capsys):
 def test_the_dense_splat_and_its_gradient_agree_with_ours():
     generator = torch.Generator().manual_seed(0)
     points = 8 + 16 * torch.rand(2, 100, generator=generator, dtype=torch.float64)
-    shares, upstream = torch.ones(100, dtype=torch.float64), torch.zeros(32, 32, dtype=torch.float64)
+    shares, upstream = (
+        torch.ones(100, dtype=torch.float64),
+        torch.zeros(32, 32, dtype=torch.float64),
+    )
     upstream[:] = torch.linspace(-1, 1, 32)[:, None] * torch.linspace(0, 2, 32)
     dense, gradient = speed.dense_splat(points, shares, 32, 2.0, upstream)
     leaf, spread = points.clone().requires_grad_(), ifs_model.blur_matrix(32, 2.0, points)

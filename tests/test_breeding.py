@@ -1,4 +1,5 @@
-"""How a run goes from stage to stage: who is chosen and bred, how it rests, and what a complete one goes on from."""
+"""How a run goes from stage to stage: who is chosen and bred, how it rests, and what a complete one
+goes on from."""
 
 import dataclasses
 
@@ -26,7 +27,8 @@ def run_at(stage: int, setup: Setup = SETUP) -> Run:
 
 @pytest.mark.parametrize(("stage", "size"), [(1, 64), (-3, 128), (-2, 128)])
 def test_systems_are_chosen_at_twice_the_size_of_their_stage(stage, size):
-    """Of 128 pixels the first stages see 32, the one before the last two 64; the target is no larger than it is."""
+    """Of 128 pixels the first stages see 32, the one before the last two 64; the target is no
+    larger than it is."""
     run = run_at(stage % len(stages(SETUP)))
     finer = run.finer(TARGET)
     assert finer.shape == (size, size)
@@ -121,7 +123,10 @@ def test_a_complete_fit_goes_back_to_its_last_stage_with_its_best_maps_and_their
     run.keep(torch.tensor([0, 1, 2]))
     run.stroke = torch.tensor([0.1, 0.2, 0.3])
     run.path_steps = [0, 10]
-    run.path_maps, run.path_stroke = [run.maps + 0.5, run.maps.clone()], [run.stroke + 0.5, run.stroke.clone()]
+    run.path_maps, run.path_stroke = (
+        [run.maps + 0.5, run.maps.clone()],
+        [run.stroke + 0.5, run.stroke.clone()],
+    )
     run.best_maps, run.best_stroke = run.maps[1] + 1e-4, 0.25
     run.stage, run.step = len(run.plan), 77
     again = Run.resumed(run.snapshot(), SETUP, "cpu")
@@ -139,11 +144,16 @@ def test_a_complete_fit_goes_back_to_its_last_stage_with_its_best_maps_and_their
 
 
 def test_pinholes_and_dust_count_for_little_when_systems_are_chosen():
-    """With all pixels hit that hold one of four sub-pixels, and with the best pen, which fills what is thin."""
+    """With all pixels hit that hold one of four sub-pixels, and with the best pen, which fills what
+    is thin."""
     gasket = CORNER_GASKET * 0.9
     target = torch.zeros(64, 64)
     (row, column) = np.mgrid[:64, :64]
-    target[torch.from_numpy((row - 3.2 >= 64 - 6.4 - column - 60) & (column >= 3) & (row <= 60) & (column <= row))] = 1
+    target[
+        torch.from_numpy(
+            (row - 3.2 >= 64 - 6.4 - column - 60) & (column >= 3) & (row <= 60) & (column <= row)
+        )
+    ] = 1
     bare, penned = selection_scores(gasket, target, SETUP)
     assert penned > bare
     given = selection_scores(gasket, target, dataclasses.replace(SETUP, stroke=0.0))
@@ -164,7 +174,8 @@ def test_the_carpet_is_best_chosen_as_itself():
 
 
 def test_no_system_is_chosen_twice(monkeypatch):
-    """Two by their attractors, and two of the others by their loss, however good that of the first two is."""
+    """Two by their attractors, and two of the others by their loss, however good that of the first
+    two is."""
     run = run_at(2)
     run.plan[2] = dataclasses.replace(run.plan[2], copies=1)
     before, scores = run.maps.clone(), iter([(k == 5, k == 3) for k in range(8)])

@@ -22,7 +22,9 @@ from diff_ifs.setup import similarity
 pytestmark = pytest.mark.slow
 
 RING = [similarity(0.3, 30 * k, (0.6 * math.cos(k), 0.6 * math.sin(k))) for k in range(6)]
-SLOW = torch.tensor([similarity(0.9, 12), similarity(0.3, at=(0.6, 0.1)), similarity(0.35, at=(0.2, -0.5))])
+SLOW = torch.tensor(
+    [similarity(0.9, 12), similarity(0.3, at=(0.6, 0.1)), similarity(0.35, at=(0.2, -0.5))]
+)
 CORNERS = [(-0.4, -0.4), (0.4, -0.35), (0.35, 0.4), (-0.4, 0.4)]
 SOLID = torch.tensor([similarity(0.6, 10 * k, at) for k, at in enumerate(CORNERS)])
 SYSTEMS = {
@@ -89,13 +91,18 @@ def test_the_page_draws_what_the_renderer_draws(name, tab, tmp_path):
     bare(tab)
     tab.wait()
     seen = photograph(tab, 512)
-    drawn = occupancy(maps.double(), WINDOW, 512, stroke=stroke, supersample=2)  # as finely as the page
+    drawn = occupancy(
+        maps.double(), WINDOW, 512, stroke=stroke, supersample=2
+    )  # as finely as the page
     assert float(iou(seen, drawn)) >= 0.98
 
 
 def test_a_zoom_of_a_million_is_as_sharp_as_one_of_eight(tab, tmp_path):
-    """About the fixed point of a map that halves the world the fractal looks the same after each doubling."""
-    maps = torch.tensor([similarity(0.5), similarity(0.42, 0, (-0.55, 0.5)), similarity(0.45, 15, (0.55, -0.4))])
+    """About the fixed point of a map that halves the world the fractal looks the same after each
+    doubling."""
+    maps = torch.tensor(
+        [similarity(0.5), similarity(0.42, 0, (-0.55, 0.5)), similarity(0.45, 15, (0.55, -0.4))]
+    )
     tab.open(write(tmp_path, "drawn", maps, 0.012))
     bare(tab)
     for _ in range(3):
@@ -115,10 +122,15 @@ def test_handles_numbers_and_undo(tab, tmp_path):
     tab.open(write(tmp_path, "drawn", SYSTEMS["ring"][0]))
     tab.click("[data-tab=draw]")
     tab.click("#maps button:nth-child(7)")
-    numbers = lambda: [float(tab.find(f"#numbers [name='{k}']").get_attribute("value")) for k in range(6)]  # noqa: E731
+
+    def numbers():
+        return [float(tab.find(f"#numbers [name='{k}']").get_attribute("value")) for k in range(6)]
+
     before = numbers()
     assert before == [0.5, 0.0, 0.0, 0.0, -0.5, 0.1]
-    ActionChains(tab.browser).drag_and_drop_by_offset(tab.find(".handle[data-handle=corner2]"), -40, -40).perform()
+    ActionChains(tab.browser).drag_and_drop_by_offset(
+        tab.find(".handle[data-handle=corner2]"), -40, -40
+    ).perform()
     after = numbers()
     ratio = after[0] / before[0]
     assert 0.3 < ratio < 0.95
@@ -129,10 +141,14 @@ def test_handles_numbers_and_undo(tab, tmp_path):
     tab.click("#redo")
     assert numbers() == after
     field = tab.find("#numbers [name='0']")
-    field.send_keys("\ue009a\ue000", "1.5\n")  # all of it is chosen and replaced by what would stretch the world
+    field.send_keys(
+        "\ue009a\ue000", "1.5\n"
+    )  # all of it is chosen and replaced by what would stretch the world
     assert numbers() == after
     assert "shrink" in tab.message
-    ActionChains(tab.browser).drag_and_drop_by_offset(tab.find(".handle[data-handle=corner2]"), 200, 200).perform()
+    ActionChains(tab.browser).drag_and_drop_by_offset(
+        tab.find(".handle[data-handle=corner2]"), 200, 200
+    ).perform()
     assert math.hypot(*numbers()[:1]) <= 0.99
     tab.click("#duplicate")
     assert tab.find("#facts").text.startswith("8 maps")
@@ -165,7 +181,9 @@ def test_the_density_has_the_weights_that_it_is_given(tab, tmp_path):
     tab.wait()
     assert saved(tab)["weights"] == [0.1, 0.9]
     tab.click("[data-tab=save]")
-    picture = np.asarray(Image.open(tab.download("#save-png", "drawn.png")).convert("L"), float) - 12
+    picture = (
+        np.asarray(Image.open(tab.download("#save-png", "drawn.png")).convert("L"), float) - 12
+    )
     half = picture.shape[1] // 2
     assert picture[:, half:].sum() > 1.5 * picture[:, :half].sum()
 
@@ -187,7 +205,9 @@ def test_a_saved_svg_shows_the_fractal(stroke, tab, tmp_path):
 
 
 def test_a_link_holds_the_system(tab, tmp_path):
-    many = torch.tensor([similarity(0.2, 11 * k, (0.7 * math.cos(k), 0.7 * math.sin(k))) for k in range(32)])
+    many = torch.tensor(
+        [similarity(0.2, 11 * k, (0.7 * math.cos(k), 0.7 * math.sin(k))) for k in range(32)]
+    )
     tab.open(write(tmp_path, "drawn", many, 0.0125))
     tab.click("[data-tab=save]")
     tab.click("#make-link")
@@ -234,8 +254,12 @@ def test_the_iou_with_the_target_is_that_of_the_renderer(tab, tmp_path):
     drawn = occupancy(KOCH.double(), WINDOW, 128, stroke=0.03, supersample=6)
     target = (occupancy(KOCH.double(), WINDOW, 128, stroke=0.05) >= 0.5).float()
     tab.open(write(tmp_path, "drawn", KOCH, 0.03, target=target.numpy()))
-    tab.until(lambda: re.search(r"IoU 0\.\d{4}$", tab.find("#facts").text))  # three digits while it is drawn
-    assert float(tab.find("#facts").text.split()[-1]) == pytest.approx(float(iou(drawn, target)), abs=0.003)
+    tab.until(
+        lambda: re.search(r"IoU 0\.\d{4}$", tab.find("#facts").text)
+    )  # three digits while it is drawn
+    assert float(tab.find("#facts").text.split()[-1]) == pytest.approx(
+        float(iou(drawn, target)), abs=0.003
+    )
     for kind in ("density", "levels", "difference"):
         tab.click(f"#kind button[value={kind}]")
         tab.wait()

@@ -23,7 +23,9 @@ def rungs(misfit, loss=lambda n: 1 / n) -> list[Rung]:
 def test_the_next_map_gains_the_price(power, scale):
     found = repaid(rungs(lambda n: 5 / 128 + scale * n**-power), price=0.001)
     assert found.power == pytest.approx((power + 0.9) / 2)
-    middle = math.exp(sum(math.log(n) for n in (8, 12, 16, 24, 32)) / 5)  # where the curves of both powers meet
+    middle = math.exp(
+        sum(math.log(n) for n in (8, 12, 16, 24, 32)) / 5
+    )  # where the curves of both powers meet
     scale *= middle ** (found.power - power)
     gain = scale * (found.n**-found.power - (found.n + 1) ** -found.power)
     assert gain == pytest.approx(0.001, rel=0.05) or found.n == 48
@@ -41,7 +43,9 @@ def test_a_fractal_needs_no_more_maps_than_it_is_made_of():
     found = repaid(rungs(lambda n: 0.1, lambda n: 0.02 if n >= 5 else 0.08), 0.001)
     assert found == (5, 0.0)
     missed = repaid(rungs(lambda n: 0.4, lambda n: 0.02 if n >= 5 else 0.08), 0.001)
-    assert missed.n >= 12, "thin lines have such losses whatever the maps: none of them found the picture"
+    assert missed.n >= 12, (
+        "thin lines have such losses whatever the maps: none of them found the picture"
+    )
 
 
 @pytest.mark.slow
@@ -53,7 +57,11 @@ def test_the_curve_of_a_picture_falls_and_ends_where_few_maps_are_far_from_it():
     assert 6 <= len(found) < 12
     losses = [rung.loss for rung in found]
     assert losses[-1] > 1.6 * min(losses) > 0
-    assert all(loss <= 1.6 * min(losses) for rung, loss in zip(found[:-1], losses, strict=False) if rung.n <= 8)
+    assert all(
+        loss <= 1.6 * min(losses)
+        for rung, loss in zip(found[:-1], losses, strict=False)
+        if rung.n <= 8
+    )
     assert all(0 < rung.misfit < 1 and rung.side == 32 for rung in found)
 
 
@@ -62,7 +70,9 @@ def test_a_triangle_is_two_triangles():
     """Its median cuts it into two affine images of itself."""
     large = Image.new("L", (256, 256))
     ImageDraw.Draw(large).polygon([(26, 51), (230, 102), (77, 224)], fill=255)
-    target = torch.from_numpy(np.asarray(large.resize((64, 64), Image.Resampling.BOX)) / 255).float()
+    target = torch.from_numpy(
+        np.asarray(large.resize((64, 64), Image.Resampling.BOX)) / 255
+    ).float()
     assert count(target, SHORT, "cpu") == (2, 0.0)
 
 

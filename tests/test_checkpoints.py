@@ -1,4 +1,5 @@
-"""Checkpoints to their limits: what is just allowed, what is not, and archives that somebody has tampered with."""
+"""Checkpoints to their limits: what is just allowed, what is not, and archives that somebody has
+tampered with."""
 
 import hashlib
 import zipfile
@@ -72,8 +73,14 @@ def test_checkpoints_at_the_limits_are_read(changes):
         ({"maps": torch.tensor([similarity(0.5), similarity(0.991)])}, "not contractions"),
         ({"maps": torch.tensor([similarity(0.5), [[0, 0.991, 0], [0, 0, 0]]])}, "not contractions"),
         ({"maps": torch.tensor([similarity(0.5, at=(0, float("inf")))])}, "not contractions"),
-        ({"maps": torch.tensor([similarity(0.5), similarity(0.5, at=(0, 1001.0))])}, "lead far away"),
-        ({"maps": torch.tensor([similarity(0.5, at=(-1001.0, 0)), similarity(0.5)])}, "lead far away"),
+        (
+            {"maps": torch.tensor([similarity(0.5), similarity(0.5, at=(0, 1001.0))])},
+            "lead far away",
+        ),
+        (
+            {"maps": torch.tensor([similarity(0.5, at=(-1001.0, 0)), similarity(0.5)])},
+            "lead far away",
+        ),
         ({"window": (0, 1, 0)}, r"window \(xmin"),
         ({"window": (0, 1, 0, "1")}, r"window \(xmin"),
         ({"window": (0, True, 0, 1)}, r"window \(xmin"),
@@ -209,6 +216,8 @@ def test_an_exposure_is_found_for_a_grey_picture():
     at = (2 * np.arange(32) + 1) / 32 - 1
     x, y = at[20], at[9]
     sigma = 0.5 * 2 / 32
-    depth = np.exp(-((at - x) ** 2 + (at[:, None] - y) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+    depth = np.exp(-((at - x) ** 2 + (at[:, None] - y) ** 2) / (2 * sigma**2)) / (
+        2 * np.pi * sigma**2
+    )
     target = torch.from_numpy(1 - np.exp(-0.004 * depth)).float()
     assert exposure(dots([(x, -y)]), WINDOW, target) == pytest.approx(0.004, rel=0.25)

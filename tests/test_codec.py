@@ -1,4 +1,5 @@
-"""The code of a fitted fractal: its numbers, its files, its refit, its command, and what it makes of rubbish."""
+"""The code of a fitted fractal: its numbers, its files, its refit, its command, and what it makes
+of rubbish."""
 
 import itertools
 import json
@@ -26,6 +27,7 @@ from systems import CARPET, CORNER_GASKET, FERN, KOCH
 import compress_ifs
 import render_ifs
 from diff_ifs.compress import search
+from diff_ifs.compress.goals import fit_into, fit_within
 from diff_ifs.compress.lattice import (
     SOFT,
     finest,
@@ -43,8 +45,6 @@ from diff_ifs.compress.search import (
     best_point,
     encodings,
     fewest_bytes,
-    fit_into,
-    fit_within,
     rounded,
     similarities,
 )
@@ -116,7 +116,9 @@ def test_every_lattice_point_has_a_number_of_its_own(steps, shifts):
     numbers = [rank_point(p, steps) for p in points]
     assert sorted(numbers) == list(range(len(points)))
     assert [tuple(unrank_point(k, steps, shifts == 2)) for k in numbers] == points
-    assert lattice_points(steps, shifts == 2) == (2 * len(points) if shifts == 2 else len(points) ** 2)
+    assert lattice_points(steps, shifts == 2) == (
+        2 * len(points) if shifts == 2 else len(points) ** 2
+    )
 
 
 def test_every_multiset_has_a_number_of_its_own():
@@ -141,7 +143,11 @@ def codes(draw):
     low = draw(st.tuples(st.integers(-10, 0), st.integers(-10, 0)))
     box = (low[0], draw(st.integers(1, 10)), low[1], draw(st.integers(1, 10)))
     window = draw(st.none() | st.just((-0.5, 0.25, 1.5)))
-    fields = {"gain": draw(st.integers(0, 7)), "spread": draw(st.integers(0, 3)), "stroke": draw(st.integers(0, 255))}
+    fields = {
+        "gain": draw(st.integers(0, 7)),
+        "spread": draw(st.integers(0, 3)),
+        "stroke": draw(st.integers(0, 255)),
+    }
     box = (low[0], low[0] + 8, low[1], low[1] + 8) if similar else box
     code = Code(n, draw(SIZES), box, similar=similar, window=window, **fields)
     code = replace(code, length=fewest_bytes(code) + draw(st.integers(0, 3 * n)))
@@ -176,7 +182,9 @@ def test_decoded_maps_are_the_documented_fractions_rounded_once():
         [a, b, Fraction(7, steps) * wide + x - a * x - b * y],
         [c, d, Fraction(-11, steps) * tall + y - c * x - d * y],
     ]
-    assert code.maps([[3, -5, 7, -2, 4, -11]]) == [[[float(value) for value in row] for row in true]]
+    assert code.maps([[3, -5, 7, -2, 4, -11]]) == [
+        [[float(value) for value in row] for row in true]
+    ]
 
 
 def test_a_file_from_another_machine_gives_the_same_maps_to_the_last_bit():
@@ -301,7 +309,10 @@ def test_the_linearised_picture_foretells_what_steps_do(blob):
 def test_whole_steps_in_a_model_are_as_good_as_trying_all():
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(4, 4, generator=generator, dtype=torch.float64)
-    hessian, gradient = root @ root.T + 0.1 * torch.eye(4), torch.randn(4, generator=generator, dtype=torch.float64)
+    hessian, gradient = (
+        root @ root.T + 0.1 * torch.eye(4),
+        torch.randn(4, generator=generator, dtype=torch.float64),
+    )
 
     def value(steps) -> float:
         steps = torch.tensor(steps, dtype=torch.float64)
@@ -310,7 +321,9 @@ def test_whole_steps_in_a_model_are_as_good_as_trying_all():
     least = min(map(value, itertools.product(range(-2, 3), repeat=4)))
     found = []
     for _ in range(10):
-        steps, promise = pair_descent(hessian, gradient, nearest_plane(hessian, gradient, generator))
+        steps, promise = pair_descent(
+            hessian, gradient, nearest_plane(hessian, gradient, generator)
+        )
         assert promise == pytest.approx(value(steps.tolist()))
         found.append(promise)
     assert min(found) == pytest.approx(least)
@@ -321,7 +334,8 @@ def test_whole_steps_in_a_model_are_as_good_as_trying_all():
 
 @pytest.fixture(scope="module", params=[0, 1])
 def fitted_koch(request):
-    """The Koch curve drawn with a pen, and maps that are off by as much as those of a fit are: no similarities."""
+    """The Koch curve drawn with a pen, and maps that are off by as much as those of a fit are: no
+    similarities."""
     generator = torch.Generator().manual_seed(request.param)
     maps = KOCH.double() * torch.tensor([1.0, 1.0, 0.9], dtype=torch.float64)
     maps[:, 1, 2] -= 0.17
@@ -383,7 +397,10 @@ def test_the_fewest_bytes_keep_the_goal(blob):
 def folder(tmp_path, monkeypatch):
     """A folder with a checkpoint of a blob, and its picture."""
     monkeypatch.chdir(tmp_path)
-    torch.save({"format": "diff_ifs", "version": 1, "name": "blob", "step": 9, "iou": 1.0, **system(BLOB)}, "blob.pt")
+    torch.save(
+        {"format": "diff_ifs", "version": 1, "name": "blob", "step": 9, "iou": 1.0, **system(BLOB)},
+        "blob.pt",
+    )
     Image.fromarray(np.uint8(255 * picture(BLOB).numpy())).save("blob.png")
     return tmp_path
 
@@ -398,7 +415,10 @@ def test_a_checkpoint_becomes_a_file_that_draws_the_same_without_it(folder, caps
     assert Path("blob.ifs").stat().st_size == 24
     Path("blob.pt").unlink()
     assert render_ifs.main(["blob.ifs", "30", "64", "--quiet"]) == 0
-    with Image.open("results/blob/blob_render_30_64.png") as drawn, Image.open("blob.png") as wanted:
+    with (
+        Image.open("results/blob/blob_render_30_64.png") as drawn,
+        Image.open("blob.png") as wanted,
+    ):
         pictures = [torch.from_numpy(np.array(image)) >= 128 for image in (drawn, wanted)]
     assert iou(*pictures) > 0.95
 
@@ -417,12 +437,17 @@ def test_the_same_maps_give_the_same_bytes_in_any_order(folder):
 @pytest.mark.slow
 def test_a_fit_is_refitted_to_its_own_picture(folder, capsys):
     """As its setup says that it was read; a file that has changed is refused."""
-    checkpoint, target = torch.load("blob.pt", weights_only=True), load_target(Path("blob.png"), 64).numpy()
+    checkpoint, target = (
+        torch.load("blob.pt", weights_only=True),
+        load_target(Path("blob.png"), 64).numpy(),
+    )
     torch.save({**checkpoint, "target": fingerprint(target)}, "blob.pt")
     levels = np.uint8(np.round(255 * target))
     for written, invert in (levels, False), (255 - levels, True):
         Image.fromarray(written).save("blob.png")
-        torch.save({**checkpoint, "target": fingerprint(target), "setup": {"invert": invert}}, "blob.pt")
+        torch.save(
+            {**checkpoint, "target": fingerprint(target), "setup": {"invert": invert}}, "blob.pt"
+        )
         assert compress_ifs.main(["blob", "--bytes", "24", "--effort", "1", "--quiet"]) == 0
         assert "IoU 1.0000 -> 0.9" in capsys.readouterr().out
     Image.fromarray(levels[::-1]).save("blob.png")
@@ -443,7 +468,10 @@ def test_a_loss_that_is_allowed_saves_bytes(folder, capsys):
 @pytest.mark.parametrize("kind", ["json", "flame"])
 def test_exports_come_back_exactly(folder, kind):
     whole = {**system(FERN, stroke=0.0123, size=300), "window": (-0.5, 1.0, -1.25, 0.25)}
-    torch.save({"format": "diff_ifs", "version": 1, "name": "fern", "step": 9, "iou": 1.0, **whole}, "fern.pt")
+    torch.save(
+        {"format": "diff_ifs", "version": 1, "name": "fern", "step": 9, "iou": 1.0, **whole},
+        "fern.pt",
+    )
     assert compress_ifs.main(["fern", "--export", kind]) == 0
     back = load_system(f"fern.{kind}")
     assert np.array_equal(back.maps, whole["maps"])
@@ -457,7 +485,9 @@ def test_exports_come_back_exactly(folder, kind):
 ENTRIES = [st.floats(-0.49, 0.49), st.floats(-0.49, 0.49), st.floats(-9, 9)]
 ANY_SYSTEM = st.fixed_dictionaries(
     {
-        "maps": st.lists(st.tuples(st.tuples(*ENTRIES), st.tuples(*ENTRIES)), min_size=1, max_size=40),
+        "maps": st.lists(
+            st.tuples(st.tuples(*ENTRIES), st.tuples(*ENTRIES)), min_size=1, max_size=40
+        ),
         "window": st.sampled_from([WINDOW, (-0.5, 1.0, -1.25, 0.25), (3.0, 3.1, 0.1, 0.2)]),
         "stroke": st.floats(0, 0.05),
         "size": st.integers(1, 4096),
@@ -469,7 +499,9 @@ ANY_SYSTEM = st.fixed_dictionaries(
 @given(whole=ANY_SYSTEM, name=st.text("aé <>&\"'-", min_size=1))
 @settings(max_examples=60, deadline=None)
 def test_any_system_comes_back_from_the_formats_of_others(kind, whole, name):
-    text = compress_ifs.as_text({**whole, "maps": torch.tensor(whole["maps"], dtype=torch.float64)}, name, kind)
+    text = compress_ifs.as_text(
+        {**whole, "maps": torch.tensor(whole["maps"], dtype=torch.float64)}, name, kind
+    )
     back = decode(text.encode(), f".{kind}")
     assert [tuple(map(tuple, map_)) for map_ in back.maps] == whole["maps"]
     assert (back.stroke, back.size) == (whole["stroke"], whole["size"])
@@ -485,14 +517,17 @@ def test_json_is_readable():
 
 
 def test_a_flame_shows_the_same_figure_the_same_way_up_in_the_same_frame():
-    """Played as flam3 plays it: x' = xx x + xy y + ox, y' = yx x + yy y + oy, the picture's y pointing down."""
+    """Played as flam3 plays it: x' = xx x + xy y + ox, y' = yx x + yy y + oy, the picture's y
+    pointing down."""
     whole = {**system(FERN, size=96), "window": (-0.9, 0.9, -1.1, 0.7)}
     flame = ET.fromstring(compress_ifs.as_text(whole, 'fern "&<', "flame"))
     assert flame.get("name") == 'fern "&<'
     wide, high = map(int, flame.get("size").split())
     x0, y0 = map(float, flame.get("center").split())
     scale = float(flame.get("scale"))
-    coefs = np.array([[float(word) for word in xform.get("coefs").split()] for xform in flame.iter("xform")])
+    coefs = np.array(
+        [[float(word) for word in xform.get("coefs").split()] for xform in flame.iter("xform")]
+    )
     weights = np.array([float(xform.get("weight")) for xform in flame.iter("xform")])
     assert all(xform.get("linear") == "1" for xform in flame.iter("xform"))
     assert len("".join(flame.find("palette").text.split())) == 6 * 256
@@ -500,7 +535,9 @@ def test_a_flame_shows_the_same_figure_the_same_way_up_in_the_same_frame():
     x, y = np.zeros(4000), np.zeros(4000)
     drawn = np.zeros((high, wide), dtype=bool)
     for step in range(60):
-        xx, yx, xy, yy, ox, oy = coefs[generator.choice(len(coefs), 4000, p=weights / weights.sum())].T
+        xx, yx, xy, yy, ox, oy = coefs[
+            generator.choice(len(coefs), 4000, p=weights / weights.sum())
+        ].T
         x, y = xx * x + xy * y + ox, yx * x + yy * y + oy
         column, row = (np.floor((value - middle) * scale + side / 2).astype(int)
                        for value, middle, side in ((x, x0, wide), (y, y0, high)))  # fmt: skip
@@ -515,7 +552,9 @@ def test_a_flame_shows_the_same_figure_the_same_way_up_in_the_same_frame():
 def test_three_lines_of_json_are_drawn(folder):
     maps = [[[0.5, -0.5, 0.4], [0.5, 0.5, -0.2]], [[-0.5, -0.5, 0.8], [0.5, -0.5, -0.2]]]
     Path("dragon.json").write_text(json.dumps({"maps": maps}))
-    assert render_ifs.main(["dragon.json", "20", "64", "--quiet", "--window", *map(str, WINDOW)]) == 0
+    assert (
+        render_ifs.main(["dragon.json", "20", "64", "--quiet", "--window", *map(str, WINDOW)]) == 0
+    )
     ours = occupancy(torch.tensor(maps, dtype=torch.float64), WINDOW, 64, 20, 0.0, 4)
     with Image.open("results/dragon/dragon_render_20_64.png") as drawn:
         assert np.array_equal(np.asarray(drawn), (255 * ours).round().byte().numpy())
@@ -550,10 +589,22 @@ BAD = [
     ("flame", b"<a/>", "no <flame>"),
     ("flame", b"<flame/>", "0 maps"),
     ("flame", b"<flame>" + b"<a>" * 100_000, "nested too deeply"),
-    ("flame", b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><flame name="&b;"/>', "document type"),
+    (
+        "flame",
+        b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><flame name="&b;"/>',
+        "document type",
+    ),
     ("flame", b'<flame><xform coefs="1 2 3"/></flame>', "coefs must be 6 finite numbers"),
-    ("flame", b'<flame><xform linear="1" coefs="0.5 0 0 0.5 0 inf"/></flame>', "coefs must be 6 finite numbers"),
-    ("flame", b'<flame><xform spherical="1" coefs="0.5 0 0 0.5 0 0"/></flame>', "variation 'spherical'"),
+    (
+        "flame",
+        b'<flame><xform linear="1" coefs="0.5 0 0 0.5 0 inf"/></flame>',
+        "coefs must be 6 finite numbers",
+    ),
+    (
+        "flame",
+        b'<flame><xform spherical="1" coefs="0.5 0 0 0.5 0 0"/></flame>',
+        "variation 'spherical'",
+    ),
     ("flame", f'<flame scale="0">{XFORM}</flame>'.encode(), "makes no sense"),
     ("flame", f'<flame scale="5e-324" zoom="-64">{XFORM}</flame>'.encode(), "division by zero"),
     ("flame", f'<flame rotate="x">{XFORM}</flame>'.encode(), "rotate must be 1 finite number"),
@@ -563,7 +614,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("kind", "data", "message"), BAD)
-def test_a_bad_file_is_refused_in_one_line_and_nothing_is_written(folder, kind, data, message, capsys):
+def test_a_bad_file_is_refused_in_one_line_and_nothing_is_written(
+    folder, kind, data, message, capsys
+):
     Path(f"odd.{kind}").write_bytes(data)
     before = {path: path.read_bytes() for path in Path().rglob("*")}
     assert render_ifs.main([f"odd.{kind}", "9", "32", "--quiet"]) == 2
@@ -587,7 +640,9 @@ for name in {names}:
     assert compress_ifs.main([name, "--export", "json"]) == 2
     assert not {{"torch", "scipy", "tqdm"}} & set(sys.modules), name
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 2 * len(BAD)
 
@@ -604,7 +659,11 @@ for name in {names}:
         (compress_ifs.main, ["blob", "--bits", "4", "--loss", "0.1"], "not allowed with argument"),
         (compress_ifs.main, ["blob.ifs", "--export", "json"], "there is no blob.ifs here"),
         (compress_ifs.main, ["blob", "--export", "dxf"], "invalid choice"),
-        (render_ifs.main, ["blob.ifs", "9", "32"], "there is no blob.ifs here; compress_ifs.py makes one"),
+        (
+            render_ifs.main,
+            ["blob.ifs", "9", "32"],
+            "there is no blob.ifs here; compress_ifs.py makes one",
+        ),
         (render_ifs.main, ["folder.json", "9", "32"], "folder.json cannot be read"),
     ],
 )
@@ -617,7 +676,8 @@ def test_bad_usage_is_one_clear_line_and_loses_nothing(folder, main, arguments, 
 
 
 def opened(data: bytes, kind: str, folder: Path) -> bool:
-    """Whether a file of such bytes holds a system, which is drawn; else it must be refused in one line, not crash."""
+    """Whether a file of such bytes holds a system, which is drawn; else it must be refused in one
+    line, not crash."""
     path = folder / f"fuzz.{kind}"
     path.write_bytes(data)
     refusal = None
@@ -630,7 +690,10 @@ def opened(data: bytes, kind: str, folder: Path) -> bool:
         return False
     maps = torch.from_numpy(found.maps)
     if found.picture is not None:
-        assert coverage(View(found.window, 16, stroke=found.stroke, chain=found.picture)).shape == (16, 16)
+        assert coverage(View(found.window, 16, stroke=found.stroke, chain=found.picture)).shape == (
+            16,
+            16,
+        )
         return True
     assert occupancy(maps, found.window, 16, 50, found.stroke, 1).shape == (16, 16)
     return True
@@ -653,7 +716,9 @@ def test_every_flipped_bit_and_every_truncation_of_a_real_file_is_noticed(tmp_pa
 def test_random_bytes_are_drawn_or_refused(tmp_path):
     generator, drawn = random.Random(5), 0
     for _ in range(800):
-        body = bytes([0x20 | generator.randrange(32)]) + generator.randbytes(generator.randrange(60))
+        body = bytes([0x20 | generator.randrange(32)]) + generator.randbytes(
+            generator.randrange(60)
+        )
         drawn += opened(body + bytes([checksum(body)]), "ifs", tmp_path)
         opened(generator.randbytes(generator.randrange(80)), "ifs", tmp_path)
     assert drawn >= 5, "some with the right checksum are systems"
@@ -686,7 +751,22 @@ def test_a_damaged_export_is_drawn_or_refused(tmp_path_factory, kind, data):
     text = FORMS[kind]
     start = data.draw(st.integers(0, len(text)))
     stop = data.draw(st.integers(start, min(len(text), start + 30)))
-    odd = [b"9" * 400, b"1e308", b"1e-308", b"-", b"[", b"<", b'"', b"&a;", b" 1 ", b" 0 ", b"{", b"}", b",", b";"]
+    odd = [
+        b"9" * 400,
+        b"1e308",
+        b"1e-308",
+        b"-",
+        b"[",
+        b"<",
+        b'"',
+        b"&a;",
+        b" 1 ",
+        b" 0 ",
+        b"{",
+        b"}",
+        b",",
+        b";",
+    ]
     put = data.draw(st.binary(max_size=5) | st.sampled_from(odd))
     opened(text[:start] + put + text[stop:], kind, tmp_path_factory.getbasetemp())
 
@@ -696,10 +776,20 @@ LEAVES = st.none() | st.booleans() | st.floats() | st.text(max_size=3)
 
 
 @pytest.mark.slow
-@given(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner), max_leaves=12))
+@given(
+    st.recursive(
+        LEAVES,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner),
+        max_leaves=12,
+    )
+)
 @settings(max_examples=100, deadline=None)
 def test_any_json_is_drawn_or_refused(tmp_path_factory, value):
-    for document in (value, {"maps": value}, {"maps": [[[0.5, 0, 0], [0, 0.5, 0]]], "window": value, "size": value}):
+    for document in (
+        value,
+        {"maps": value},
+        {"maps": [[[0.5, 0, 0], [0, 0.5, 0]]], "window": value, "size": value},
+    ):
         opened(json.dumps(document).encode(), "json", tmp_path_factory.getbasetemp())
 
 
@@ -721,7 +811,10 @@ def test_a_polygon_has_four_corners_in_eight_bytes_and_may_have_a_hole():
 
 @pytest.mark.slow
 def test_bytes_of_g4_are_those_of_its_strips():
-    empty, busy = np.zeros((256, 256), dtype=bool), np.random.default_rng(0).random((256, 256)) < 0.5
+    empty, busy = (
+        np.zeros((256, 256), dtype=bool),
+        np.random.default_rng(0).random((256, 256)) < 0.5,
+    )
     few, many = (compression.lossless(pixels)["G4"] for pixels in (empty, busy))
     assert few < 60  # a bit for each row that is as the one above, and the end
     assert many > 8192
@@ -740,24 +833,35 @@ def test_rivals_keep_to_their_bytes_and_gain_from_more(method):
 
 
 def measured() -> list[dict]:
-    """Rows of two pictures and the four targets: the fractal is better than all rivals but the polygon."""
+    """Rows of two pictures and the four targets: the fractal is better than all rivals but the
+    polygon."""
     lengths = {"round": (32, 64), "thin": (32, 64), **compression.TARGETS}
     worth = {"ifs": 0.9, "bitmap": 0.7, "webp": math.nan, "jbig": 0.8, "polygon": 0.95}
     rows = []
     for name, some in lengths.items():
         found = [(method, length, iou) for method, iou in worth.items() for length in some]
-        found += [(form, 100 + k, 1.0) for k, form in enumerate(compression.LOSSLESS)] + [("full", 0, 0.92)]
-        found += [("fewest", 25, 0.916)] if name in compression.TARGETS else [("plain6", 0, 0.90), ("refit6", 0, 0.915)]
-        rows += [{"name": name, "method": what, "bytes": size, "iou": iou} for what, size, iou in found]
+        found += [(form, 100 + k, 1.0) for k, form in enumerate(compression.LOSSLESS)] + [
+            ("full", 0, 0.92)
+        ]
+        found += (
+            [("fewest", 25, 0.916)]
+            if name in compression.TARGETS
+            else [("plain6", 0, 0.90), ("refit6", 0, 0.915)]
+        )
+        rows += [
+            {"name": name, "method": what, "bytes": size, "iou": iou} for what, size, iou in found
+        ]
     return rows
 
 
 @pytest.mark.slow
 def test_the_table_says_who_wins_what_a_refit_recovers_and_what_was_asked(tmp_path):
     rows = measured()
-    next(row for row in rows if row["name"] == "thin" and row["method"] == "polygon" and row["bytes"] == 64)["iou"] = (
-        0.5
-    )
+    next(
+        row
+        for row in rows
+        if row["name"] == "thin" and row["method"] == "polygon" and row["bytes"] == 64
+    )["iou"] = 0.5
     said = compression.table(rows, ["round", "thin"])
     assert "64    0.9000    0.7000         –    0.8000    0.7250" in said
     assert "ahead of all scaled pictures on 2 of 2, of polygons as well on 1: thin" in said
@@ -774,8 +878,12 @@ def test_the_table_says_who_wins_what_a_refit_recovers_and_what_was_asked(tmp_pa
 @pytest.mark.slow
 def test_a_benchmark_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compression, "TARGETS", {})
-    monkeypatch.setattr(compression, "done_by", lambda jobs, work, do: (do(*arguments) for arguments in work))
-    monkeypatch.setattr(compression, "fitted", lambda path, n, kept: shutil.copy(tmp_path / "blob.pt", kept))
+    monkeypatch.setattr(
+        compression, "done_by", lambda jobs, work, do: (do(*arguments) for arguments in work)
+    )
+    monkeypatch.setattr(
+        compression, "fitted", lambda path, n, kept: shutil.copy(tmp_path / "blob.pt", kept)
+    )
     monkeypatch.setattr(compression, "SIZE", 64)
     torch.save(
         {"format": "diff_ifs", "version": 1, "name": "blob", "step": 9, "iou": 1.0, **system(BLOB)},
@@ -783,7 +891,17 @@ def test_a_benchmark_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch
     )
     (tmp_path / "out" / "fits").mkdir(parents=True)
     Image.fromarray(np.uint8(255 * picture(BLOB).numpy())).save(tmp_path / "blob.png")
-    command = [str(tmp_path), "--maps", "4", "--bytes", "24", "--effort", "0", "--out", str(tmp_path / "out")]
+    command = [
+        str(tmp_path),
+        "--maps",
+        "4",
+        "--bytes",
+        "24",
+        "--effort",
+        "0",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     monkeypatch.setattr(compression, "ASKED", ())
     compression.main(command)
     said = capsys.readouterr().out

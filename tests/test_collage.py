@@ -7,7 +7,9 @@ from diff_ifs.fit.collage import WIDEST, Collage
 from diff_ifs.fit.proposals import mutate
 from diff_ifs.setup import WINDOW, affine, similarity
 
-DRAGON = torch.tensor([affine(0.5, -0.5, 0.5, 0.5, -0.4, -0.1), affine(-0.5, -0.5, 0.5, -0.5, 0.5, 0.0)])
+DRAGON = torch.tensor(
+    [affine(0.5, -0.5, 0.5, 0.5, -0.4, -0.1), affine(-0.5, -0.5, 0.5, -0.5, 0.5, 0.0)]
+)
 
 
 def collage_of(maps: torch.Tensor, size: int = 128) -> Collage:
@@ -28,7 +30,9 @@ def test_an_attractor_is_the_collage_of_its_images_and_without_one_there_is_a_ga
         others = torch.cat([maps[:k], maps[k + 1 :]])
         gap = collage.gap(others)
         assert gap.float().mean() == pytest.approx(1 / len(maps), abs=0.06)
-        assert collage.gap(maps[k : k + 1])[gap].float().mean() < 0.08, "map k covers what the others leave"
+        assert collage.gap(maps[k : k + 1])[gap].float().mean() < 0.08, (
+            "map k covers what the others leave"
+        )
 
 
 def test_a_stem_covers_what_lies_under_it():
@@ -63,10 +67,14 @@ def test_the_true_map_costs_less_than_others():
     collage, generator = collage_of(DRAGON), torch.Generator().manual_seed(1)
     left, middle = collage.pixels[collage.gap(DRAGON[1:])], collage.middle
     true = DRAGON[0].double()
-    centred = torch.cat([true[:, :2], (true @ torch.cat([middle, torch.ones(1)]) - middle)[:, None]], dim=1)
+    centred = torch.cat(
+        [true[:, :2], (true @ torch.cat([middle, torch.ones(1)]) - middle)[:, None]], dim=1
+    )
     others = centred + 0.2 * torch.randn(20, 2, 3, generator=generator, dtype=torch.float64)
     untried = torch.zeros(21, 0, 2, 3, dtype=torch.float64)
-    _, costs = collage.climb(torch.cat([centred[None], others]), left, collage.pixels, 0.1, 0.5, untried)
+    _, costs = collage.climb(
+        torch.cat([centred[None], others]), left, collage.pixels, 0.1, 0.5, untried
+    )
     assert costs[0] < 0.5 * costs[1:].min()
 
 
@@ -84,7 +92,11 @@ def test_a_climb_never_makes_a_map_worse():
 
 
 def test_a_picture_of_one_pixel_and_one_that_is_full_are_filled():
-    for target in (torch.eye(1), torch.ones(32, 32), torch.nn.functional.pad(torch.eye(1), (5, 26, 9, 22))):
+    for target in (
+        torch.eye(1),
+        torch.ones(32, 32),
+        torch.nn.functional.pad(torch.eye(1), (5, 26, 9, 22)),
+    ):
         collage = Collage(target)
         gap = collage.gap(torch.tensor([similarity(0.1, at=(3, 3))]))
         assert gap.all()

@@ -39,7 +39,14 @@ def overlap(ours: torch.Tensor, wanted: torch.Tensor) -> float:
 def _in_a_folder_of_fits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, maps, stroke in (("blob", BLOB, 0.0), ("turns", TURNS, 0.03)):
-        system = {"maps": maps, "window": WINDOW, "stroke": stroke, "size": 64, "step": 9, "iou": 0.9}
+        system = {
+            "maps": maps,
+            "window": WINDOW,
+            "stroke": stroke,
+            "size": 64,
+            "step": 9,
+            "iou": 0.9,
+        }
         torch.save({"format": "diff_ifs", "version": 1, "name": name, **system}, f"{name}.pt")
         drawing = occupancy(maps, WINDOW, 64, stroke=stroke, supersample=6)
         Image.fromarray(np.uint8(255 * drawing.numpy())).save(f"{name}.png")
@@ -118,7 +125,8 @@ def test_the_pen_is_kept_in_the_file_to_a_few_percent():
 
 @pytest.mark.slow
 def test_a_refit_takes_whole_steps_in_many_numbers_at_once(monkeypatch):
-    """From numbers that are off by one here and there it gets back most of what that costs, without a single step."""
+    """From numbers that are off by one here and there it gets back most of what that costs, without
+    a single step."""
     target = occupancy(BLOB, WINDOW, 64, supersample=6).round()
     system = {"maps": BLOB, "window": WINDOW, "stroke": 0.0, "size": 64}
     code = dataclasses.replace(search.encodings(system)[0], length=22)
@@ -143,7 +151,7 @@ def test_the_effort_is_the_number_of_single_steps(monkeypatch):
         given.append((length, judgements))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diff_ifs.compress.search.fit_into", fit_into)
+    monkeypatch.setattr("diff_ifs.compress.goals.fit_into", fit_into)
     assert compress_ifs.main(["blob", "--bytes", "30", "--effort", "7", "--quiet"]) == 130
     assert compress_ifs.main(["blob", "--bytes", "30", "--quiet"]) == 130
     assert given == [(30, 7), (30, 200)]
@@ -179,7 +187,10 @@ def test_of_a_grey_fit_black_and_white_is_kept_and_that_is_said(capsys):
     whole = torch.load("blob.pt", weights_only=True)
     torch.save({**whole, "exposure": 3.0}, "blob.pt")
     compressed("blob", "--bytes", 24)
-    assert "blob was fitted to a grey picture; its file keeps black and white" in capsys.readouterr().err
+    assert (
+        "blob was fitted to a grey picture; its file keeps black and white"
+        in capsys.readouterr().err
+    )
 
 
 def test_exports_are_named_after_what_they_are_made_of():

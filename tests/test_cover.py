@@ -19,10 +19,17 @@ from ifs_model import apply, fixed_points
 
 
 def overlapping(n: int, scale: float, ratio: float, seed: int, twice: int = 0) -> torch.Tensor:
-    """n random maps (n, 2, 3) of singular values `scale` and `ratio` times that, the first `twice` of them twice."""
+    """n random maps (n, 2, 3) of singular values `scale` and `ratio` times that, the first `twice`
+    of them twice."""
     chance = torch.Generator().manual_seed(seed)
-    turns, fixed = torch.rand(n, 2, generator=chance).double() * 2 * math.pi, torch.rand(n, 2, generator=chance) - 0.5
-    first, last = (torch.stack([c, -s, s, c], 1).view(n, 2, 2) for c, s in ((t.cos(), t.sin()) for t in turns.T))
+    turns, fixed = (
+        torch.rand(n, 2, generator=chance).double() * 2 * math.pi,
+        torch.rand(n, 2, generator=chance) - 0.5,
+    )
+    first, last = (
+        torch.stack([c, -s, s, c], 1).view(n, 2, 2)
+        for c, s in ((t.cos(), t.sin()) for t in turns.T)
+    )
     linear = first @ torch.tensor([[scale, 0], [0, scale * ratio]]).double() @ last
     shift = fixed.double()[..., None] - linear @ fixed.double()[..., None]
     maps = torch.cat([linear, shift], dim=2)
@@ -42,7 +49,8 @@ def alone(maps: torch.Tensor, window: Window, size: int, recursion: int = 1000):
 
 
 def near(maps: torch.Tensor, size: int, side: int) -> tuple[Window, torch.Tensor]:
-    """A window of size × size pixels of the picture of side × side pixels about a point, and that part of it, grown."""
+    """A window of size × size pixels of the picture of side × side pixels about a point, and that
+    part of it, grown."""
     attractor = Attractor(maps, View((-2, 2, -2, 2), side))
     attractor.grown = True
     x, y = nearest_point(maps, 0.6, 0.1)
@@ -71,12 +79,15 @@ def test_colours_are_drawn_wherever_there_are_points():
 
 @pytest.mark.parametrize("level", [1, 3, 5])
 def test_a_cover_has_no_more_levels_than_asked_for(level):
-    """At level L the drawn points are the images of the fixed points under words of at most L letters."""
+    """At level L the drawn points are the images of the fixed points under words of at most L
+    letters."""
     grown = alone(KOCH, (-1.0031, 0.9969, -1.0042, 0.9958), 300, level)
     taken = covered(KOCH, (-1.0031, 0.9969, -1.0042, 0.9958), 300, level)
     assert grown.sum() > 4**level / 2
     assert not (grown & ~taken).any()
-    assert int((taken & ~grown).sum()) <= 2  # a grown cell has one point, of which not all images lie in others
+    assert (
+        int((taken & ~grown).sum()) <= 2
+    )  # a grown cell has one point, of which not all images lie in others
 
 
 @pytest.mark.slow
@@ -96,8 +107,11 @@ def test_a_zoom_into_many_images_is_the_crop_of_a_larger_picture(n, scale, ratio
 @pytest.mark.parametrize("factor", [30, 1000])
 @pytest.mark.parametrize("y", [0.21, 0.6])
 def test_slivers_fill_a_square(factor, y):
-    """Four maps squeeze a square to half its height; more of their images lie in each line than can be kept."""
-    maps = torch.tensor([affine(0.8, 0, 0, 0.5, u / 5, v / 2) for u in (-1, 1) for v in (-1, 1)]).double()
+    """Four maps squeeze a square to half its height; more of their images lie in each line than can
+    be kept."""
+    maps = torch.tensor(
+        [affine(0.8, 0, 0, 0.5, u / 5, v / 2) for u in (-1, 1) for v in (-1, 1)]
+    ).double()
     half = 1 / factor
     taken = covered(maps, (1 - half, 1 + half, y - half, y + half), 64, 10**6)
     assert taken[:, :32].all()
@@ -106,7 +120,8 @@ def test_slivers_fill_a_square(factor, y):
 
 @pytest.mark.parametrize("factor", [1, 7, 1e4, 1e9])
 def test_the_highest_address_of_a_pixel_gives_its_colour(factor):
-    """Four images of a square into its corners overlap and fill it, so that the last one that holds a point is on top.
+    """Four images of a square into its corners overlap and fill it, so that the last one that holds
+    a point is on top.
 
     What the inverse of that map takes the point to has the rest of the address.
     """
@@ -125,7 +140,9 @@ def test_the_highest_address_of_a_pixel_gives_its_colour(factor):
         last = (spots > -0.5).long() @ torch.tensor([2, 1])
         expected = expected * 4 + last
         spots = (spots - torch.tensor(corners).double()[last]) / 0.75
-    assert int((taken != expected).sum()) <= (0.08 if factor < 100 else 0.02) * 128**2  # pixels on edges of images
+    assert (
+        int((taken != expected).sum()) <= (0.08 if factor < 100 else 0.02) * 128**2
+    )  # pixels on edges of images
     assert int((taken < expected).sum()) <= 0.001 * 128**2
 
 
@@ -143,7 +160,9 @@ def test_threads_that_share_tiles_change_no_bit(colours, monkeypatch):
 
 def test_the_best_words_are_kept(monkeypatch):
     """Of words 0 … 5 of one tile, 1 and 4 are the same, and 5 covers the tile."""
-    monkeypatch.setattr(tiles, "sort_keys", tiles.sort_keys.py_func)  # parts of loops are not called from Python
+    monkeypatch.setattr(
+        tiles, "sort_keys", tiles.sort_keys.py_func
+    )  # parts of loops are not called from Python
     maps = np.arange(36.0).reshape(6, 2, 3)
     maps[4] = maps[1] + ALIKE / 4
     scores = np.array([1.0, 3.0, 2.0, 5.0, 3.0, 9.0])
@@ -159,15 +178,21 @@ def test_the_best_words_are_kept(monkeypatch):
     assert chosen(5, 0, 8) == ([5, 3, 1, 2, 0], 0)
     assert chosen(2, 0, 8) == ([5, 3], 1)
     assert chosen(5, 16, 8) == ([0, 1, 2, 3, 5], 0)
-    assert chosen(4, 16, 5) == ([0, 1, 2, 3], 6)  # word 3 covers the tile: what is lower is left out
+    assert chosen(4, 16, 5) == (
+        [0, 1, 2, 3],
+        6,
+    )  # word 3 covers the tile: what is lower is left out
     assert chosen(2, 16, 8) == ([0, 5], 14)  # a word of addresses up to 0.875 is left out
     maps[4] = maps[1] + ALIKE
     assert chosen(6, 0, 8) == ([5, 3, 1, 4, 2, 0], 0)
 
 
 def test_maps_that_are_nearly_the_same_differ_in_a_deep_zoom():
-    """Halves of an interval whose second map is there twice, 3e-7 apart: they end on either side of a gap."""
-    maps = torch.tensor([similarity(0.25, at=at) for at in ((-0.6, 0), (0.6, 0), (0.6 + 3e-7, 0))]).double()
+    """Halves of an interval whose second map is there twice, 3e-7 apart: they end on either side of
+    a gap."""
+    maps = torch.tensor(
+        [similarity(0.25, at=at) for at in ((-0.6, 0), (0.6, 0), (0.6 + 3e-7, 0))]
+    ).double()
     ends = fixed_points(maps)[1:, 0]
     middle, half = float(ends.mean()), 4 * float(ends[1] - ends[0])
     taken = covered(maps, (middle - half, middle + half, -half, half), 255)
@@ -177,11 +202,14 @@ def test_maps_that_are_nearly_the_same_differ_in_a_deep_zoom():
 
 @pytest.mark.slow
 def test_slow_maps_are_followed_to_the_end():
-    """The 100th image of a fixed point under a map that shrinks the world by a hundredth lies deep in a disc."""
+    """The 100th image of a fixed point under a map that shrinks the world by a hundredth lies deep
+    in a disc."""
     maps = torch.tensor([similarity(0.99, 25), similarity(0.3, at=(0.7, 0))]).double()
     point = fixed_points(maps)[1]
     for _ in range(100):
         point = apply(maps[:1], point[None])[0, 0]
     x, y = point.tolist()
     for half in (1e-2, 1e-4):
-        assert covered(maps, (x - half, x + half, y - half, y + half), 63, 10**5)[30:33, 30:33].any()
+        assert covered(maps, (x - half, x + half, y - half, y + half), 63, 10**5)[
+            30:33, 30:33
+        ].any()

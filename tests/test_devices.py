@@ -37,7 +37,8 @@ def test_tensors_on_two_devices_do_not_mix():
         torch.ones(3, device=pretend.DEVICE).double()
 
 
-# Not as symmetric as the gasket: Adam makes whole steps of gradients that are zero but for rounding.
+# Not as symmetric as the gasket: Adam makes whole steps of gradients that are zero but for
+# rounding.
 NEAR = CORNER_GASKET + torch.linspace(0.03, 0.07, 18).view(3, 2, 3)
 SETUPS = {
     "random": QUICK,
@@ -49,18 +50,24 @@ SETUPS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "doubles"), [*((name, True) for name in SETUPS), ("random", False), ("grey", False)])
+@pytest.mark.parametrize(
+    ("name", "doubles"), [*((name, True) for name in SETUPS), ("random", False), ("grey", False)]
+)
 def test_a_fit_runs_on_any_device_and_comes_to_the_same(name, doubles):
     with pretend.device(doubles) as kernels:
         *_, there = fit(GASKET, SETUPS[name], pretend.DEVICE, every=1000)
     *_, here = fit(GASKET, SETUPS[name], every=1000)
     assert kernels.launches.total() > 1000
-    assert {there.maps.device.type, there.picture.device.type, there.best_maps.device.type} == {"cpu"}
+    assert {there.maps.device.type, there.picture.device.type, there.best_maps.device.type} == {
+        "cpu"
+    }
     assert there.best_iou == pytest.approx(here.best_iou, abs=0.02)
 
 
 @pytest.mark.parametrize("slow", ["cpu", pretend.DEVICE])
-def test_the_device_with_the_faster_steps_is_taken_where_none_is_asked_for(slow, monkeypatch, tmp_path, capsys):
+def test_the_device_with_the_faster_steps_is_taken_where_none_is_asked_for(
+    slow, monkeypatch, tmp_path, capsys
+):
     """Steps are timed, and those on one of the devices wait."""
     waits, fits = [], []
 
@@ -84,7 +91,9 @@ def test_the_device_with_the_faster_steps_is_taken_where_none_is_asked_for(slow,
         assert fits == [fast]
         assert f"computing on {fast}: the same steps take " in capsys.readouterr().err
         assert {where for where, _, _ in waits} == {"cpu", pretend.DEVICE}
-        assert {grown for _, _, grown in waits} == {False, True}, "of the first stages and of the last"
+        assert {grown for _, _, grown in waits} == {False, True}, (
+            "of the first stages and of the last"
+        )
         waits.clear()
         train_ifs.main(["gasket", "--maps", "3", "--size", "32", "--quiet", "--device", "cpu"])
     assert (fits, waits) == ([fast, "cpu"], []), "who asks for a device gets it"
@@ -93,7 +102,9 @@ def test_the_device_with_the_faster_steps_is_taken_where_none_is_asked_for(slow,
 def test_a_device_that_is_as_fast_as_the_cpu_is_left_alone(monkeypatch, capsys):
     """Which of two is the faster by a hair would hang on chance, and with it the fit."""
     clock = iter(range(100))
-    monkeypatch.setattr("diff_ifs.fit.device.descend", lambda objective, run: torch.zeros(len(run.maps)))
+    monkeypatch.setattr(
+        "diff_ifs.fit.device.descend", lambda objective, run: torch.zeros(len(run.maps))
+    )
     monkeypatch.setattr("diff_ifs.fit.device.time.perf_counter", lambda: float(next(clock)))
     assert faster(GASKET, QUICK, ("cpu", "cpu:0")) == "cpu:0"
 
@@ -106,7 +117,10 @@ def test_a_step_elsewhere_is_that_of_the_cpu_and_waits_for_nothing(name):
         found = []
         for place in ("cpu", pretend.DEVICE):
             with pretend.device() as kernels:
-                objective, run = Objective(GASKET.to(place), stage, setup), Run.started(GASKET.to(place), setup, place)
+                objective, run = (
+                    Objective(GASKET.to(place), stage, setup),
+                    Run.started(GASKET.to(place), setup, place),
+                )
                 descend(objective, run)
                 kernels.waits.clear()
                 for step in (1, REFRESH - 1):
@@ -123,7 +137,9 @@ def test_a_verdict_elsewhere_is_that_of_the_cpu(doubles):
     target = occupancy(CORNER_GASKET, WINDOW, 32, stroke=0.1)
     here = evaluate(CORNER_GASKET, target, search_stroke=True)
     with pretend.device(doubles):
-        there = evaluate(CORNER_GASKET.to(pretend.DEVICE), target.to(pretend.DEVICE), search_stroke=True)
+        there = evaluate(
+            CORNER_GASKET.to(pretend.DEVICE), target.to(pretend.DEVICE), search_stroke=True
+        )
         assert there.picture.equal(here.picture)
     assert there.stroke == here.stroke > 0.05
     assert there.iou == here.iou > 0.95

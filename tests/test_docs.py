@@ -17,7 +17,8 @@ from diff_ifs.setup import Setup
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README, RESULTS, OPTIONS = (
-    (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/RESULTS.md", "docs/OPTIONS.md")
+    (ROOT / page).read_text(encoding="utf-8")
+    for page in ("README.md", "docs/RESULTS.md", "docs/OPTIONS.md")
 )
 
 
@@ -48,7 +49,9 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(there), link
 
 
-@pytest.mark.parametrize("script", ["train_ifs.py", "render_ifs.py", "explore_ifs.py", "compress_ifs.py"])
+@pytest.mark.parametrize(
+    "script", ["train_ifs.py", "render_ifs.py", "explore_ifs.py", "compress_ifs.py"]
+)
 def test_every_option_is_documented_and_every_documented_option_is_there(script):
     command = [sys.executable, str(ROOT / script), "--help"]
     wide = os.environ | {"COLUMNS": "400"}  # narrower, help texts break at hyphens
@@ -100,5 +103,9 @@ def test_the_python_page_goes_from_an_array_to_a_picture(tmp_path, monkeypatch):
 
 def test_the_python_page_names_what_the_package_has():
     page = (ROOT / "docs/PYTHON.md").read_text(encoding="utf-8")
-    named = {name for cell in re.findall(r"^\| (`.*?) \|", page, re.M) for name in re.findall(r"`(\w+)", cell)}
+    named = {
+        name
+        for cell in re.findall(r"^\| (`.*?) \|", page, re.M)
+        for name in re.findall(r"`(\w+)", cell)
+    }
     assert named | {"Setup"} == set(diff_ifs.__all__)

@@ -1,4 +1,5 @@
-"""Parts of the hard rasteriser, each against what a few lines of numpy find by looking at everything."""
+"""Parts of the hard rasteriser, each against what a few lines of numpy find by looking at
+everything."""
 
 import itertools
 import math
@@ -21,7 +22,11 @@ from diff_ifs.kernels.growth import iterate
 from diff_ifs.setup import WINDOW, affine, similarity
 
 LEANING = torch.tensor(
-    [affine(0.6, -0.2, 0.1, 0.5, -0.3, 0.2), affine(0.3, 0.3, -0.4, 0.4, 0.5, -0.3), similarity(0.4, 100, (0.2, 0.5))]
+    [
+        affine(0.6, -0.2, 0.1, 0.5, -0.3, 0.2),
+        affine(0.3, 0.3, -0.4, 0.4, 0.5, -0.3),
+        similarity(0.4, 100, (0.2, 0.5)),
+    ]
 ).double()
 
 
@@ -39,20 +44,26 @@ def points_of(maps: torch.Tensor, depth: int) -> np.ndarray:
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (7.0, -4.0)])
 def test_no_point_is_nearer_than_the_one_that_is_found(maps, shift):
     moved = torch.tensor(shift).double()
-    maps = torch.cat([maps[..., :2], (maps[..., 2] + moved - maps[..., :2].double() @ moved)[..., None]], dim=-1)
+    maps = torch.cat(
+        [maps[..., :2], (maps[..., 2] + moved - maps[..., :2].double() @ moved)[..., None]], dim=-1
+    )
     points = points_of(maps, 10 if len(maps) == 3 else 8)
     chance = np.random.default_rng(0)
     for x, y in chance.uniform(-1.5, 1.5, (25, 2)) + np.array(shift):
         u, v = nearest_point(maps, x, y)
         away = np.hypot(points[:, 0] - x, points[:, 1] - y).min()
         assert math.hypot(u - x, v - y) <= away + 1e-9
-        assert np.hypot(points[:, 0] - u, points[:, 1] - v).min() < 0.05, "it is one of the attractor's own"
+        assert np.hypot(points[:, 0] - u, points[:, 1] - v).min() < 0.05, (
+            "it is one of the attractor's own"
+        )
 
 
 def test_a_chart_knows_how_far_the_attractor_reaches_in_all_directions():
     """Each of its ranges of angles, over half a turn, holds all points for all angles in it."""
     points = points_of(LEANING, 9)
-    some = torch.from_numpy(points[:: max(1, len(points) // 400)].T.copy())  # the chart sees only these
+    some = torch.from_numpy(
+        points[:: max(1, len(points) // 400)].T.copy()
+    )  # the chart sees only these
     box = bounds(LEANING)
     chart = Chart(some, torch.zeros(some.shape[1]).long(), box, 0.02)
     kept = [points[(np.abs(points - p).max(1) < 0.01).nonzero()[0]] for p in some.T.numpy()]
@@ -82,7 +93,9 @@ def test_a_chart_holds_the_first_point_of_each_cell_and_of_cells_of_twice_the_si
         assert found == wanted
 
 
-@pytest.mark.parametrize("step", [(0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, 1), (-1, 1), (1, -1)])
+@pytest.mark.parametrize(
+    "step", [(0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, 1), (-1, 1), (1, -1)]
+)
 def test_cells_beside_any_vacant_cell_are_at_the_border(step):
     """A point that lies further out than all before is taken there, and nowhere else."""
     columns, rows, cell = 7, 6, (3, 2)  # row and column
@@ -99,7 +112,9 @@ def test_cells_beside_any_vacant_cell_are_at_the_border(step):
     assert origins.tolist() == [0]
     for u, v in ((0.02, 0.5), (0.5, 0.02), (0.06, 0.04), (0.98, 0.03), (0.03, 0.98), (0.97, 0.5)):
         out = np.array([[cell[1] + u], [cell[0] + v]])
-        assert iterate(same, out, free.ravel().copy(), columns, outermost.copy())[0].shape[1] == 1, "any way out"
+        assert (
+            iterate(same, out, free.ravel().copy(), columns, outermost.copy())[0].shape[1] == 1
+        ), "any way out"
     for further in ((0.5, 0.5), (0.45, 0.5)):  # not further out than what is there
         inner = np.array([[cell[1] + further[0]], [cell[0] + further[1]]])
         assert iterate(same, inner, free.ravel().copy(), columns, outermost.copy())[0].shape[1] == 0
@@ -163,7 +178,9 @@ def test_maps_in_pixels_do_what_maps_do_in_the_world():
 
     for map_, there in zip(LEANING.numpy(), seen, strict=True):
         after = pixels(world @ map_[:, :2].T + map_[:, 2])
-        assert np.allclose(pixels(world) @ there[:, :2].T + there[:, 2], after, atol=1e-5)  # nudged by less
+        assert np.allclose(
+            pixels(world) @ there[:, :2].T + there[:, 2], after, atol=1e-5
+        )  # nudged by less
 
 
 def test_the_hull_has_the_outermost_points_in_their_order():
@@ -177,7 +194,9 @@ def test_the_hull_has_the_outermost_points_in_their_order():
 
 
 def test_the_box_of_a_measure_reaches_16_deviations_to_each_side():
-    maps = torch.tensor([affine(0.5, 0.2, 0, 0.5, -0.4, 0.1), affine(0.5, 0, 0.1, 0.6, 0.5, -0.2)]).double()
+    maps = torch.tensor(
+        [affine(0.5, 0.2, 0, 0.5, -0.4, 0.1), affine(0.5, 0, 0.1, 0.6, 0.5, -0.2)]
+    ).double()
     weights = torch.tensor([0.3, 0.7]).double()
     points, share = np.zeros((1, 2)), np.ones(1)
     for _ in range(16):
@@ -214,14 +233,18 @@ def test_colours_of_a_pen_are_those_of_the_nearest_pixel():
 
 def test_what_a_level_lacks_is_a_part_of_the_pixels():
     """Level k of halves of an interval has 2^(k+1) points, the fixed points' images, of 128 pixels."""
-    line = torch.tensor([similarity(0.5, at=(-0.5, 0.011)), similarity(0.5, at=(0.5, 0.011))]).double()
+    line = torch.tensor(
+        [similarity(0.5, at=(-0.5, 0.011)), similarity(0.5, at=(0.5, 0.011))]
+    ).double()
     whole = int((coverage.occupancy(line, WINDOW, 128, supersample=1) > 0).sum())
     for level in (2, 4):
         ends = {-1.0, 1.0}
         for _ in range(level):
             ends = {x / 2 + shift for x, shift in itertools.product(ends, (-0.5, 0.5))} | ends
         pixels = len({min(int((x + 1) * 64 + 1e-3), 127) for x in ends})
-        assert coverage.missing_fraction(line, WINDOW, level) == pytest.approx(1 - pixels / whole, abs=0.02)
+        assert coverage.missing_fraction(line, WINDOW, level) == pytest.approx(
+            1 - pixels / whole, abs=0.02
+        )
 
 
 def test_a_cloud_that_is_thinned_keeps_no_more_than_asked_for_in_every_place():
@@ -266,7 +289,9 @@ def test_distances_in_strips_are_those_from_the_nearest_place_anywhere(places):
     assert np.abs(found - far_and_near(WINDOW, 60, places)).max() < 0.75 * 2 / 60
 
 
-@pytest.mark.parametrize("window", [(0.0, 1.0, 0.0, 1.0), (-7.0, -6.5, 3.0, 3.5), (40.0, 41.0, -20.0, -19.0)])
+@pytest.mark.parametrize(
+    "window", [(0.0, 1.0, 0.0, 1.0), (-7.0, -6.5, 3.0, 3.5), (40.0, 41.0, -20.0, -19.0)]
+)
 def test_what_is_far_from_the_window_is_known_to_a_few_thousandths(window):
     places = [(2.6, 5.1), (-3.7, -2.9), (9.3, -8.2)]
     found = distance(dots(places), window, 24).numpy()
@@ -275,9 +300,12 @@ def test_what_is_far_from_the_window_is_known_to_a_few_thousandths(window):
     assert np.abs(found / true - 1).max() < 0.004
 
 
-@pytest.mark.parametrize("window", [(1.5, 1.6, 0.2, 0.3), (1.001, 1.0011, 0.2, 0.2001), (3, 3.2, 2, 2.2)])
+@pytest.mark.parametrize(
+    "window", [(1.5, 1.6, 0.2, 0.3), (1.001, 1.0011, 0.2, 0.2001), (3, 3.2, 2, 2.2)]
+)
 def test_a_figure_may_be_nearer_than_its_corners(window):
-    """Level 0 of the square is the square: from beside it, an edge is near, however far the corners are."""
+    """Level 0 of the square is the square: from beside it, an edge is near, however far the corners
+    are."""
     (found,) = distance_strips(KOCH, View(window, 20, 0, figure="square"))
     at = (np.arange(20) + 0.5) / 20 * (window[1] - window[0])
     x, y = window[0] + at, (window[3] - at)[:, None]

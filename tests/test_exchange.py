@@ -1,4 +1,5 @@
-"""Files of fractals beside what their formats say: flames as flam3 takes them, JSON, and .ifs bits written by hand."""
+"""Files of fractals beside what their formats say: flames as flam3 takes them, JSON, and .ifs bits
+written by hand."""
 
 import json
 import math
@@ -18,7 +19,9 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def flame(attributes: str, *xforms: str) -> System:
-    Path("a.flame").write_text(f"<flame {attributes}>{''.join(f'<xform {x}/>' for x in xforms)}</flame>")
+    Path("a.flame").write_text(
+        f"<flame {attributes}>{''.join(f'<xform {x}/>' for x in xforms)}</flame>"
+    )
     return load_system("a.flame")
 
 
@@ -32,7 +35,12 @@ def test_the_coefs_of_a_flame_are_columns_and_its_y_points_down():
 
 @pytest.mark.parametrize(
     ("amounts", "factor"),
-    [('linear="1"', 1), ('linear="0.5"', 0.5), ('linear3D="0.25"', 0.25), ('linear="0.5" linear3D="0.25"', 0.75)],
+    [
+        ('linear="1"', 1),
+        ('linear="0.5"', 0.5),
+        ('linear3D="0.25"', 0.25),
+        ('linear="0.5" linear3D="0.25"', 0.75),
+    ],
 )
 def test_the_amount_of_the_linear_variation_scales_what_a_map_does(amounts, factor):
     (map_,) = flame("", f'weight="1" {amounts} coefs="0.5 0.2 0.3 0.4 0.1 -0.7"').maps
@@ -62,7 +70,9 @@ def test_the_window_of_a_flame_is_as_wide_as_its_longer_side(attributes, window,
 
 
 def test_the_first_of_many_flames_is_read():
-    Path("a.flame").write_text(f"<flames><flame><xform {XFORM}/></flame><flame/><flame>nonsense</flame></flames>")
+    Path("a.flame").write_text(
+        f"<flames><flame><xform {XFORM}/></flame><flame/><flame>nonsense</flame></flames>"
+    )
     assert len(load_system("a.flame").maps) == 1
 
 
@@ -101,10 +111,15 @@ def test_of_json_the_maps_alone_are_needed():
     plain = as_json()
     assert plain.maps.tolist() == MAPS
     assert (plain.stroke, plain.size) == (0, 256)
-    x, y = -0.2 / 0.5 + 0.1 / 0.5, 1.0  # all there is: x = 0.5 x + 0.1 y - 0.2 and y = 0.25 y + 0.75
+    x, y = (
+        -0.2 / 0.5 + 0.1 / 0.5,
+        1.0,
+    )  # all there is: x = 0.5 x + 0.1 y - 0.2 and y = 0.25 y + 0.75
     assert plain.window[0] < x < plain.window[1] < x + 1e-5
     assert plain.window[2] < y < plain.window[3] < y + 1e-5
-    found = as_json(window=[0, 3, -1, 2], stroke=0.5, size=100, n=1, weights=[1], format="diff_ifs", version=1)
+    found = as_json(
+        window=[0, 3, -1, 2], stroke=0.5, size=100, n=1, weights=[1], format="diff_ifs", version=1
+    )
     assert (found.window, found.stroke, found.size) == ((0, 3, -1, 2), 0.5, 100)
 
 
@@ -127,7 +142,10 @@ def test_of_json_the_maps_alone_are_needed():
         ({"format": "other"}, "of another format or version"),
         ({"version": 2}, "of another format or version"),
         ({"maps": [[[0.5, 0, 1000.1], [0, 0.5, 0]]]}, "numbers that are not from -1000 to 1000"),
-        ({"maps": [[[0.5, 0, 0], [0, 0.5, 0]], [[1.01, 0, 0], [0, 0.5, 0]]]}, "map 2 does not shrink the plane"),
+        (
+            {"maps": [[[0.5, 0, 0], [0, 0.5, 0]], [[1.01, 0, 0], [0, 0.5, 0]]]},
+            "map 2 does not shrink the plane",
+        ),
         ({"maps": [[[0, 0.7, 0], [0.7, 0.8, 0]]]}, "map 1 does not shrink the plane"),
         ({"maps": [[[0.99995, 0, 0], [0, 0.5, 0]]]}, "too slowly"),
     ],
@@ -169,9 +187,18 @@ def test_the_checksum_is_the_crc_8_of_everybody():
         (Code(1, 256, (-8, 8, -8, 8)), "001 0 0 0 0101 1000 0010 0010 0010 0010"),
         (Code(8, 8, (-10, 10, 0, 1)), "001 0 0 0 0000 1111 0000 0000 1010 1001"),
         (Code(9, 4096, (-1, 5, -9, 3)), "001 0 0 0 1001 0 10000 1001 0101 0001 0111"),
-        (Code(255, 100, (-8, 8, -8, 8)), "001 0 0 0 1111 000001100011 00000 100000110 0010 0010 0010 0010"),
-        (Code(4, 256, (-8, 8, -8, 8), similar=True, stroke=0xAB), "001 1 1 0 10101011 0101 1011 0010 0010 0010 0010"),
-        (Code(4, 16, (-8, 8, -8, 8), gain=5, spread=2), "001 0 0 1 0 110 101 0001 1011 0010 0010 0010 0010"),
+        (
+            Code(255, 100, (-8, 8, -8, 8)),
+            "001 0 0 0 1111 000001100011 00000 100000110 0010 0010 0010 0010",
+        ),
+        (
+            Code(4, 256, (-8, 8, -8, 8), similar=True, stroke=0xAB),
+            "001 1 1 0 10101011 0101 1011 0010 0010 0010 0010",
+        ),
+        (
+            Code(4, 16, (-8, 8, -8, 8), gain=5, spread=2),
+            "001 0 0 1 0 110 101 0001 1011 0010 0010 0010 0010",
+        ),
         (
             Code(4, 16, (-8, 8, -8, 8), window=(-0.5, 0.25, 1.5)),
             f"001 0 0 1 1 {0xBF000000:032b} {0x3E800000:032b} {0x3FC00000:032b} 0 000 0001 1011 0010 0010 0010 0010",
@@ -192,7 +219,8 @@ def test_headers_are_written_bit_by_bit_as_documented(code, bits):
 
 
 @pytest.mark.parametrize(
-    ("code", "radius"), [(1, 1), (15, 15), (16, 16), (31, 31), (32, 32), (0x2F, 62), (0xFF, 31 << 14)]
+    ("code", "radius"),
+    [(1, 1), (15, 15), (16, 16), (31, 31), (32, 32), (0x2F, 62), (0xFF, 31 << 14)],
 )
 def test_strokes_are_small_floating_point_numbers(code, radius):
     """side · 2⁻²⁰ · m if e = 0, else side · 2⁻²⁰ · (16 + m) · 2^(e − 1)"""
@@ -202,13 +230,18 @@ def test_strokes_are_small_floating_point_numbers(code, radius):
     assert stroke_code(0, 3.0) == 0
 
 
-@pytest.mark.parametrize(("similar", "n", "length"), [(False, 3, 20), (True, 4, 28), (False, 40, 200)])
+@pytest.mark.parametrize(
+    ("similar", "n", "length"), [(False, 3, 20), (True, 4, 28), (False, 40, 200)]
+)
 def test_the_lattice_is_the_finest_that_the_file_has_room_for(similar, n, length):
-    """Counted ring by ring: |A| + |B| = m has 4 m pairs, each with 2 (L − 2 m) + 1 shifts, or the square of that."""
+    """Counted ring by ring: |A| + |B| = m has 4 m pairs, each with 2 (L − 2 m) + 1 shifts, or the
+    square of that."""
     code = Code(n, 256, (-8, 8, -8, 8), similar=similar, length=length)
 
     def systems(steps: int) -> int:
-        rings = ((4 * m or 1) * (2 * (steps - 2 * m) + 1) ** (1 + similar) for m in range(steps // 2 + 1))
+        rings = (
+            (4 * m or 1) * (2 * (steps - 2 * m) + 1) ** (1 + similar) for m in range(steps // 2 + 1)
+        )
         points = sum(rings)
         return math.comb((2 * points if similar else points**2) + n - 1, n)
 

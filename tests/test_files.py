@@ -17,11 +17,26 @@ from PIL import Image, ImageCms, ImageOps
 
 from diff_ifs.errors import InputError
 from diff_ifs.files import names
-from diff_ifs.files.checkpoint import _unpacked, check_target, load_checkpoint, load_origin, resume_of, save_checkpoint
+from diff_ifs.files.checkpoint import (
+    _unpacked,
+    check_target,
+    load_checkpoint,
+    load_origin,
+    resume_of,
+    save_checkpoint,
+)
 from diff_ifs.files.command import check_place, memory_errors_as_input_errors, pick_device
 from diff_ifs.files.disk import atomic_write, lock_results
 from diff_ifs.files.names import check_name, find_pictures
-from diff_ifs.files.results import BOTH, EXTRA, MISSING, NEITHER, difference_frame, save_film, save_picture
+from diff_ifs.files.results import (
+    BOTH,
+    EXTRA,
+    MISSING,
+    NEITHER,
+    difference_frame,
+    save_film,
+    save_picture,
+)
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import load_target
 from diff_ifs.fit.run import check_resume
@@ -34,7 +49,9 @@ TARGETS = ("koch", "sierpinski", "apple", "flower")
 
 def disc(mode: str = "L", size: tuple[int, int] = (64, 64), path: Path = Path("disc.png")) -> Path:
     y, x = np.mgrid[: size[1], : size[0]]
-    pixels = np.where((x - size[0] / 2) ** 2 + (y - size[1] / 2) ** 2 < (min(size) / 3) ** 2, 255, 0).astype(np.uint8)
+    pixels = np.where(
+        (x - size[0] / 2) ** 2 + (y - size[1] / 2) ** 2 < (min(size) / 3) ** 2, 255, 0
+    ).astype(np.uint8)
     Image.fromarray(pixels).convert(mode).save(path)
     return path
 
@@ -51,7 +68,9 @@ def test_sixteen_bits_are_scaled_not_clipped():
     target = load_target(Path("deep.png"), 64)
     assert float(target[0, 0]) == 0
     assert float(target[30, 30]) == 1
-    assert float(load_target(Path("deep.png"), 64, grey=True)[0, 0]) == pytest.approx(5000 / 65535, abs=0.01)
+    assert float(load_target(Path("deep.png"), 64, grey=True)[0, 0]) == pytest.approx(
+        5000 / 65535, abs=0.01
+    )
 
 
 def test_what_is_transparent_all_over_is_refused():
@@ -76,7 +95,10 @@ def test_edges_keep_their_grey():
     ("make", "message"),
     [
         (lambda path: path.write_bytes(b""), "cannot be read as a picture"),
-        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\nnonsense"), "cannot be read as a picture"),
+        (
+            lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\nnonsense"),
+            "cannot be read as a picture",
+        ),
         (lambda path: Image.new("L", (8, 8), 0).save(path), "has one colour alone"),
         (lambda path: Image.new("L", (8, 8), 255).save(path), "has one colour alone"),
     ],
@@ -114,7 +136,9 @@ def test_a_bad_setup_is_refused_with_its_line(text, message):
 
 
 def test_options_override_the_setup_and_defaults_serve_where_there_is_none():
-    Path("disc_setup.py").write_text("from diff_ifs import Setup\nSETUP = Setup(steps=30, seed=5)\n")
+    Path("disc_setup.py").write_text(
+        "from diff_ifs import Setup\nSETUP = Setup(steps=30, seed=5)\n"
+    )
     setup, path = load_setup("disc", {"seed": 7})
     assert (setup.steps, setup.seed, path.name) == (30, 7, "disc_setup.py")
     assert load_setup("nothing", {}) == (Setup(), None)
@@ -144,15 +168,26 @@ def load_resume(name, setup):
 def test_a_checkpoint_reads_back_and_holds_the_contract(state):
     save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
     plain = torch.load("disc.pt", weights_only=True)
-    assert (plain["format"], plain["version"], plain["name"], plain["size"]) == ("diff_ifs", 1, "disc", 32)
+    assert (plain["format"], plain["version"], plain["name"], plain["size"]) == (
+        "diff_ifs",
+        1,
+        "disc",
+        32,
+    )
     assert plain["maps"].shape == (3, 2, 3)
     assert tuple(plain["window"]) == (-1, 1, -1, 1)
     assert plain["iou"] == state.best_iou
     assert plain["step"] == 20
     assert plain["setup"]["starts"] == 2
     assert np.array_equal(load_checkpoint(Path("disc.pt"))["maps"], state.best_maps)
-    for value in (plain["resume"]["maps"], plain["resume"]["best_maps"], *plain["resume"]["path_maps"]):
-        assert value.untyped_storage().nbytes() == value.nbytes, "no more is written than what counts"
+    for value in (
+        plain["resume"]["maps"],
+        plain["resume"]["best_maps"],
+        *plain["resume"]["path_maps"],
+    ):
+        assert value.untyped_storage().nbytes() == value.nbytes, (
+            "no more is written than what counts"
+        )
     *_, more = fit(DISC, SMALL, resume=load_resume("disc", SMALL))
     assert more.step > 20
 
@@ -164,7 +199,9 @@ def test_a_checkpoint_of_another_target_or_setup_is_not_resumed(state):
     with pytest.raises(InputError, match="another --maps and --seed: leave that out"):
         load_origin(Path("disc.pt"), "disc", {"maps": 4, "seed": 9, "size": SMALL.size})
     with pytest.raises(InputError, match=r"another disc\.png"):
-        check_target(Path("disc.pt"), load_checkpoint(Path("disc.pt")), Path("disc.png"), 1 - DISC.numpy())
+        check_target(
+            Path("disc.pt"), load_checkpoint(Path("disc.pt")), Path("disc.png"), 1 - DISC.numpy()
+        )
 
 
 @pytest.mark.parametrize(
@@ -203,7 +240,9 @@ def test_a_write_that_fails_leaves_what_was_there():
             file.write(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(InputError, match=r"cannot write result\.txt \(No space left on device\); make room"):
+    with pytest.raises(
+        InputError, match=r"cannot write result\.txt \(No space left on device\); make room"
+    ):
         write_half()
     assert path.read_text() == "before"
     assert [entry.name for entry in Path().iterdir()] == ["result.txt"]
@@ -242,7 +281,10 @@ def test_the_committed_targets_are_what_the_script_draws(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["draw_targets.py", str(tmp_path)])
     draw_targets.main()
     for name in TARGETS:
-        with Image.open(tmp_path / f"{name}.png") as drawn, Image.open(ROOT / f"{name}.png") as committed:
+        with (
+            Image.open(tmp_path / f"{name}.png") as drawn,
+            Image.open(ROOT / f"{name}.png") as committed,
+        ):
             assert committed.size == (256, 256)
             assert committed.mode == "1"
             assert drawn.tobytes() == committed.tobytes()
@@ -271,7 +313,8 @@ MODES = "PNG 1, PNG L, PNG LA, PNG P, PNG RGB, PNG RGBA, PNG I;16, TIFF PA, TIFF
 
 
 @pytest.mark.parametrize(
-    "kind_and_mode", f"{MODES}, TIFF F, GIF P, BMP RGB, PPM L, JPEG CMYK, JPEG L, WEBP RGBA".split(", ")
+    "kind_and_mode",
+    f"{MODES}, TIFF F, GIF P, BMP RGB, PPM L, JPEG CMYK, JPEG L, WEBP RGBA".split(", "),
 )
 def test_every_mode_and_format_is_the_same_picture(kind_and_mode):
     kind, mode = kind_and_mode.split()
@@ -292,7 +335,14 @@ def with_metadata(what: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("kind", "what"), [("PNG", "turned"), ("JPEG", "turned"), ("PNG", "profile"), ("PNG", "moving"), ("GIF", "moving")]
+    ("kind", "what"),
+    [
+        ("PNG", "turned"),
+        ("JPEG", "turned"),
+        ("PNG", "profile"),
+        ("PNG", "moving"),
+        ("GIF", "moving"),
+    ],
 )
 def test_metadata_and_further_frames_do_not_mislead(kind, what):
     half = np.zeros((64, 64), np.uint8)
@@ -309,10 +359,14 @@ def test_deep_pictures_are_scaled_by_what_they_can_hold():
     shape[8:24, 8:24] = 1
     for grey in (shape * 65535, shape * 255, shape.astype(np.float32), shape * (2.0**31 - 1)):
         array = grey.astype(np.float32 if grey.dtype == np.float32 else np.int32)
-        assert torch.equal(load_target(saved(Image.fromarray(array), "TIFF"), 32), torch.tensor(shape).float())
+        assert torch.equal(
+            load_target(saved(Image.fromarray(array), "TIFF"), 32), torch.tensor(shape).float()
+        )
     broken = shape.astype(np.float32)
     broken[0, 0], broken[0, 1] = np.nan, -np.inf
-    assert torch.equal(load_target(saved(Image.fromarray(broken), "TIFF"), 32), torch.tensor(shape).float())
+    assert torch.equal(
+        load_target(saved(Image.fromarray(broken), "TIFF"), 32), torch.tensor(shape).float()
+    )
 
 
 def test_dark_figures_are_read_inverted_and_opaque_ones_as_they_are():
@@ -340,14 +394,17 @@ def test_large_pictures_are_read_beyond_pillows_own_limit():
 def test_larger_pictures_and_pictures_that_run_programs_are_refused():
     with pytest.raises(InputError, match="20001 × 1 pixels; make it smaller: at most 20000 a side"):
         load_target(saved(Image.new("1", (20_001, 1))), 32)
-    Path("saved.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")  # for Ghostscript
+    Path("saved.png").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n"
+    )  # for Ghostscript
     with pytest.raises(InputError, match="its format is not one of PNG, JPEG"):
         load_target(Path("saved.png"), 32)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("size", "refusal"), [((1, 1), "has one colour alone"), ((1, 9), None), ((20_000, 1), "nothing is left")]
+    ("size", "refusal"),
+    [((1, 1), "has one colour alone"), ((1, 9), None), ((20_000, 1), "nothing is left")],
 )
 def test_slivers_are_a_picture_or_one_clear_line(size, refusal):
     picture = Image.new("L", size, 0)
@@ -362,7 +419,9 @@ def test_slivers_are_a_picture_or_one_clear_line(size, refusal):
 # --- Names, devices, setups ---
 
 
-@pytest.mark.parametrize("name", ["koch", "my horse", "Äpfel-2", "сова", "सेब", "a\u0308pfel", "_", "2"])
+@pytest.mark.parametrize(
+    "name", ["koch", "my horse", "Äpfel-2", "сова", "सेब", "a\u0308pfel", "_", "2"]
+)
 def test_plain_names_pass(name):
     check_name(name)
 
@@ -394,10 +453,14 @@ def test_names_that_are_not_plain_are_refused(name):
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("name", ["turtle", "wave", "calendar", "token", "code", "copy", "glob", "torch", "diff_ifs"])
+@pytest.mark.parametrize(
+    "name", ["turtle", "wave", "calendar", "token", "code", "copy", "glob", "torch", "diff_ifs"]
+)
 def test_names_of_modules_are_names_like_others_and_hide_no_module(name):
     disc(path=Path(f"{name}.png"))
-    Path(f"{name}_setup.py").write_text("import copy, glob\nfrom diff_ifs import Setup\nSETUP = Setup(seed=7)\n")
+    Path(f"{name}_setup.py").write_text(
+        "import copy, glob\nfrom diff_ifs import Setup\nSETUP = Setup(seed=7)\n"
+    )
     before = sys.modules.get(name)
     assert find_pictures(name) == [Path(f"{name}.png")]
     assert load_setup(name, {})[0].seed == 7
@@ -420,7 +483,9 @@ def test_whatever_a_file_is_called_the_message_is_one_printable_line():
     assert said == "there is no a b?[31m?.json here"
 
 
-@pytest.mark.parametrize("device", ["tpu", "cuda:x", "cuda:-1", "mps:1", "", "cpu:0", "meta", "cuda:99"])
+@pytest.mark.parametrize(
+    "device", ["tpu", "cuda:x", "cuda:-1", "mps:1", "", "cpu:0", "meta", "cuda:99"]
+)
 def test_devices_that_are_not_there_are_refused(device):
     with pytest.raises(InputError, match="there is no device"):
         pick_device(device)
@@ -432,8 +497,15 @@ def test_every_field_of_a_setup_has_a_range():
     for name, (low, high) in RANGES.items():
         if isinstance(high, bool):
             continue
-        for value in (low - 1, 2 * high + 1, True, *(["x", float("nan")] if name != "maps" else [])):
-            with pytest.raises(ValueError, match=rf"Setup\.{name} must be a (whole )?number from .* to "):
+        for value in (
+            low - 1,
+            2 * high + 1,
+            True,
+            *(["x", float("nan")] if name != "maps" else []),
+        ):
+            with pytest.raises(
+                ValueError, match=rf"Setup\.{name} must be a (whole )?number from .* to "
+            ):
                 Setup(**{name: value})
 
 
@@ -444,14 +516,26 @@ def test_every_field_of_a_setup_has_a_range():
             "from diff_ifs import Setup\nSETUP = Setup(\n    stpes=30,\n)\n",
             "line 2: .*no field 'stpes'; did you mean 'steps'",
         ),
-        ("from diff_ifs import Setup\nSETUP = Setup(**{'strats': 3})\n", "line 2: .* did you mean 'starts'"),
-        ("from diff_ifs import Setup\nSETUP = Setup(colour=3)\n", "line 2: .*the fields are maps, price, depth"),
+        (
+            "from diff_ifs import Setup\nSETUP = Setup(**{'strats': 3})\n",
+            "line 2: .* did you mean 'starts'",
+        ),
+        (
+            "from diff_ifs import Setup\nSETUP = Setup(colour=3)\n",
+            "line 2: .*the fields are maps, price, depth",
+        ),
         (
             "from diff_ifs import Setup\nSETUP = Setup(maps=4,\n  rate=-1)\n",
             "line 2: .*rate must be a number from 1e-06 to 1",
         ),
-        ("from diff_ifs import Setup\nSETUP = Setup(size='big')\n", "line 2: .*whole number from 8 to 4096, not 'big'"),
-        ("from diff_ifs import Setup\nsize = 3\nSETUP = Setup(size=size)\n", "line 3: .*from 8 to 4096, not 3"),
+        (
+            "from diff_ifs import Setup\nSETUP = Setup(size='big')\n",
+            "line 2: .*whole number from 8 to 4096, not 'big'",
+        ),
+        (
+            "from diff_ifs import Setup\nsize = 3\nSETUP = Setup(size=size)\n",
+            "line 3: .*from 8 to 4096, not 3",
+        ),
         ("import sys\nsys.exit(0)\n", "line 2: SystemExit: 0"),
         ("x = {}\nx['a']\n", "line 2: KeyError: 'a'"),
         ("def f():\n    raise ValueError('two\\nlines')\nf()\n", "line 2: two lines"),
@@ -471,7 +555,9 @@ def test_errors_of_setups_are_one_line_that_names_theirs(text, message):
 
 def test_a_setup_that_was_changed_a_moment_ago_is_read_anew():
     for steps in (20, 30):
-        Path("disc_setup.py").write_text(f"from diff_ifs import Setup\nSETUP = Setup(steps={steps})\n")
+        Path("disc_setup.py").write_text(
+            f"from diff_ifs import Setup\nSETUP = Setup(steps={steps})\n"
+        )
         assert load_setup("disc", {})[0].steps == steps
     assert [path.name for path in Path().iterdir()] == ["disc_setup.py"], "no cache beside it"
 
@@ -575,7 +661,9 @@ def test_what_is_written_is_beside_its_place_until_it_is_whole():
 
 def test_a_folder_that_cannot_be_made_or_written_to_is_said_in_one_line():
     Path("results").touch()
-    with pytest.raises(InputError, match=r"cannot write results/a\.png .*work in a folder that can be written to"):
+    with pytest.raises(
+        InputError, match=r"cannot write results/a\.png .*work in a folder that can be written to"
+    ):
         save_picture(Path("results/a.png"), np.zeros((4, 4), np.uint8))
     with (
         pytest.raises(InputError, match="cannot make the folder results/koch"),
@@ -587,10 +675,15 @@ def test_a_folder_that_cannot_be_made_or_written_to_is_said_in_one_line():
 @pytest.mark.skipif(os.name != "posix", reason="needs flock")
 def test_two_runs_of_one_name_are_not_at_work_at_once_and_a_dead_one_does_not_count():
     folder = Path("results/koch")
-    holder = "import sys, time\nfrom pathlib import Path\nfrom diff_ifs.files.disk import lock_results\n"
+    holder = (
+        "import sys, time\nfrom pathlib import Path\nfrom diff_ifs.files.disk import lock_results\n"
+    )
     holder += "with lock_results('koch', Path('results/koch')):\n    print('mine', flush=True)\n    time.sleep(60)\n"
     with subprocess.Popen(
-        [sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", holder],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as other:
         assert other.stdout.readline() == "mine\n"
         with (
@@ -610,7 +703,11 @@ def test_what_a_killed_run_had_half_written_is_cleared_away():
     folder = Path("results/koch")
     folder.mkdir(parents=True)
     leftovers = [Path(".koch.pt.00ff.part"), folder / ".frame_000010.png.00ff.part"]
-    others = [Path(".koch2.pt.00ff.part"), folder / ".koch_render_9_64.png.00ff.part", folder / "koch.gif"]
+    others = [
+        Path(".koch2.pt.00ff.part"),
+        folder / ".koch_render_9_64.png.00ff.part",
+        folder / "koch.gif",
+    ]
     for path in leftovers + others:
         path.touch()
     with lock_results("koch", folder):
@@ -628,11 +725,17 @@ def test_an_exhausted_memory_says_what_to_lower():
             memory_errors_as_input_errors("lower it"),
         ):
             raise error
-    with pytest.raises(InputError, match="the GPU's memory"), memory_errors_as_input_errors("lower it"):
+    with (
+        pytest.raises(InputError, match="the GPU's memory"),
+        memory_errors_as_input_errors("lower it"),
+    ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     with pytest.raises(RuntimeError, match="a bug"), memory_errors_as_input_errors("lower it"):
         raise RuntimeError("a bug")
-    with pytest.raises(InputError, match="the memory is too small"), memory_errors_as_input_errors("lower it"):
+    with (
+        pytest.raises(InputError, match="the memory is too small"),
+        memory_errors_as_input_errors("lower it"),
+    ):
         torch.empty(1 << 60, dtype=torch.uint8)
     with (
         pytest.raises(InputError, match=r"the disk is full \(cache\); make room"),
@@ -645,18 +748,26 @@ def test_an_exhausted_memory_says_what_to_lower():
 
 @pytest.mark.parametrize(
     ("path", "reason"),
-    [("there", "it is a folder"), ("file/a/b.png", "file is no folder"), (f"{'x' * 300}/a.png", "File name too long")],
+    [
+        ("there", "it is a folder"),
+        ("file/a/b.png", "file is no folder"),
+        (f"{'x' * 300}/a.png", "File name too long"),
+    ],
 )
 def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(path, reason):
     Path("there").mkdir()
     Path("file").touch()
-    with pytest.raises(InputError, match=rf"cannot write {path[:200]}.* \((.*/)?{reason}\); give another --out"):
+    with pytest.raises(
+        InputError, match=rf"cannot write {path[:200]}.* \((.*/)?{reason}\); give another --out"
+    ):
         check_place(Path(path))
     check_place(Path("there/deep/er/a.png"))
     assert not Path("there/deep").exists()
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".gif", ".tif", ".bmp", ".webp", ".ppm", ".PNG", ".JPG"])
+@pytest.mark.parametrize(
+    "suffix", [".jpg", ".jpeg", ".gif", ".tif", ".bmp", ".webp", ".ppm", ".PNG", ".JPG"]
+)
 def test_pictures_have_other_endings_too_and_may_be_named_with_theirs(suffix):
     Path(f"horse{suffix}").touch()
     for given in ("horse", f"horse{suffix}"):

@@ -27,10 +27,15 @@ def bytes_of(coverage: np.ndarray) -> np.ndarray:
 
 
 def test_a_zoom_film_goes_straight_to_its_point_by_equal_factors():
-    """Each frame is a window of its own, all about the one point that stays where it is on the screen."""
+    """Each frame is a window of its own, all about the one point that stays where it is on the
+    screen."""
     x, y, factor = PLACES[1][0] + 0.01, PLACES[1][1] - 0.02, 8.0
-    still = np.array([x, y]) * factor / (factor - 1)  # the same in the windows about (0, 0) and about (x, y)
-    assert render("specks", 30, 40, "--zoom-at", x, y, factor, "--frames", 4, "--out", "zoom.gif") == 0
+    still = (
+        np.array([x, y]) * factor / (factor - 1)
+    )  # the same in the windows about (0, 0) and about (x, y)
+    assert (
+        render("specks", 30, 40, "--zoom-at", x, y, factor, "--frames", 4, "--out", "zoom.gif") == 0
+    )
     frames = film("zoom.gif")
     assert len(frames) == 4
     for k, frame in enumerate(frames):
@@ -68,7 +73,9 @@ def test_a_film_of_a_fit_shows_each_state_with_its_own_pen_and_ends_with_the_bes
     assert render("way", 30, 40, "--sweep", "fit", *options, "--out", "way.gif") == 0
     frames = film("way.gif")
     pens = [*PENS, 0.12] if given is None else [given] * 4
-    assert len(frames) == 4 - (given is not None), "equal frames at the end are one, shown for longer"
+    assert len(frames) == 4 - (given is not None), (
+        "equal frames at the end are one, shown for longer"
+    )
     for frame, k, pen in zip(frames, (2, 1, 0, 0), pens, strict=False):
         places = [(x - 0.2 * k, y - 0.1 * k) for x, y in PLACES]
         assert np.array_equal(frame[..., 0], bytes_of(discs(pen, 40, places=places)))
@@ -96,7 +103,11 @@ def durations(path: str) -> list[float]:
 def save_long_way(count: int) -> None:
     places = [[(0.02 * k - 0.901, 0.503), (0.501, -0.4)] for k in range(count)]
     *maps, last = map(dots, places)
-    way = {"steps": list(range(count - 1)), "maps": torch.stack(maps), "strokes": [0.0] * (count - 1)}
+    way = {
+        "steps": list(range(count - 1)),
+        "maps": torch.stack(maps),
+        "strokes": [0.0] * (count - 1),
+    }
     save("long", last, path=way)
 
 
@@ -152,7 +163,9 @@ def caption(text: str, size: tuple[int, int]) -> np.ndarray:
         ("specks", ["--zoom-at", *PLACES[2], 9, "--frames", 3], ["zoom 1", "zoom 3", "zoom 9"]),
     ],
 )
-def test_a_contact_sheet_has_its_frames_in_reading_order_with_their_captions(name, options, captions):
+def test_a_contact_sheet_has_its_frames_in_reading_order_with_their_captions(
+    name, options, captions
+):
     save_way()
     more = ["--figure", "hull"] if "levels" in options else []
     for out in ("sheet.png", "film.gif"):
@@ -198,7 +211,12 @@ def test_an_mp4_shows_the_same_frames_and_then_pauses():
     seen = [np.flatnonzero([np.abs(frame[..., 0].astype(int) - true).mean() < 8 for frame in found])
             for true in (bytes_of(discs(pen, 64, places=[(x - 0.2 * k, y - 0.1 * k) for x, y in PLACES]))
                          for k, pen in zip((2, 1, 0, 0), [*PENS, 0.12], strict=True))]  # fmt: skip
-    assert [list(at) for at in seen] == [[0], [1], [2], [3, 4, 5]]  # one a second, and two seconds more
+    assert [list(at) for at in seen] == [
+        [0],
+        [1],
+        [2],
+        [3, 4, 5],
+    ]  # one a second, and two seconds more
     assert imageio.immeta("way.mp4", plugin="FFMPEG")["fps"] == pytest.approx(1)
     save_long_way(10)
     assert render("long", 30, 64, "--sweep", "fit", "--out", "long.mp4") == 0  # half a second each
@@ -206,7 +224,9 @@ def test_an_mp4_shows_the_same_frames_and_then_pauses():
     assert len(imageio.imread("long.mp4", plugin="FFMPEG")) == 10 + 2 * 2
 
 
-@pytest.mark.parametrize(("frames", "message"), [(1000, None), (1001, "--frames must be from 1 to 1000")])
+@pytest.mark.parametrize(
+    ("frames", "message"), [(1000, None), (1001, "--frames must be from 1 to 1000")]
+)
 def test_a_film_has_at_most_a_thousand_frames(frames, message, capsys):
     options = ["--zoom-at", 0, 0, 2, "--frames", frames, "--out", "film.gif"]
     code = render("specks", 0, 4, *options) if frames > 1000 else 0
@@ -220,12 +240,16 @@ def test_a_film_keeps_to_its_memory(capsys):
     assert render(*options, 95.9e6 / 2**30) == 2
     assert "100 frames of 400 pixels are too much for one film" in capsys.readouterr().err
     assert render(*options, 96.1e6 / 2**30) == 2
-    assert "are too little" in capsys.readouterr().err, "which is another matter: pictures need more"
+    assert "are too little" in capsys.readouterr().err, (
+        "which is another matter: pictures need more"
+    )
 
 
 def test_the_window_of_a_zoom_film_starts_at_the_checkpoints():
     save("moved", SPECKS, window=(-0.5, 1.5, -1.25, 0.75))
     options = ["--zoom-at", PLACES[0][0], PLACES[0][1], 3, "--frames", 2, "--stroke", 0.1]
     assert render("moved", 30, 40, *options, "--out", "zoom.gif") == 0
-    assert np.array_equal(film("zoom.gif")[0][..., 0], bytes_of(discs(0.1, 40, (-0.5, 1.5, -1.25, 0.75))))
+    assert np.array_equal(
+        film("zoom.gif")[0][..., 0], bytes_of(discs(0.1, 40, (-0.5, 1.5, -1.25, 0.75)))
+    )
     assert WINDOW == (-1, 1, -1, 1)

@@ -43,9 +43,21 @@ def blob(size: int = 64) -> torch.Tensor:
         ("maps", [[1, 2, 3]], "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
         ("maps", "three", "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
         ("maps", [["123", "456"]], "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
-        ("maps", itertools.repeat(similarity(0.5)), "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
-        ("maps", [similarity(0.5), [[0.5, 0, 0], [0, 0.5]]], "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers"),
-        ("maps", [affine(2.0, 0, 0, 0.5)], "Setup.maps[0] must shrink the world, say by 0.99; it stretches by 2.000"),
+        (
+            "maps",
+            itertools.repeat(similarity(0.5)),
+            "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers",
+        ),
+        (
+            "maps",
+            [similarity(0.5), [[0.5, 0, 0], [0, 0.5]]],
+            "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers",
+        ),
+        (
+            "maps",
+            [affine(2.0, 0, 0, 0.5)],
+            "Setup.maps[0] must shrink the world, say by 0.99; it stretches by 2.000",
+        ),
         ("maps", [affine(0.5, 0, 0, 0.5, float("inf"))], "Setup.maps must hold finite numbers"),
         ("depth", 40, "Setup.depth 40 would draw 12^40 points"),
     ],
@@ -66,7 +78,11 @@ def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
     generator = torch.Generator().manual_seed(5)
     maps = torch.randn(2, 5, 2, 3, generator=generator, dtype=torch.float64)
     gradients = torch.randn(3, 2, 5, 2, 3, generator=generator, dtype=torch.float64)
-    gradients[0, 0, 0, 0, 0], gradients[1, 0, 0, 0, 1], gradients[2, 0, 0, 0, 2] = torch.nan, torch.inf, 1e20
+    gradients[0, 0, 0, 0, 0], gradients[1, 0, 0, 0, 1], gradients[2, 0, 0, 0, 2] = (
+        torch.nan,
+        torch.inf,
+        1e20,
+    )
 
     class Slope:
         stage, setup = dataclasses.replace(stages(QUICK)[0], rates=(0.1, 0.1)), QUICK
@@ -97,13 +113,20 @@ def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
 def test_stray_points_are_pulled_inside_the_window_and_outside(at, compiled, monkeypatch):
     if not compiled:
         monkeypatch.setattr(backend, "load_kernels", lambda: None)
-    corner = torch.tensor([similarity(0.1, at=(x, at)) for x in (at, at - 0.1)])[None]  # far from the blob, up right
+    corner = torch.tensor([similarity(0.1, at=(x, at)) for x in (at, at - 0.1)])[
+        None
+    ]  # far from the blob, up right
     slopes = []
     for pull in (0.0, 0.1):
         setup = dataclasses.replace(QUICK, maps=2, pull=pull)
-        objective, maps = Objective(blob(), stages(setup)[0], setup), corner.clone().requires_grad_()
+        objective, maps = (
+            Objective(blob(), stages(setup)[0], setup),
+            corner.clone().requires_grad_(),
+        )
         objective.refresh(maps.detach(), None, 1.0)
-        slopes.append(torch.autograd.grad(objective(maps, None, 1.0).sum(), maps)[0][0, :, :, 2].sum(0))
+        slopes.append(
+            torch.autograd.grad(objective(maps, None, 1.0).sum(), maps)[0][0, :, :, 2].sum(0)
+        )
     assert (slopes[1] > slopes[0] + 1e-3).all(), "the pull leads down and left"
 
 
@@ -116,7 +139,9 @@ def test_stages_go_from_coarse_to_fine_and_spend_all_steps():
     plan = stages(Setup(steps=1000))
     assert [stage.size for stage in plan] == sorted(stage.size for stage in plan)
     assert (plan[0].size, plan[-1].size) == (64, 256)
-    assert [stage.systems for stage in plan] == sorted((stage.systems for stage in plan), reverse=True)
+    assert [stage.systems for stage in plan] == sorted(
+        (stage.systems for stage in plan), reverse=True
+    )
     assert sum(stage.steps for stage in plan) == 1000
 
 
@@ -156,7 +181,9 @@ def test_a_stem_that_is_missed_is_proposed_as_a_flat_map():
     at = (2 * torch.arange(64) + 1) / 64 - 1
     body = (at**2 + (at[:, None] + 0.3) ** 2 < 0.2).float()  # y is down here
     stem = ((at.abs() < 0.05) & (at[:, None] > 0.15)).float()
-    maps = torch.tensor([similarity(0.5, at=(x, y + 0.15)) for x in (-0.2, 0.2) for y in (-0.05, 0.35)])
+    maps = torch.tensor(
+        [similarity(0.5, at=(x, y + 0.15)) for x in (-0.2, 0.2) for y in (-0.05, 0.35)]
+    )
     generator = torch.Generator().manual_seed(0)
     proposed = mutate(maps.expand(64, 4, 2, 3), torch.maximum(body, stem), generator).flatten(0, 1)
     axes = singular_values(proposed)
@@ -181,7 +208,9 @@ def test_a_fit_by_loss_is_bred_even_if_its_attractor_overlaps_less(monkeypatch):
     setup = Setup(maps=4, size=64, points=4000, starts=32)
     run = Run.started(target, setup, "cpu")
     run.maps[7] = FERN
-    monkeypatch.setattr(run_module, "selection_scores", lambda maps, *_: 2 * (-float(maps[0, 0, 2]),))
+    monkeypatch.setattr(
+        run_module, "selection_scores", lambda maps, *_: 2 * (-float(maps[0, 0, 2]),)
+    )
     run.stage = 2
     run.select(target)
     run.breed(target)
@@ -194,7 +223,9 @@ def test_a_selection_keeps_what_is_best_bare_and_what_is_best_with_a_pen(monkeyp
     before = run.maps.clone()
     worths = {5: (0.9, 0.9), 2: (0.8, 0.91), 6: (0.1, 0.95), 3: (0.85, 0.2)}
     marks = {float(maps[0, 0, 2]): worths.get(k, (0.0, 0.0)) for k, maps in enumerate(before)}
-    monkeypatch.setattr(run_module, "selection_scores", lambda maps, *_: marks[float(maps[0, 0, 2])])
+    monkeypatch.setattr(
+        run_module, "selection_scores", lambda maps, *_: marks[float(maps[0, 0, 2])]
+    )
     monkeypatch.setattr(run, "losses", lambda *_: torch.arange(8.0))
     run.stage, run.plan[2] = 2, dataclasses.replace(run.plan[2], copies=1)
     run.select(blob())
@@ -209,7 +240,11 @@ def test_true_maps_of_a_drawing_are_worth_more_than_others_only_with_a_pen():
     assert penned > 0.92 > bare + 0.1
     assert selection_scores(thick, target, setup)[1] < penned - 0.1
     given = selection_scores(0.9 * FERN, target, dataclasses.replace(setup, stroke=0.02))
-    assert given[0] == given[1] == evaluate(0.9 * FERN, target, 0.02, supersample=2, quality="draft").iou
+    assert (
+        given[0]
+        == given[1]
+        == evaluate(0.9 * FERN, target, 0.02, supersample=2, quality="draft").iou
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.1])
@@ -230,7 +265,9 @@ def test_a_pen_for_nothing_is_worth_nothing():
     assert not pen_ious(np.zeros((16, 16), bool), np.zeros((8, 8), bool), 4).any()
 
 
-@pytest.mark.parametrize(("maps", "pen", "found"), [(CORNER_GASKET, 0.03, 0.03), (CARPET, 0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("maps", "pen", "found"), [(CORNER_GASKET, 0.03, 0.03), (CARPET, 0.0, 0.0)]
+)
 def test_a_picture_gets_a_pen_where_it_is_worth_one(maps, pen, found):
     target = evaluate(maps.double(), torch.zeros(128, 128), pen).picture.round()
     run = Run.started(target, Setup(maps=maps.tolist(), size=128, starts=1, stroke=0), "cpu")
@@ -304,7 +341,9 @@ def test_the_path_leads_to_the_last_state(states):
     path = states[-1].path
     assert [step for step, _, _ in path] == [state.step for state in states]
     assert torch.equal(path[-1][1], states[-1].maps)
-    moves = [float((after[1] - before[1]).abs().max()) for before, after in itertools.pairwise(path)]
+    moves = [
+        float((after[1] - before[1]).abs().max()) for before, after in itertools.pairwise(path)
+    ]
     assert max(moves) < 0.5, "one system all along, not a jump to another one"
 
 
@@ -354,7 +393,15 @@ def test_a_complete_fit_that_is_resumed_polishes_and_never_gets_worse(states):
 
 def test_the_pen_is_found_on_the_way():
     target = occupancy(0.9 * KOCH, WINDOW, 64, stroke=4 / 64, supersample=6)
-    setup = Setup(maps=(0.9 * KOCH).tolist(), size=64, points=10_000, steps=200, starts=1, stroke=0.02, rate=0.05)
+    setup = Setup(
+        maps=(0.9 * KOCH).tolist(),
+        size=64,
+        points=10_000,
+        steps=200,
+        starts=1,
+        stroke=0.02,
+        rate=0.05,
+    )
     last = list(fit(target, setup, every=10))[-1]
     found = float(last.resume["stroke"][0])
     assert found == pytest.approx(4 / 64, rel=0.2), "it started at 0.02"
@@ -371,9 +418,14 @@ def test_a_broken_gradient_never_reaches_the_maps(monkeypatch):
     healthy = Objective.__call__
 
     def poisoned(self, maps, stroke, blur):
-        return healthy(self, maps, stroke, blur) + (maps.sum((1, 2, 3)) - maps.detach().sum((1, 2, 3))).sqrt()
+        return (
+            healthy(self, maps, stroke, blur)
+            + (maps.sum((1, 2, 3)) - maps.detach().sum((1, 2, 3))).sqrt()
+        )
 
-    monkeypatch.setattr(Objective, "__call__", poisoned)  # sqrt(0): an infinite gradient at every step
+    monkeypatch.setattr(
+        Objective, "__call__", poisoned
+    )  # sqrt(0): an infinite gradient at every step
     for state in fit(blob(), QUICK, every=10):
         assert state.maps.isfinite().all()
 
@@ -384,7 +436,11 @@ def test_a_grey_target_is_fitted_and_judged_by_its_levels():
     setup = dataclasses.replace(QUICK, size=32, steps=100, grey=True)
     states = list(fit(target, setup, every=10))
     verdict = evaluate(states[-1].best_maps, target, grey=True)
-    assert verdict.score == -mse(verdict.picture, target) == -min(mse(state.picture, target) for state in states)
+    assert (
+        verdict.score
+        == -mse(verdict.picture, target)
+        == -min(mse(state.picture, target) for state in states)
+    )
     assert -verdict.score < 0.0012
     flat = evaluate(states[-1].best_maps, target).picture
     assert mse(flat, target) > 0.02, "the hard attractor has no greys"

@@ -51,7 +51,9 @@ QUARTERS = [{"coefs": (0.5, 0, 0, 0.5, x, y)} for x in (-0.5, 0.5) for y in (-0.
 
 def with_(xforms, **lists):
     """Xforms with more attributes, one value for each."""
-    return [{**f, **{key: values[k] for key, values in lists.items()}} for k, f in enumerate(xforms)]
+    return [
+        {**f, **{key: values[k] for key, values in lists.items()}} for k, f in enumerate(xforms)
+    ]
 
 
 FLAMES = {
@@ -162,7 +164,9 @@ THREE = [GASKET.format(x, y) for x, y in ((0, 0), (0.5, 0), (0.25, -0.433))]
 
 
 def flame(xforms, head='size="64 64" center="0.5 -0.4" scale="60"', more=""):
-    return f"<flame name='a' {head}>{''.join(f'<xform {x}/>' for x in xforms)}{more}</flame>".encode()
+    return (
+        f"<flame name='a' {head}>{''.join(f'<xform {x}/>' for x in xforms)}{more}</flame>".encode()
+    )
 
 
 PLAIN = prepared(decode(flame([f'linear="1" {x}' for x in THREE]), ".flame"))
@@ -201,8 +205,10 @@ def test_the_window_of_a_flame_is_the_square_of_its_longer_side(head, window):
 
 
 def test_the_angle_of_apophysis_is_minus_the_rotation_in_radians():
-    one, other = (prepared(decode(flame([f'linear="1" {x}' for x in THREE], head), ".flame"))
-                  for head in ('scale="60" rotate="30"', f'scale="60" angle="{-math.pi / 6}"'))  # fmt: skip
+    one, other = (
+        prepared(decode(flame([f'linear="1" {x}' for x in THREE], head), ".flame"))
+        for head in ('scale="60" rotate="30"', f'scale="60" angle="{-math.pi / 6}"')
+    )
     assert np.allclose(one.maps, other.maps)
     assert not np.allclose(one.maps, PLAIN.maps)
 
@@ -220,7 +226,8 @@ def test_a_symmetry_repeats_every_map(kind, count):
     )
     places = found.maps @ np.array([0, 0, 1])
     expected = [
-        (math.cos(2 * math.pi * k / int(kind)), math.sin(2 * math.pi * k / int(kind))) for k in range(abs(int(kind)))
+        (math.cos(2 * math.pi * k / int(kind)), math.sin(2 * math.pi * k / int(kind)))
+        for k in range(abs(int(kind)))
     ]
     corner = np.array([0.1, 0.5])
     turns = [np.array([[c, -s], [s, c]]) for c, s in expected]
@@ -231,9 +238,16 @@ def test_a_symmetry_repeats_every_map(kind, count):
 
 
 def test_of_several_flames_one_is_drawn_and_it_says_of_how_many(capsys):
-    parts = [flame(['linear="1" coefs="0.5 0 0 0.5 0 0"'] * n).replace(b"'a'", b"'%c'" % (96 + n)) for n in (1, 2, 3)]
-    inner = b"<edit><flame name='b'><xform linear='1' coefs='0.1 0 0 0.1 0 0'/></flame></edit></flame>"
-    Path("some.flame").write_bytes(b"<flames>" + b"".join(parts).replace(b"</flame>", inner) + b"</flames>")
+    parts = [
+        flame(['linear="1" coefs="0.5 0 0 0.5 0 0"'] * n).replace(b"'a'", b"'%c'" % (96 + n))
+        for n in (1, 2, 3)
+    ]
+    inner = (
+        b"<edit><flame name='b'><xform linear='1' coefs='0.1 0 0 0.1 0 0'/></flame></edit></flame>"
+    )
+    Path("some.flame").write_bytes(
+        b"<flames>" + b"".join(parts).replace(b"</flame>", inner) + b"</flames>"
+    )
     for arguments, n in ([], 1), (["--flame", "2"], 2), (["--flame", "c"], 3):
         assert len(load_system("some.flame", *arguments[1:]).maps) == n
         assert render_ifs.main(["some.flame", "20", "16", "--quiet", *arguments]) == 0
@@ -288,7 +302,9 @@ def test_rows_of_numbers_are_maps(text):
 
 
 def test_numbers_of_an_entry_may_stand_on_any_lines():
-    numbers = " ".join(str(x) for (a, b, e), (c, d, f) in BINARY_MAPS for x in (a, b, c, d, e, f, 0.33))
+    numbers = " ".join(
+        str(x) for (a, b, e), (c, d, f) in BINARY_MAPS for x in (a, b, c, d, e, f, 0.33)
+    )
     words = numbers.split()
     text = "odd {" + "\n".join(" ".join(words[k : k + 4]) for k in range(0, len(words), 4)) + "}"
     assert np.array_equal(prepared(decode(text.encode(), ".ifs")).maps, BINARY_MAPS)
@@ -477,7 +493,9 @@ def test_what_is_not_drawn_of_a_chain_is_refused_by_name(arguments, message, cap
 def test_hidden_maps_are_not_exported_nor_fitted(capsys):
     Path("hidden.flame").write_bytes(written(**FLAMES["hidden"]))
     Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save("line.png")
-    assert "has hidden maps" in refusal(compress_ifs.main, ["hidden.flame", "--export", "json"], capsys)
+    assert "has hidden maps" in refusal(
+        compress_ifs.main, ["hidden.flame", "--export", "json"], capsys
+    )
     assert "has hidden maps" in refusal(train_ifs.main, ["line", "--from", "hidden.flame"], capsys)
 
 
@@ -514,7 +532,9 @@ def test_an_svg_is_drawn_as_the_renderer_draws_it(maps, stroke):
     fields = {"maps": maps.tolist(), "window": [-1, 1, -1, 1], "stroke": stroke, "size": 256}
     Path("some.json").write_text(json.dumps(fields))
     assert compress_ifs.main(["some.json", "--export", "svg"]) == 0
-    subprocess.run(["rsvg-convert", "-w", "512", "-h", "512", "some.svg", "-o", "some.png"], check=True)
+    subprocess.run(
+        ["rsvg-convert", "-w", "512", "-h", "512", "some.svg", "-o", "some.png"], check=True
+    )
     with Image.open("some.png") as picture:
         theirs = np.asarray(picture.convert("L")) >= 128
     ours = occupancy(maps.double(), (-1, 1, -1, 1), 512, 1000, stroke, 4).numpy() >= 0.5
@@ -522,7 +542,9 @@ def test_an_svg_is_drawn_as_the_renderer_draws_it(maps, stroke):
 
 
 def test_the_groups_of_an_svg_are_made_of_the_groups_below():
-    text = compress_ifs.as_text({"maps": KOCH, "window": (-1, 1, -1, 1), "stroke": 0.01, "size": 256}, "a<b", "svg")
+    text = compress_ifs.as_text(
+        {"maps": KOCH, "window": (-1, 1, -1, 1), "stroke": 0.01, "size": 256}, "a<b", "svg"
+    )
     depth = text.count("<g id=")
     assert "<title>a&lt;b</title>" in text
     assert text.count("<use ") == 4 * (depth - 1) + 1

@@ -12,7 +12,8 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in [*ROOT.glob("*_ifs.py"), ROOT / "ifs_model.py", *(ROOT / "diff_ifs").rglob("*.py")]
 }
-# What the parts of the package may import, at any place, beside themselves; scripts import whatever they like.
+# What the parts of the package may import, at any place, beside themselves; scripts import whatever
+# they like.
 ALLOWED = {
     "kernels": set(),
     "formats": {"setup", "errors"},
@@ -30,7 +31,8 @@ ALLOWED = {
 
 
 def imports(path: Path, everywhere: bool) -> set[str]:
-    """The modules, in full, that a file imports: at its top level, or everywhere in it; not those for types alone."""
+    """The modules, in full, that a file imports: at its top level, or everywhere in it; not those
+    for types alone."""
     tree, found = ast.parse(path.read_text()), set()
     typed = {
         id(part)
@@ -55,7 +57,11 @@ def part(module: str) -> str:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("diff_ifs.")])
 def test_imports_of_the_package_run_one_way(module):
-    ours = {name for name in imports(MODULES[module], True) if name.split(".")[0] == "diff_ifs" and part(name)}
+    ours = {
+        name
+        for name in imports(MODULES[module], True)
+        if name.split(".")[0] == "diff_ifs" and part(name)
+    }
     assert {part(name) for name in ours} - {part(module)} <= ALLOWED[part(module)]
     assert not imports(MODULES[module], True) & SCRIPTS
 
@@ -63,7 +69,11 @@ def test_imports_of_the_package_run_one_way(module):
 def test_kernels_import_nothing_but_numba_numpy_and_each_other():
     for name, path in MODULES.items():
         if name.startswith("diff_ifs.kernels."):
-            others = imports(path, True) - sys.stdlib_module_names - {"collections.abc", "concurrent.futures"}
+            others = (
+                imports(path, True)
+                - sys.stdlib_module_names
+                - {"collections.abc", "concurrent.futures"}
+            )
             assert others - MODULES.keys() <= {"numba", "numpy"}, name
 
 

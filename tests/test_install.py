@@ -1,4 +1,5 @@
-"""What pip makes of the repository: commands and a library that work in another folder, without the clone."""
+"""What pip makes of the repository: commands and a library that work in another folder, without the
+clone."""
 
 import os
 import shutil
@@ -26,20 +27,30 @@ print(diff_ifs.__file__)
 
 @pytest.mark.slow
 def test_a_wheel_in_an_empty_environment_fits_a_picture_in_another_folder(tmp_path):
-    clone = tmp_path / "clone"  # of what the wheel is made of, so that nothing is left in the repository
+    clone = (
+        tmp_path / "clone"
+    )  # of what the wheel is made of, so that nothing is left in the repository
     clone.mkdir()
     for path in [*ROOT.glob("*.py"), ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE"]:
         shutil.copy(path, clone)
-    shutil.copytree(ROOT / "diff_ifs", clone / "diff_ifs", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "diff_ifs", clone / "diff_ifs", ignore=shutil.ignore_patterns("__pycache__")
+    )
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     wheels = tmp_path / "wheels"
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, clone], check=True)
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, clone], check=True
+    )
     (wheel,) = wheels.glob("diff_ifs-*.whl")
     env = tmp_path / "env"
     venv.create(env)
-    (packages,) = env.glob("lib/python*/site-packages") if os.name == "posix" else [env / "Lib/site-packages"]
+    (packages,) = (
+        env.glob("lib/python*/site-packages") if os.name == "posix" else [env / "Lib/site-packages"]
+    )
     subprocess.run([*pip, "--python", env, "install", "--no-deps", "--no-index", wheel], check=True)
-    (packages / "requirements.pth").write_text(sysconfig.get_paths()["purelib"])  # torch and its kin, as they are here
+    (packages / "requirements.pth").write_text(
+        sysconfig.get_paths()["purelib"]
+    )  # torch and its kin, as they are here
     shutil.rmtree(clone)
 
     folder = tmp_path / "pictures"
@@ -49,7 +60,11 @@ def test_a_wheel_in_an_empty_environment_fits_a_picture_in_another_folder(tmp_pa
     Image.fromarray(pixels).save(folder / "bar.png")
     commands = env / ("bin" if os.name == "posix" else "Scripts")
     options = ["--maps", "2", "--size", "32", "--starts", "8", "--steps", "60", "--quiet"]
-    where = {"cwd": folder, "check": True, "env": {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}}
+    where = {
+        "cwd": folder,
+        "check": True,
+        "env": {k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    }
     subprocess.run([commands / "train-ifs", "bar", *options], **where)
     subprocess.run([commands / "render-ifs", "bar", "30", "64", "--quiet"], **where)
     with Image.open(folder / "results/bar/bar_render_30_64.png") as picture:

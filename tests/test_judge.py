@@ -27,9 +27,13 @@ def disc(radius: float, size: int, place: tuple[float, float] = (0.0, 0.0)) -> t
 
 def test_the_distances_that_choose_a_pen_are_those_of_the_middles_of_pixels(monkeypatch):
     given = []
-    monkeypatch.setattr(judge, "best_radius", lambda near, wanted, finest: given.append(near) or 0.0)
+    monkeypatch.setattr(
+        judge, "best_radius", lambda near, wanted, finest: given.append(near) or 0.0
+    )
     size = 32
-    places = [((2 * c + 1) / size - 1, 1 - (2 * r + 1) / size) for r, c in ((5, 7), (20, 11), (13, 25))]
+    places = [
+        ((2 * c + 1) / size - 1, 1 - (2 * r + 1) / size) for r, c in ((5, 7), (20, 11), (13, 25))
+    ]
     evaluate(dots(places), disc(0.5, size), search_stroke=True)
     at = (2 * np.arange(size) + 1) / size - 1
     true = np.min([np.hypot(at - x, -at[:, None] - y) for x, y in places], axis=0)
@@ -44,7 +48,9 @@ def test_the_pen_that_drew_a_picture_is_found(radius):
     assert found.iou > 0.94
     assert found.iou == found.score
     assert evaluate(dots(), target, found.stroke).iou == found.iou
-    iou = (found.picture >= 0.5).logical_and(target > 0.5).sum() / (found.picture >= 0.5).logical_or(target > 0.5).sum()
+    iou = (found.picture >= 0.5).logical_and(target > 0.5).sum() / (
+        found.picture >= 0.5
+    ).logical_or(target > 0.5).sum()
     assert found.iou == pytest.approx(float(iou))
 
 
@@ -55,7 +61,8 @@ def test_pens_wider_than_a_sixteenth_of_the_picture_are_not_looked_for():
 
 
 def test_a_pen_that_gains_next_to_nothing_is_none(monkeypatch):
-    """Of an eighth of a pixel on a square that is filled: both drawings are the same but for a few sub-pixels."""
+    """Of an eighth of a pixel on a square that is filled: both drawings are the same but for a few
+    sub-pixels."""
     maps = torch.tensor([affine(0.5, 0, 0, 0.5, x, y) for x in (-0.21, 0.31) for y in (-0.3, 0.22)])
     target = evaluate(maps, torch.zeros(64, 64), 0.004).picture.round()
     monkeypatch.setattr(judge, "best_radius", lambda *_, **__: 0.008)
@@ -67,12 +74,15 @@ def test_a_pen_that_gains_next_to_nothing_is_none(monkeypatch):
 def test_pixels_at_the_same_distance_are_drawn_together():
     near = torch.tensor([[0.01, 0.02, 0.02, 0.02, 0.02, 0.05]])
     wanted = torch.tensor([[True, True, False, False, False, False]])
-    # of radius 0.01: 1 of 2; of radius 0.02: 2 of 5, though the first two pixels would be all that is wanted
+    # of radius 0.01: 1 of 2; of radius 0.02: 2 of 5, though the first two pixels would be all that
+    # is wanted
     assert best_radius(near, wanted, finest=0.01) == pytest.approx(0.01)
     assert best_radius(near, ~wanted, finest=0.01) == pytest.approx(0.05), "4 of 6, not 3 of 6"
 
 
-@pytest.mark.parametrize(("radius", "finest", "found"), [(0.01, 0.03, 0.01), (0.01, 0.05, 0.0), (0.13, 0.01, 0.02)])
+@pytest.mark.parametrize(
+    ("radius", "finest", "found"), [(0.01, 0.03, 0.01), (0.01, 0.05, 0.0), (0.13, 0.01, 0.02)]
+)
 def test_pens_are_neither_finer_than_can_be_drawn_nor_too_wide(radius, finest, found):
     near, wanted = torch.tensor([[0.0, radius, 0.2]]), torch.tensor([[True, True, False]])
     if radius > 0.125:
@@ -81,7 +91,8 @@ def test_pens_are_neither_finer_than_can_be_drawn_nor_too_wide(radius, finest, f
 
 
 def test_a_soft_picture_is_as_bright_as_suits_its_target():
-    """The measure of four quarters of a square is even: its picture is one grey, whichever is wanted."""
+    """The measure of four quarters of a square is even: its picture is one grey, whichever is
+    wanted."""
     maps = torch.tensor([affine(0.5, 0, 0, 0.5, x, y) for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
     for grey in (0.3, 0.8):
         picture = soft_picture(maps, torch.full((32, 32), grey))
@@ -99,7 +110,8 @@ def test_a_soft_picture_is_as_bright_as_suits_its_target():
 
 
 def test_grown_pictures_are_judged_with_nine_sub_pixels_and_drawn_ones_with_36():
-    """Of a speck's pen, the middles of so many sub-pixels are inside; of a bare speck, one sub-pixel."""
+    """Of a speck's pen, the middles of so many sub-pixels are inside; of a bare speck, one
+    sub-pixel."""
     target = torch.zeros(20, 20)
     assert float(evaluate(dots([PLACES[0]]), target).picture.sum()) == pytest.approx(1 / 9)
     found = evaluate(dots([PLACES[0]]), target, stroke=0.13).picture.numpy()
@@ -109,14 +121,18 @@ def test_grown_pictures_are_judged_with_nine_sub_pixels_and_drawn_ones_with_36()
 # --- Reports ---
 
 
-def run_of(*systems: torch.Tensor, stroke: float | None = None, setup: Setup, target: torch.Tensor) -> Run:
+def run_of(
+    *systems: torch.Tensor, stroke: float | None = None, setup: Setup, target: torch.Tensor
+) -> Run:
     strokes = None if stroke is None else torch.full((len(systems),), stroke)
     run = Run(setup, stages(setup), torch.stack(systems).float(), strokes)
     run.steps = 99
     return run
 
 
-def report(run: Run, target: torch.Tensor, loss: torch.Tensor, final: bool = False, end: bool = False) -> State:
+def report(
+    run: Run, target: torch.Tensor, loss: torch.Tensor, final: bool = False, end: bool = False
+) -> State:
     """What is reported in the first or the final stage, or at its end."""
     run.stage = len(run.plan) if end else len(run.plan) - 1 if final else 0
     return run.report(target, run.plan[-1 if final or end else 0], loss)
@@ -140,7 +156,9 @@ def test_a_fit_ends_with_the_pen_that_suits_it_best(end):
 
 
 @pytest.mark.parametrize("final", [False, True])
-def test_in_the_last_stage_the_leader_is_the_one_that_looks_best_before_the_one_of_least_loss(final):
+def test_in_the_last_stage_the_leader_is_the_one_that_looks_best_before_the_one_of_least_loss(
+    final,
+):
     target = occupancy(CARPET, WINDOW, 81, supersample=3).round()
     setup = Setup(maps=8, size=81, stroke=0.0)
     bad, good = 0.8 * CARPET.double(), CARPET.double()

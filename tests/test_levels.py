@@ -27,11 +27,16 @@ def overlapping(n: int, seed: int = 0) -> torch.Tensor:
     scales, turns, x, y = chance.uniform(
         [[0.15], [0], [-0.35], [-0.35]], [[0.6], [360], [0.35], [0.35]], (4, n)
     ).tolist()
-    maps = [similarity(*shape, at) for *shape, at in zip(scales, turns, zip(x, y, strict=True), strict=True)]
+    maps = [
+        similarity(*shape, at)
+        for *shape, at in zip(scales, turns, zip(x, y, strict=True), strict=True)
+    ]
     return torch.tensor(maps).double()
 
 
-def pixels_of(maps: torch.Tensor, level: int, size: int, window=WINDOW) -> tuple[np.ndarray, np.ndarray]:
+def pixels_of(
+    maps: torch.Tensor, level: int, size: int, window=WINDOW
+) -> tuple[np.ndarray, np.ndarray]:
     """Flat pixels and first letters of all images of fixed points under words of up to `level`
     letters.
     """
@@ -48,7 +53,9 @@ def pixels_of(maps: torch.Tensor, level: int, size: int, window=WINDOW) -> tuple
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3, 5])
-@pytest.mark.parametrize("maps", [CORNER_GASKET, KOCH, overlapping(7)], ids=["gasket", "koch", "seven"])
+@pytest.mark.parametrize(
+    "maps", [CORNER_GASKET, KOCH, overlapping(7)], ids=["gasket", "koch", "seven"]
+)
 @pytest.mark.parametrize("window", [OFF, (0.1017, 0.3017, -0.0523, 0.1477)], ids=["whole", "part"])
 def test_every_point_of_a_shallow_level_is_drawn_and_nothing_else(maps, level, window):
     true = np.zeros(256 * 256, dtype=bool)

@@ -1,4 +1,5 @@
-"""Options of render_ifs.py and train_ifs.py to their limits: what is just taken, and what is just refused."""
+"""Options of render_ifs.py and train_ifs.py to their limits: what is just taken, and what is just
+refused."""
 
 from pathlib import Path
 
@@ -62,8 +63,14 @@ def test_what_is_just_allowed_is_drawn(arguments):
         ("specks 3 4 --kind grey --figure hull", "--figure is for --kind occupancy and distance"),
         ("specks 3 4 --kind grey --stroke 0", "--stroke is for --kind occupancy and distance"),
         ("specks 3 4 --kind grey --supersample 1", "which only --kind occupancy has"),
-        ("specks 3 4 --kind distance --transparent", "--kind distance has no points to colour and no background"),
-        ("specks 3 4 --frames 3 --zoom-at 0 0 2 --sweep levels", "it needs --zoom-at X Y FACTOR or --morph B, and no"),
+        (
+            "specks 3 4 --kind distance --transparent",
+            "--kind distance has no points to colour and no background",
+        ),
+        (
+            "specks 3 4 --frames 3 --zoom-at 0 0 2 --sweep levels",
+            "it needs --zoom-at X Y FACTOR or --morph B, and no",
+        ),
         ("specks 3 4 --frames 3 --zoom-at 0 0 2 --bits 16", "films have 8 bits a channel"),
         ("specks 3 4 --sweep levels --out a.jpg", "--out must end in .gif, .mp4 or .png here"),
         ("specks 3 4 --out a.gif", "--out must end in .png or .npy here"),

@@ -20,22 +20,30 @@ from diff_ifs.setup import WINDOW, Setup, similarity
 
 def random_maps(*shape: int, seed: int = 0, scale: float = 0.35) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return model.contract(scale * torch.randn(*shape, 2, 3, generator=generator, dtype=torch.float64), 0.9)
+    return model.contract(
+        scale * torch.randn(*shape, 2, 3, generator=generator, dtype=torch.float64), 0.9
+    )
 
 
 def test_constructors_are_what_they_say():
     turned = torch.tensor(similarity(0.5, degrees=90, at=(0.1, 0.2)))
     corner = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert torch.allclose(model.apply(turned, corner), torch.tensor([[0.1, 0.7], [-0.4, 0.2]]), atol=1e-6)
+    assert torch.allclose(
+        model.apply(turned, corner), torch.tensor([[0.1, 0.7], [-0.4, 0.2]]), atol=1e-6
+    )
     mirrored = torch.tensor(similarity(0.5, mirror=True))
-    assert torch.allclose(model.apply(mirrored, corner), torch.tensor([[0.5, 0.0], [0.0, -0.5]]), atol=1e-6)
+    assert torch.allclose(
+        model.apply(mirrored, corner), torch.tensor([[0.5, 0.0], [0.0, -0.5]]), atol=1e-6
+    )
     assert model.determinants(mirrored) == -0.25
 
 
 def test_compose_is_one_map_after_the_other():
     f, g = random_maps(2)
     points = torch.randn(5, 2, dtype=torch.float64)
-    assert torch.allclose(model.apply(model.compose(f, g), points), model.apply(f, model.apply(g, points)))
+    assert torch.allclose(
+        model.apply(model.compose(f, g), points), model.apply(f, model.apply(g, points))
+    )
 
 
 def test_singular_values_agree_with_the_library():
@@ -89,11 +97,14 @@ def test_words_by_weight_stand_for_the_whole_measure(n, count):
     assert words.shape[1] <= max(count, n)
     if n > 1:
         assert words.shape[1] > count - n
-        # Greedy: no word that was split was lighter than one that was kept, so each is within min p of the heaviest.
+        # Greedy: no word that was split was lighter than one that was kept, so each is within min p
+        # of the heaviest.
         assert (heavy.amin(-1) >= heavy.amax(-1) * weights.amin(-1) * (1 - 1e-9)).all()
     for system in words.tolist():
         spelled = sorted(tuple(letter for letter in word if letter < n) for word in system)
-        for first, second in itertools.pairwise(spelled):  # sorted: a prefix stands right before what it begins
+        for first, second in itertools.pairwise(
+            spelled
+        ):  # sorted: a prefix stands right before what it begins
             assert second[: len(first)] != first
 
 
@@ -101,7 +112,9 @@ def test_words_by_weight_finds_room_for_very_long_words():
     weights = torch.tensor([[0.97, 0.03]], dtype=torch.float64)
     words = backend.words_by_weight(weights, 60)
     assert int((words < 2).sum(-1).max()) > 20
-    assert torch.allclose(model.word_weights(weights, words).sum(-1), torch.ones(1, dtype=torch.float64))
+    assert torch.allclose(
+        model.word_weights(weights, words).sum(-1), torch.ones(1, dtype=torch.float64)
+    )
 
 
 def test_word_maps_are_the_compositions_that_words_spell():
@@ -120,7 +133,9 @@ def test_word_maps_are_the_compositions_that_words_spell():
 def test_attractor_points_are_all_words_applied_to_the_centroid():
     weights = model.area_weights(CARPET.double())
     words = (model.words_of_depth(8, 2), model.words_of_depth(8, 1))
-    points, shares = model.attractor_points(CARPET.double(), weights, words, torch.eye(2, 3, dtype=torch.float64))
+    points, shares = model.attractor_points(
+        CARPET.double(), weights, words, torch.eye(2, 3, dtype=torch.float64)
+    )
     expected = model.centroid(CARPET.double(), weights)[None]
     for _ in range(3):
         expected = model.apply(CARPET.double(), expected).flatten(0, 1)
@@ -133,7 +148,9 @@ def test_frame_puts_pixel_centres_where_the_design_says():
     to_pixels = torch.tensor(model.frame(WINDOW, 8))
     row, column = 2, 5
     centre = torch.tensor([[(2 * column + 1) / 8 - 1, 1 - (2 * row + 1) / 8]])
-    assert torch.allclose(model.apply(to_pixels, centre), torch.tensor([[float(column), float(row)]]))
+    assert torch.allclose(
+        model.apply(to_pixels, centre), torch.tensor([[float(column), float(row)]])
+    )
 
 
 def brute_force_splat(points: torch.Tensor, weights: torch.Tensor, size: int) -> torch.Tensor:
@@ -157,20 +174,30 @@ def test_splat_agrees_with_brute_force_inside_and_outside():
 
 def test_splat_gradients_agree_with_brute_force():
     generator = torch.Generator().manual_seed(2)
-    points = (22 * torch.rand(2, 2, 300, generator=generator, dtype=torch.float64) - 3).requires_grad_()
+    points = (
+        22 * torch.rand(2, 2, 300, generator=generator, dtype=torch.float64) - 3
+    ).requires_grad_()
     weights = torch.rand(2, 300, generator=generator, dtype=torch.float64).requires_grad_()
     upstream = torch.randn(2, 16, 16, generator=generator, dtype=torch.float64)
-    fast = torch.autograd.grad((model.splat(points, weights, 16) * upstream).sum(), (points, weights))
-    slow = torch.autograd.grad((brute_force_splat(points, weights, 16) * upstream).sum(), (points, weights))
+    fast = torch.autograd.grad(
+        (model.splat(points, weights, 16) * upstream).sum(), (points, weights)
+    )
+    slow = torch.autograd.grad(
+        (brute_force_splat(points, weights, 16) * upstream).sum(), (points, weights)
+    )
     for ours, theirs in zip(fast, slow, strict=True):
         assert torch.allclose(ours, theirs)
 
 
 def test_splat_gradients_agree_with_finite_differences():
     generator = torch.Generator().manual_seed(3)
-    points = (10 * torch.rand(1, 2, 12, generator=generator, dtype=torch.float64) - 1).requires_grad_()
+    points = (
+        10 * torch.rand(1, 2, 12, generator=generator, dtype=torch.float64) - 1
+    ).requires_grad_()
     weights = torch.rand(1, 12, generator=generator, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda p, w: model.splat(p, w, 8), (points, weights), eps=1e-7, atol=1e-5)
+    assert torch.autograd.gradcheck(
+        lambda p, w: model.splat(p, w, 8), (points, weights), eps=1e-7, atol=1e-5
+    )
 
 
 def test_blur_keeps_mass_away_from_the_border_and_agrees_with_a_direct_sum():
@@ -182,7 +209,9 @@ def test_blur_keeps_mass_away_from_the_border_and_agrees_with_a_direct_sum():
     at = torch.arange(32, dtype=torch.float64)
     squared = (at[:, None] - 14) ** 2 + (at - 17) ** 2
     direct = torch.exp(-squared / (2 * 1.5**2))
-    assert torch.allclose(blurred, direct / direct.sum(), rtol=0, atol=1e-5)  # it is cut off after four sigmas
+    assert torch.allclose(
+        blurred, direct / direct.sum(), rtol=0, atol=1e-5
+    )  # it is cut off after four sigmas
 
 
 def test_a_pen_keeps_mass_and_its_gradient_agrees_with_finite_differences():
@@ -210,16 +239,25 @@ def test_a_pen_draws_a_disc_about_a_point():
 @pytest.mark.parametrize("size", [16, 19, 34])
 def test_the_loss_of_a_picture_of_any_size_has_the_gradient_of_finite_differences(size):
     generator = torch.Generator().manual_seed(8)
-    density = torch.rand(2, size, size, generator=generator, dtype=torch.float64, requires_grad=True)
+    density = torch.rand(
+        2, size, size, generator=generator, dtype=torch.float64, requires_grad=True
+    )
     target = torch.rand(size, size, generator=generator).double()
     along = torch.rand(2, size, size, generator=generator, dtype=torch.float64)
-    before, after = (model.picture_loss(density.detach() + h * along, 1.0, 2.0, target, 4).sum() for h in (-1e-5, 1e-5))
-    (gradient,) = torch.autograd.grad(model.picture_loss(density, 1.0, 2.0, target, 4).sum(), density)
+    before, after = (
+        model.picture_loss(density.detach() + h * along, 1.0, 2.0, target, 4).sum()
+        for h in (-1e-5, 1e-5)
+    )
+    (gradient,) = torch.autograd.grad(
+        model.picture_loss(density, 1.0, 2.0, target, 4).sum(), density
+    )
     assert math.isclose(float((gradient * along).sum()), float(after - before) / 2e-5, rel_tol=1e-6)
 
 
 def test_coverage_is_zero_without_density_and_half_at_log_two():
-    assert torch.allclose(model.coverage(torch.tensor([0.0, math.log(2), 50.0]), 1.0), torch.tensor([0.0, 0.5, 1.0]))
+    assert torch.allclose(
+        model.coverage(torch.tensor([0.0, math.log(2), 50.0]), 1.0), torch.tensor([0.0, 0.5, 1.0])
+    )
 
 
 @pytest.mark.slow
@@ -228,18 +266,32 @@ def test_threads_that_share_systems_change_no_bit():
     generator = torch.Generator().manual_seed(9)
     shapes = (3, 5, 2, 3), (3, 2, 40), (3, 5), (3, 40)
     splatted = [8 * torch.rand(shape, generator=generator).numpy() for shape in shapes]
-    upstream = torch.rand(3, 16, 16, generator=generator).numpy(), torch.rand(3, generator=generator).numpy()
+    upstream = (
+        torch.rand(3, 16, 16, generator=generator).numpy(),
+        torch.rand(3, generator=generator).numpy(),
+    )
     maps, to = random_maps(3, 4, seed=9), torch.tensor(model.frame(WINDOW, 16), dtype=torch.float64)
     words, trees = model.words_of_depth(4, 2), [address_tree(system, WINDOW, 32) for system in maps]
     target = torch.rand(16, 16, generator=generator).double()
     look = model.LossSettings(target, target, 1.0, target.new_ones(3), 1)
     spelled = backend.arrays(maps, *(half.expand(3, -1, -1) for half in (words, words)), to)
-    letters, parents = (backend.arrays(*parts) for parts in zip(*(kin[:2] for kin in trees), strict=True))
-    grown = *backend.arrays(maps), letters, parents, [kin.sizes[0] for kin in trees], to.numpy(), 0.25
+    letters, parents = (
+        backend.arrays(*parts) for parts in zip(*(kin[:2] for kin in trees), strict=True)
+    )
+    grown = (
+        *backend.arrays(maps),
+        letters,
+        parents,
+        [kin.sizes[0] for kin in trees],
+        to.numpy(),
+        0.25,
+    )
     for work in (
         lambda threads: loops.splat(*splatted, 16, threads),
         lambda threads: loops.splat_gradient(*splatted, *upstream, threads),
-        lambda threads: loops.word_loss(*spelled, 0.02, 0.1, *backend.settings_arrays(look), threads),
+        lambda threads: loops.word_loss(
+            *spelled, 0.02, 0.1, *backend.settings_arrays(look), threads
+        ),
         lambda threads: loops.tree_loss(*grown, *backend.settings_arrays(look), threads),
     ):
         for one, *others in zip(work(1), work(2), work(2), strict=True):
@@ -302,7 +354,10 @@ def test_compiled_loops_and_plain_pytorch_choose_the_same_words(n, count, monkey
 def test_compiled_loops_and_plain_pytorch_choose_the_same_alphas(monkeypatch):
     target, maps = torch.zeros(32, 32, dtype=torch.float64), random_maps(3, 3, seed=4)
     target[9:23, 4:27] = 1
-    setup, stroke = Setup(maps=3, size=32, stroke=0.05), torch.tensor([0.05, 0.2, 0.05], dtype=torch.float64)
+    setup, stroke = (
+        Setup(maps=3, size=32, stroke=0.05),
+        torch.tensor([0.05, 0.2, 0.05], dtype=torch.float64),
+    )
 
     def chosen(sigma: float) -> torch.Tensor:
         objective = Objective(target, stages(setup)[0], setup)
@@ -325,8 +380,13 @@ def test_compiled_loops_and_plain_pytorch_find_the_same_loss_of_words(size, pens
     maps.requires_grad_()
     to = torch.tensor(model.frame((-0.5, 0.5, -0.5, 0.5), size), dtype=torch.float64)
     target, away = torch.rand(2, size, size, generator=generator, dtype=torch.float64)
-    alphas, radius = torch.tensor([20.0, 50.0, 80.0]).double(), torch.tensor([0.6, 1.4, 2.0]).double()
-    look = model.LossSettings(target, away, 0.8, alphas, 4, model.pen_discs(radius, 3) if pens else None)
+    alphas, radius = (
+        torch.tensor([20.0, 50.0, 80.0]).double(),
+        torch.tensor([0.6, 1.4, 2.0]).double(),
+    )
+    look = model.LossSettings(
+        target, away, 0.8, alphas, 4, model.pen_discs(radius, 3) if pens else None
+    )
     words = backend.words_by_weight(model.area_weights(maps), 40), model.words_of_depth(4, 2)
 
     def loss_and_gradient():
@@ -347,7 +407,9 @@ def test_rows_that_hold_nothing_are_skipped_without_a_difference(middle, pens, m
     maps[:, :, 1, 2] += torch.tensor([[middle], [middle + 0.1]])
     maps.requires_grad_()
     to = torch.tensor(model.frame(WINDOW, 40), dtype=torch.float64)
-    target, away = torch.rand(2, 40, 40, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    target, away = torch.rand(
+        2, 40, 40, generator=torch.Generator().manual_seed(6), dtype=torch.float64
+    )
     discs = model.pen_discs(torch.tensor([1.2, 2.0]).double(), 2) if pens else None
     look, words = (
         model.LossSettings(target, away, 0.6, target.new_tensor([20, 50]), 3, discs),
@@ -382,12 +444,16 @@ def test_descendants_are_points_of_the_attractor_and_their_gradients_agree_with_
 @pytest.mark.parametrize("pens", [False, True])
 def test_compiled_loops_and_plain_pytorch_find_the_same_loss_of_grown_points(pens, monkeypatch):
     generator = torch.Generator().manual_seed(9)
-    maps = CARPET.double() + 0.01 * torch.randn(2, 8, 2, 3, generator=generator, dtype=torch.float64)
+    maps = CARPET.double() + 0.01 * torch.randn(
+        2, 8, 2, 3, generator=generator, dtype=torch.float64
+    )
     maps.requires_grad_()
     to = torch.tensor(model.frame(WINDOW, 16), dtype=torch.float64)
     target, away = torch.rand(2, 16, 16, generator=generator, dtype=torch.float64)
     alphas, radius = torch.tensor([0.5, 1.0]).double(), torch.tensor([0.6, 1.9]).double()
-    look = model.LossSettings(target, away, 0.8, alphas, 2, model.pen_discs(radius, 3) if pens else None)
+    look = model.LossSettings(
+        target, away, 0.8, alphas, 2, model.pen_discs(radius, 3) if pens else None
+    )
     trees = [address_tree(system.detach(), WINDOW, 64) for system in maps]
     assert max(len(tree.letters) for tree in trees) > BLOCK
 

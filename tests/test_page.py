@@ -43,7 +43,12 @@ def test_a_page_holds_the_system_and_no_address_but_namespaces():
     text = page("koch", KOCH.numpy(), WINDOW, 0.01, 256)
     data = embedded(text)
     assert np.allclose(np.array(data["maps"]).reshape(-1, 2, 3), KOCH)
-    assert (data["name"], data["window"], data["stroke"], data["size"]) == ("koch", [-1, 1, -1, 1], 0.01, 256)
+    assert (data["name"], data["window"], data["stroke"], data["size"]) == (
+        "koch",
+        [-1, 1, -1, 1],
+        0.01,
+        256,
+    )
     assert set(re.findall(r"https?://[^\"' )]*", text)) <= {"http://www.w3.org/2000/svg"}
     assert "{{" not in text
     assert data["weights"] is None
@@ -88,9 +93,9 @@ def test_a_page_of_a_thousand_maps_and_a_long_fit_is_small():
 def test_the_weights_of_a_file_are_those_of_its_page():
     write_json("curve.json", KOCH, weights=[0.1, 0.2, 0.3, 0.4])
     assert main(["curve.json"]) == 0
-    assert embedded(Path("results/curve/curve.html").read_text(encoding="utf-8"))["weights"] == pytest.approx(
-        [0.1, 0.2, 0.3, 0.4]
-    )
+    assert embedded(Path("results/curve/curve.html").read_text(encoding="utf-8"))[
+        "weights"
+    ] == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
 def test_explore_says_where_the_page_is(capsys):
@@ -180,9 +185,23 @@ def test_a_fit_that_is_watched_leaves_a_page_that_reloads_no_more(capsys):
     pixels = np.zeros((32, 32), np.uint8)
     pixels[8:24, 5:25] = 255
     Image.fromarray(pixels).save("box.png")
-    tiny = ["--maps", "2", "--steps", "20", "--starts", "2", "--size", "32", "--points", "500", "--quiet"]
+    tiny = [
+        "--maps",
+        "2",
+        "--steps",
+        "20",
+        "--starts",
+        "2",
+        "--size",
+        "32",
+        "--points",
+        "500",
+        "--quiet",
+    ]
     assert train_ifs.main(["box", "--watch", *tiny]) == 0
-    assert f"watch it at {Path('results/box/box.html').resolve().as_uri()}" in capsys.readouterr().err
+    assert (
+        f"watch it at {Path('results/box/box.html').resolve().as_uri()}" in capsys.readouterr().err
+    )
     data = embedded(Path("results/box/box.html").read_text(encoding="utf-8"))
     assert not data["reload"]
     assert data["target"]

@@ -1,4 +1,5 @@
-"""What each option of render_ifs.py shows, beside pictures that are drawn by numpy or counted by hand."""
+"""What each option of render_ifs.py shows, beside pictures that are drawn by numpy or counted by
+hand."""
 
 import math
 from pathlib import Path
@@ -42,7 +43,9 @@ def test_specks_and_their_pens_are_where_they_belong(window, stroke):
     assert picture.any()
 
 
-@pytest.mark.parametrize("place", [(1.2537, 0.31), (-1.2537, -0.22), (0.43, 1.2537), (-0.11, -1.2537)])
+@pytest.mark.parametrize(
+    "place", [(1.2537, 0.31), (-1.2537, -0.22), (0.43, 1.2537), (-0.11, -1.2537)]
+)
 def test_pens_reach_in_from_beyond_each_edge(place):
     save("beyond", dots([place]), stroke=0.31)
     picture = drawn("beyond", 30, 40)
@@ -139,7 +142,9 @@ def polygon(corners: list[tuple[float, float]], size: int = 128, window=WINDOW) 
     """A polygon as Pillow draws it, eight times as large."""
     large = Image.new("L", (8 * size, 8 * size))
     scale = 8 * size / (window[1] - window[0])
-    ImageDraw.Draw(large).polygon([((x - window[0]) * scale, (window[3] - y) * scale) for x, y in corners], fill=255)
+    ImageDraw.Draw(large).polygon(
+        [((x - window[0]) * scale, (window[3] - y) * scale) for x, y in corners], fill=255
+    )
     return np.asarray(large.resize((size, size), Image.Resampling.BOX)) / 255
 
 
@@ -175,18 +180,26 @@ def test_the_hull_and_the_segment_are_those_of_the_attractor():
     segment = drawn("specks", 0, 128, "--figure", "segment", "--stroke", 0.05) / 255
     (x0, y0), (x1, y1) = PLACES[1], PLACES[2]  # 1.11 apart, the others 0.90 and 1.06
     x, y = middles(128)
-    along = np.clip(((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / math.dist(*PLACES[1:]) ** 2, 0, 1)
+    along = np.clip(
+        ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / math.dist(*PLACES[1:]) ** 2, 0, 1
+    )
     away = np.hypot(x - x0 - along * (x1 - x0), y - y0 - along * (y1 - y0))
     assert np.abs(segment - np.clip((0.05 - away) * 64 + 0.5, 0, 1)).mean() < 0.002
 
 
 def test_the_point_is_the_centre_of_mass():
-    """Of masses 16 and 1, for maps that halve and quarter... an eighth of the world: areas 1/4 and 1/64."""
-    save("two", torch.tensor([similarity(0.5, 90, at=(0.4, 0.1)), similarity(0.125, at=(-0.7, -0.5))]))
+    """Of masses 16 and 1, for maps that halve and quarter... an eighth of the world: areas 1/4 and
+    1/64."""
+    save(
+        "two",
+        torch.tensor([similarity(0.5, 90, at=(0.4, 0.1)), similarity(0.125, at=(-0.7, -0.5))]),
+    )
     # m = 16/17 (i m / 2 + 0.4 + 0.1 i) + 1/17 (m / 8 - 0.7 - 0.5 i), as complex numbers
     middle = (16 * (0.4 + 0.1j) - 0.7 - 0.5j) / (17 - 8j - 0.125)
     picture = drawn("two", 0, 100, "--figure", "point", "--supersample", 1)
-    assert np.array_equal(picture, bytes_of(discs(0, 100, parts=1, places=[(middle.real, middle.imag)])))
+    assert np.array_equal(
+        picture, bytes_of(discs(0, 100, parts=1, places=[(middle.real, middle.imag)]))
+    )
 
 
 # --- Distance and density ---
@@ -252,14 +265,17 @@ def test_gamma_is_a_power_of_every_kind_of_value(gamma):
     save("grey", torch.tensor([similarity(0.5, at=(0.1, 0.05))]), size=16, exposure=0.05)
     for name, kind in (("pens", "occupancy"), ("grey", "grey"), ("pens", "distance")):
         plain, shown = (
-            drawn(name, 30, 48, "--kind", kind, "--bits", 16, *options) / 65535 for options in ((), ("--gamma", gamma))
+            drawn(name, 30, 48, "--kind", kind, "--bits", 16, *options) / 65535
+            for options in ((), ("--gamma", gamma))
         )
         assert np.abs(shown - plain ** (1 / gamma)).max() < (2e-3 if gamma > 1 else 1e-4), kind
         assert np.abs(shown - plain).max() > 0.1, kind
 
 
 def test_gamma_leaves_the_hue_of_colours_alone():
-    bright, plain = (drawn("pens", 30, 48, "--color", "map", "--gamma", g) / 255 for g in (2.0, 1.0))
+    bright, plain = (
+        drawn("pens", 30, 48, "--color", "map", "--gamma", g) / 255 for g in (2.0, 1.0)
+    )
     coverage = discs(0.2, 48)
     with np.errstate(invalid="ignore"):
         shade = plain / coverage[..., None]
@@ -308,7 +324,10 @@ def test_a_transparent_picture_is_white_and_as_opaque_as_it_is_covered():
 
 def test_a_transparent_density_is_opaque_where_it_is_dense():
     save("weighted", WEIGHTED)
-    plain, seen = (drawn("weighted", 30, 25, "--kind", "density", *options) for options in ((), ("--transparent",)))
+    plain, seen = (
+        drawn("weighted", 30, 25, "--kind", "density", *options)
+        for options in ((), ("--transparent",))
+    )
     assert np.array_equal(seen[..., 1], plain)
 
 
@@ -326,17 +345,24 @@ def test_a_colour_map_alone_colours_the_values(transparent):
 def test_a_few_colours_are_taken_in_turn_and_many_are_spread_evenly():
     places = [(x / 7, y / 3) for y in (2, -2) for x in (-6, -4, -2, 0, 2, 4)]  # twelve
     save("twelve", dots(places), stroke=0.1)
-    tab, rainbow = (drawn("twelve", 30, 84, "--color", "map", "--cmap", name) for name in ("tab10", "viridis"))
+    tab, rainbow = (
+        drawn("twelve", 30, 84, "--color", "map", "--cmap", name) for name in ("tab10", "viridis")
+    )
     for k, place in enumerate(places):
         here = pixel(place, 84)
         assert np.abs(tab[here] / 255 - TAB10[k % 10]).max() < 0.003
-        assert np.abs(rainbow[here] / 255 - matplotlib.colormaps["viridis"](k / 11)[:3]).max() < 0.006
+        assert (
+            np.abs(rainbow[here] / 255 - matplotlib.colormaps["viridis"](k / 11)[:3]).max() < 0.006
+        )
 
 
 @pytest.mark.parametrize("cmap", [None, "cividis"])
 def test_the_address_of_a_point_is_a_place_on_the_colour_map(cmap):
-    """In the carpet, the first letter says which of eight blocks a point is in, the second which block of that."""
-    picture = drawn("carpet", 30, 81, "--color", "address", *(["--cmap", cmap] if cmap else [])) / 255
+    """In the carpet, the first letter says which of eight blocks a point is in, the second which
+    block of that."""
+    picture = (
+        drawn("carpet", 30, 81, "--color", "address", *(["--cmap", cmap] if cmap else [])) / 255
+    )
     colours = matplotlib.colormaps[cmap or "viridis"](np.linspace(0, 1, 1024))[:, :3]
     blocks = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y]  # as in systems.CARPET
     for i, (x, y) in enumerate(blocks):
@@ -369,7 +395,8 @@ def test_where_images_overlap_the_later_map_lies_on_top(order):
 
 
 def test_colours_of_a_density_are_mixed_by_mass():
-    """At one pixel a side, all of the mass is in it, and its colour is the mean of all colours by their masses."""
+    """At one pixel a side, all of the mass is in it, and its colour is the mean of all colours by
+    their masses."""
     save("weighted", WEIGHTED)
     (mixed,) = numbers("weighted", 30, 1, "--kind", "density", "--color", "map")[0]
     assert mixed[3] == pytest.approx(1)
@@ -379,13 +406,17 @@ def test_colours_of_a_density_are_mixed_by_mass():
 # --- Greys ---
 
 
-@pytest.mark.parametrize(("size", "window"), [(32, WINDOW), (96, WINDOW), (48, (-0.5, 0.5, -0.75, 0.25))])
+@pytest.mark.parametrize(
+    ("size", "window"), [(32, WINDOW), (96, WINDOW), (48, (-0.5, 0.5, -0.75, 0.25))]
+)
 def test_a_grey_point_is_a_gaussian_half_a_pixel_of_the_fit_wide(size, window):
     place = (0.15625, -0.28125)  # the middle of a pixel of all these
     save("grey", dots([place]), size=8, exposure=0.04)
     x, y = middles(size, window)
     sigma = 0.5 * 2 / 8
-    depth = np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+    depth = np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * sigma**2)) / (
+        2 * np.pi * sigma**2
+    )
     found = numbers("grey", 1000, size, "--window", *window)
     assert np.abs(found - (1 - np.exp(-0.04 * depth))).max() < 0.01
     assert found.max() > 0.25
@@ -396,7 +427,9 @@ def test_a_grey_point_is_a_gaussian_half_a_pixel_of_the_fit_wide(size, window):
     [([], "grey"), (["--color", "map"], "occupancy"), (["--figure", "hull"], "occupancy"),
      (["--supersample", "2"], "occupancy"), (["--kind", "occupancy"], "occupancy"), (["--gamma", "2"], "grey")],
 )  # fmt: skip
-def test_the_fit_of_a_grey_picture_is_drawn_grey_unless_something_else_is_asked_for(options, kind, capsys):
+def test_the_fit_of_a_grey_picture_is_drawn_grey_unless_something_else_is_asked_for(
+    options, kind, capsys
+):
     save("grey", SPECKS, size=32, exposure=3.0)
     drawn("grey", 3, 32, *options)
     assert capsys.readouterr().out.startswith(f"grey: {kind}, 32 × 32, ")
@@ -425,4 +458,6 @@ def test_bare_numbers_of_colours_are_colour_times_coverage_and_coverage():
     found = numbers("pens", 30, 20, "--color", "map", "--transparent", "--gamma", 3)
     assert found.shape == (20, 20, 4)
     assert np.abs(found[..., 3] - discs(0.2, 20)).max() < 1e-6
-    assert np.abs(found[..., :3] - TAB10[owners(20)] * found[..., 3:])[found[..., 3] > 0].max() < 1e-6
+    assert (
+        np.abs(found[..., :3] - TAB10[owners(20)] * found[..., 3:])[found[..., 3] > 0].max() < 1e-6
+    )

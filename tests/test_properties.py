@@ -17,18 +17,43 @@ from diff_ifs.draw.coverage import occupancy
 from diff_ifs.draw.density import density
 from diff_ifs.draw.distance import distance
 from diff_ifs.draw.geometry import bounds
-from diff_ifs.files.checkpoint import check_target, load_checkpoint, load_origin, resume_of, save_checkpoint
-from diff_ifs.files.results import BOTH, EXTRA, MISSING, NEITHER, save_film, save_picture, save_trace
+from diff_ifs.files.checkpoint import (
+    check_target,
+    load_checkpoint,
+    load_origin,
+    resume_of,
+    save_checkpoint,
+)
+from diff_ifs.files.results import (
+    BOTH,
+    EXTRA,
+    MISSING,
+    NEITHER,
+    save_film,
+    save_picture,
+    save_trace,
+)
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import load_target
 from diff_ifs.fit.run import check_resume
 from diff_ifs.metrics import chamfer, dice, hd95, iou, mse
 from diff_ifs.setup import RANGES, WINDOW, Setup, affine, similarity
-from ifs_model import area_weights, attractor_points, compose, contract, frame, singular_values, splat, words_by_weight
+from ifs_model import (
+    area_weights,
+    attractor_points,
+    compose,
+    contract,
+    frame,
+    singular_values,
+    splat,
+    words_by_weight,
+)
 from train_ifs import fit
 
 SIDE = 48
-FEW = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FEW = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -39,11 +64,23 @@ def systems(draw, most: int = 40, bound: float = 0.9) -> torch.Tensor:
     n = draw(st.integers(1, most))
     turn, lean = rng.uniform(0, 2 * math.pi, (2, n))
     values = np.sort(rng.uniform(0, bound, (n, 2)), axis=1)[:, ::-1].copy()
-    for k, kind in enumerate(draw(st.lists(st.sampled_from(("plain", "line", "point", "bound")), max_size=n))):
-        values[k] = {"plain": values[k], "line": (values[k, 0], 0), "point": (0, 0), "bound": (bound, bound)}[kind]
+    for k, kind in enumerate(
+        draw(st.lists(st.sampled_from(("plain", "line", "point", "bound")), max_size=n))
+    ):
+        values[k] = {
+            "plain": values[k],
+            "line": (values[k, 0], 0),
+            "point": (0, 0),
+            "bound": (bound, bound),
+        }[kind]
     values[:, 1] *= rng.choice((-1, 1), n)
-    left, right = (np.stack([np.cos(a), -np.sin(a), np.sin(a), np.cos(a)], 1).reshape(n, 2, 2) for a in (turn, lean))
-    maps = np.concatenate([left * values[:, None, :] @ right, rng.uniform(-0.7, 0.7, (n, 2, 1))], axis=2)
+    left, right = (
+        np.stack([np.cos(a), -np.sin(a), np.sin(a), np.cos(a)], 1).reshape(n, 2, 2)
+        for a in (turn, lean)
+    )
+    maps = np.concatenate(
+        [left * values[:, None, :] @ right, rng.uniform(-0.7, 0.7, (n, 2, 1))], axis=2
+    )
     if draw(st.booleans()):
         maps[: n // 2] = maps[0]
     return torch.from_numpy(maps)
@@ -80,7 +117,9 @@ def test_every_contractive_system_is_drawn(maps, size, recursion):
     assert near(away == 0, hit)
     assert near(hit, away == 0)
     letters = np.random.default_rng(size).integers(0, len(maps), (min(recursion, 60), 300))
-    points = torch.linalg.solve(torch.eye(2) - maps[0, :, :2], maps[0, :, 2])[None, :, None].expand(300, 2, 1)
+    points = torch.linalg.solve(torch.eye(2) - maps[0, :, :2], maps[0, :, 2])[None, :, None].expand(
+        300, 2, 1
+    )
     for letter in letters:
         points = maps[letter, :, :2] @ points + maps[letter, :, 2:]
     x, y = points[:, 0, 0], points[:, 1, 0]
@@ -88,14 +127,17 @@ def test_every_contractive_system_is_drawn(maps, size, recursion):
     column, row = ((1 + x[seen]) * size / 2).long(), ((1 - y[seen]) * size / 2).long()
     image = torch.zeros(size, size, dtype=torch.bool)
     image[row, column] = True
-    assert near(image, hit), "images of a fixed point under words that long are on the attractor, or its level"
+    assert near(image, hit), (
+        "images of a fixed point under words that long are on the attractor, or its level"
+    )
 
 
 @pytest.mark.slow
 @settings(FEW, max_examples=10)
 @given(systems(bound=0.9), st.sampled_from((3, 50, 1e4, 1e9)), seeds)
 def test_every_contractive_system_is_drawn_in_a_zoom(maps, factor, seed):
-    """The fixed point of a word is part of the attractor, so a zoom at it shows it; hairs may be lost."""
+    """The fixed point of a word is part of the attractor, so a zoom at it shows it; hairs may be
+    lost."""
     solid = (singular_values(maps)[:, 1] > 0.01).nonzero().squeeze(1)
     assume(len(solid))
     a, b, c = maps[np.random.default_rng(seed).choice(solid, 3)]
@@ -111,7 +153,9 @@ def test_every_contractive_system_has_a_soft_picture_and_gradients(maps):
     maps = maps.float().requires_grad_()
     weights = area_weights(maps)
     words = words_by_weight(weights, 30)
-    points, mass = attractor_points(maps, weights, (words, words), torch.tensor(frame(WINDOW, SIDE)))
+    points, mass = attractor_points(
+        maps, weights, (words, words), torch.tensor(frame(WINDOW, SIDE))
+    )
     picture = splat(points, mass, SIDE)
     assert picture.isfinite().all()
     assert picture.sum() <= 1 + 1e-4
@@ -141,11 +185,23 @@ def test_the_attractor_drawn_is_invariant_under_its_own_maps(maps):
 
 @pytest.mark.slow
 @settings(FEW, max_examples=12)
-@given(systems(bound=0.9), st.integers(0, 3), st.booleans(), st.floats(0.01, 50), st.floats(-3, 3), st.floats(-3, 3))
+@given(
+    systems(bound=0.9),
+    st.integers(0, 3),
+    st.booleans(),
+    st.floats(0.01, 50),
+    st.floats(-3, 3),
+    st.floats(-3, 3),
+)
 def test_moving_a_system_and_its_window_moves_the_picture(maps, quarters, mirror, scale, x, y):
     left, right, low, high = window_of(maps)
-    half, middle = (right - left) / 2, torch.tensor([(left + right) / 2, (low + high) / 2], dtype=torch.float64)
-    turn = torch.linalg.matrix_power(torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64), quarters)
+    half, middle = (
+        (right - left) / 2,
+        torch.tensor([(left + right) / 2, (low + high) / 2], dtype=torch.float64),
+    )
+    turn = torch.linalg.matrix_power(
+        torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64), quarters
+    )
     if mirror:
         turn = turn @ torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64))
     to = torch.tensor([x, y], dtype=torch.float64)
@@ -153,8 +209,11 @@ def test_moving_a_system_and_its_window_moves_the_picture(maps, quarters, mirror
     back = torch.cat([turn.T / scale, (middle - turn.T @ to / scale)[:, None]], dim=1)
     moved = compose(compose(there, maps), back)
     window = (x - scale * half, x + scale * half, y - scale * half, y + scale * half)
-    # with three sub-pixels a side: of two points in one, growth drops one, and slow maps may lead on only from that
-    before, after = (occupancy(*seen, SIDE) > 0 for seen in ((maps, (left, right, low, high)), (moved, window)))
+    # with three sub-pixels a side: of two points in one, growth drops one, and slow maps may lead
+    # on only from that
+    before, after = (
+        occupancy(*seen, SIDE) > 0 for seen in ((maps, (left, right, low, high)), (moved, window))
+    )
     if mirror:
         before = before.flip(1)
     before = before.rot90(quarters)
@@ -223,7 +282,10 @@ def test_targets_read_back(seed, side):
 @given(seeds, st.integers(1, 6), st.integers(2, 30), st.integers(2, 30))
 def test_films_read_back(seed, count, height, width):
     colours = np.array([NEITHER, MISSING, EXTRA, BOTH], np.uint8)
-    frames = [Image.fromarray(colours[random_pixels(seed + k, (height, width), 3, np.uint8)]) for k in range(count)]
+    frames = [
+        Image.fromarray(colours[random_pixels(seed + k, (height, width), 3, np.uint8)])
+        for k in range(count)
+    ]
     for k, frame_ in enumerate(frames):
         frame_.putpixel((0, 0), (k, 2 * k, 255 - k))  # no two are the same: those would be joined
     save_film(Path("a.gif"), frames)
@@ -235,7 +297,12 @@ def test_films_read_back(seed, count, height, width):
 
 
 rows = st.fixed_dictionaries(
-    {"step": st.integers(0, 10**6), "size": st.integers(8, 4096), "loss": st.floats(), "iou": st.floats(0, 1)}
+    {
+        "step": st.integers(0, 10**6),
+        "size": st.integers(8, 4096),
+        "loss": st.floats(),
+        "iou": st.floats(0, 1),
+    }
 )
 
 
@@ -259,11 +326,20 @@ def state():
 
 @pytest.mark.slow
 @FEW
-@given(maps=systems(most=20, bound=0.97), seed=seeds, stroke=st.floats(0, 1), iou=st.floats(0, 1), data=st.data())
+@given(
+    maps=systems(most=20, bound=0.97),
+    seed=seeds,
+    stroke=st.floats(0, 1),
+    iou=st.floats(0, 1),
+    data=st.data(),
+)
 def test_checkpoints_read_back(state, maps, seed, stroke, iou, data):
     given_maps = tuple(tuple(tuple(row) for row in map_) for map_ in maps.tolist())
     setup = Setup(
-        maps=data.draw(st.sampled_from((len(maps), given_maps))), stroke=stroke, seed=seed, rate=max(iou, 0.001)
+        maps=data.draw(st.sampled_from((len(maps), given_maps))),
+        stroke=stroke,
+        seed=seed,
+        rate=max(iou, 0.001),
     )
     target = torch.from_numpy(random_pixels(seed, (16, 16), 255, np.float32)) / 255
     resume = {**state.resume, "best_iou": iou, "best_stroke": stroke, "best_maps": maps}
@@ -274,12 +350,23 @@ def test_checkpoints_read_back(state, maps, seed, stroke, iou, data):
         resume[key] = maps[None].clone()
     check_resume(resume, setup)
     written = type(state)(
-        **{**state.__dict__, "best_maps": maps, "best_stroke": stroke, "best_iou": iou, "resume": resume}
+        **{
+            **state.__dict__,
+            "best_maps": maps,
+            "best_stroke": stroke,
+            "best_iou": iou,
+            "resume": resume,
+        }
     )
     save_checkpoint(Path("a.pt"), "a", setup, written, target)
     read = load_checkpoint(Path("a.pt"))
     assert np.array_equal(read["maps"], maps)
-    assert (read["stroke"], read["iou"], read["setup"], read["step"]) == (stroke, iou, asdict(setup), state.step)
+    assert (read["stroke"], read["iou"], read["setup"], read["step"]) == (
+        stroke,
+        iou,
+        asdict(setup),
+        state.step,
+    )
     kept, found = load_origin(Path("a.pt"), "a", {"seed": seed})
     assert found == setup
     check_target(Path("a.pt"), kept, Path("a.png"), target.numpy())
@@ -319,8 +406,14 @@ EDGE_SYSTEMS = {
     "one map": [similarity(0.5, degrees=30, at=(0.1, 0.1))],
     "identical": [similarity(0.5, at=(0.2, 0.2))] * 3,
     "identical points": [similarity(0.0, at=(0.2, 0.2))] * 3,
-    "at the bound": [similarity(0.97, degrees=10, at=(0.02, 0.0)), similarity(0.97, at=(-0.02, 0.0), mirror=True)],
-    "beyond the bound": [similarity(0.999, degrees=1, at=(0.01, 0.0)), similarity(0.999, at=(-0.01, 0.0))],
+    "at the bound": [
+        similarity(0.97, degrees=10, at=(0.02, 0.0)),
+        similarity(0.97, at=(-0.02, 0.0), mirror=True),
+    ],
+    "beyond the bound": [
+        similarity(0.999, degrees=1, at=(0.01, 0.0)),
+        similarity(0.999, at=(-0.01, 0.0)),
+    ],
     "hardly there": [similarity(1e-30, at=(0.9, 0.9)), similarity(1e-300, at=(0.1, 0.1))],
 }
 
@@ -352,7 +445,10 @@ def edge_pictures() -> dict[str, torch.Tensor]:
         "all but one pixel": (row != 3) | (column != 3),
         "all white": row >= 0,
     }
-    return {**{name: picture.float() for name, picture in pictures.items()}, "grey": noise.clamp(max=0.6)}
+    return {
+        **{name: picture.float() for name, picture in pictures.items()},
+        "grey": noise.clamp(max=0.6),
+    }
 
 
 @pytest.mark.slow
@@ -364,6 +460,10 @@ def test_pictures_at_the_edge_are_fitted(kind):
     assert state.step == 10
     if kind != "grey":
         parts = 6 if state.best_stroke > 0 else 3
-        picture = occupancy(state.best_maps, WINDOW, 32, stroke=state.best_stroke, supersample=parts)
+        picture = occupancy(
+            state.best_maps, WINDOW, 32, stroke=state.best_stroke, supersample=parts
+        )
         have, want = picture >= 0.5, edge_pictures()[kind] >= 0.5
-        assert state.best_iou == pytest.approx(float((have & want).sum() / (have | want).sum()), abs=0.05)
+        assert state.best_iou == pytest.approx(
+            float((have & want).sum() / (have | want).sum()), abs=0.05
+        )

@@ -1,4 +1,5 @@
-"""Where a search begins and what it proposes, on pictures that are not symmetric: no IoU at its end can feel these."""
+"""Where a search begins and what it proposes, on pictures that are not symmetric: no IoU at its end
+can feel these."""
 
 import math
 
@@ -157,7 +158,9 @@ def test_some_maps_stay_in_their_place_and_are_turned_or_reflected(bred):
     turned = bred[torch.from_numpy(still & other)][:, :, :2]
     assert 60 < len(turned) < 300
     kept = torch.linalg.svdvals(turned) - torch.tensor([0.5, 0.25])
-    assert float((kept.abs() < 0.06).all(1).float().mean()) > 0.5, "those of no collage keep their size"
+    assert float((kept.abs() < 0.06).all(1).float().mean()) > 0.5, (
+        "those of no collage keep their size"
+    )
     assert 0.2 < float((torch.linalg.det(turned) < 0).float().mean()) < 0.8
 
 
@@ -188,7 +191,9 @@ def test_small_maps_are_moved_first():
 
 
 def test_the_same_generator_proposes_the_same():
-    one, same, other = (mutate(EIGHT.expand(6, -1, -1, -1), TARGET, generator(seed)) for seed in (1, 1, 2))
+    one, same, other = (
+        mutate(EIGHT.expand(6, -1, -1, -1), TARGET, generator(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -241,7 +246,8 @@ def test_the_gap_is_what_no_image_falls_into():
 
 
 def cost_by_hand(map_: np.ndarray, left: np.ndarray, share: float, cap: float) -> float:
-    """Of a map in the world: the mean squares of how far images are off, and of how far what is left is from them."""
+    """Of a map in the world: the mean squares of how far images are off, and of how far what is
+    left is from them."""
 
     def away(points: np.ndarray) -> np.ndarray:
         inside = points.clip(-1, 1)
@@ -256,7 +262,11 @@ def cost_by_hand(map_: np.ndarray, left: np.ndarray, share: float, cap: float) -
 
 @pytest.mark.parametrize(
     "map_",
-    [affine(0.3, 0.1, -0.2, 0.4, -0.2, 0.3), affine(-0.5, 0, 0, 0.25, 0.4, -0.5), similarity(0.2, 70, (0.3, 0.6))],
+    [
+        affine(0.3, 0.1, -0.2, 0.4, -0.2, 0.3),
+        affine(-0.5, 0, 0, 0.25, 0.4, -0.5),
+        similarity(0.2, 70, (0.3, 0.6)),
+    ],
 )
 def test_what_a_map_costs_is_how_far_it_strays_and_how_much_it_misses(map_):
     collage, left = Collage(F), AT_F[AT_F[:, 1] > 0.5]  # the upper bar
@@ -284,7 +294,8 @@ def candidates(target: torch.Tensor, gap: torch.Tensor, seed: int, monkeypatch) 
 
 
 def test_candidates_have_the_place_and_the_shape_of_the_gap_and_may_be_mirrored(monkeypatch):
-    """The picture is a tall bar, what is left of it a flat part: a map from one to the other is no similarity."""
+    """The picture is a tall bar, what is left of it a flat part: a map from one to the other is no
+    similarity."""
     bar, low = picture((0.1, -0.9, 0.4, 0.8)), (0.1, -0.9, 0.4, -0.75)
     collage = Collage(bar)
     at = (collage.pixels + collage.middle).numpy()
@@ -297,7 +308,9 @@ def test_candidates_have_the_place_and_the_shape_of_the_gap_and_may_be_mirrored(
         assert 0.03 <= cap <= 0.15
         assert share == pytest.approx(float(gap.float().mean()))
         assert (nearest((left + collage.middle).numpy(), at[gap.numpy()]) < 1e-9).all()
-        assert np.abs(places(maps, np.zeros(2)) + collage.middle.numpy() - [0.25, -0.825]).max() < 0.2
+        assert (
+            np.abs(places(maps, np.zeros(2)) + collage.middle.numpy() - [0.25, -0.825]).max() < 0.2
+        )
         linear = maps[:, :, :2].numpy()
         images = linear @ covariance @ linear.transpose(0, 2, 1)
         wide.append(np.sqrt(images[:, 0, 0]))
@@ -330,7 +343,9 @@ def test_moments_and_roots_are_the_mean_and_the_square_root_of_the_covariance():
 
 
 def test_wide_maps_are_clip_width_about_the_middle():
-    maps = torch.tensor([affine(0.5, 0.5, -0.5, 0.5, 0.1, 0.2), affine(0, 1.76, 0.5, 0, 0.3, -0.4)]).double()
+    maps = torch.tensor(
+        [affine(0.5, 0.5, -0.5, 0.5, 0.1, 0.2), affine(0, 1.76, 0.5, 0, 0.3, -0.4)]
+    ).double()
     found = clip_width(maps)
     assert torch.equal(found[0], maps[0]), "0.71 is narrow enough"
     assert torch.allclose(found[1], torch.tensor(affine(0, 0.88, 0.25, 0, 0.3, -0.4)).double())

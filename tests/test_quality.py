@@ -1,7 +1,7 @@
 """How good fits are, as users get them: examples, a silhouette and a grey digit from random starts.
 
-Each may be off by a quarter more than it was when it was measured last, on one thread. The Koch curve is measured in
-`test_scripts`, where it is compressed as well.
+Each may be off by a quarter more than it was when it was measured last, on one thread. The Koch
+curve is measured in `test_scripts`, where it is compressed as well.
 """
 
 from pathlib import Path
@@ -40,7 +40,9 @@ def rabbit() -> Image.Image:
 def digit() -> Image.Image:
     """A seven with a bar, as if written with a soft pencil."""
     picture = Image.new("L", (256, 256))
-    ImageDraw.Draw(picture).line([(70, 60), (190, 60), (100, 215)], fill=220, width=26, joint="curve")
+    ImageDraw.Draw(picture).line(
+        [(70, 60), (190, 60), (100, 215)], fill=220, width=26, joint="curve"
+    )
     ImageDraw.Draw(picture).line([(95, 135), (175, 135)], fill=150, width=18)
     return picture.filter(ImageFilter.GaussianBlur(7)).resize((32, 32), Image.Resampling.BOX)
 

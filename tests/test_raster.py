@@ -23,7 +23,8 @@ from ifs_model import apply, contract, fixed_points, words_of_depth
 
 
 def pascal(size: int) -> torch.Tensor:
-    """Pascal's triangle modulo two, its right angle at the lower left: the gasket of three corners, pixel by pixel."""
+    """Pascal's triangle modulo two, its right angle at the lower left: the gasket of three corners,
+    pixel by pixel."""
     index = torch.arange(size)
     return ((index[:, None] & index) == 0).flip(0)
 
@@ -49,7 +50,8 @@ def test_gasket_is_pascals_triangle_modulo_two(size):
 
 
 @pytest.mark.parametrize(
-    ("maps", "block"), [(CARPET, [[1, 1, 1], [1, 0, 1], [1, 1, 1]]), (DUST, [[1, 0, 1], [0, 0, 0], [1, 0, 1]])]
+    ("maps", "block"),
+    [(CARPET, [[1, 1, 1], [1, 0, 1], [1, 1, 1]]), (DUST, [[1, 0, 1], [0, 0, 0], [1, 0, 1]])],
 )
 @pytest.mark.parametrize("depth", [3, 4, 5])
 def test_carpet_and_cantor_dust_are_their_substitutions(maps, block, depth):
@@ -77,7 +79,9 @@ def test_koch_curve_lies_on_its_construction(size):
     [(CORNER_GASKET, 1024, 2, math.log(3, 2)), (CARPET, 729, 3, math.log(8, 3))],
 )
 def test_box_counting_dimension(maps, size, base, dimension):
-    drawn = hits(maps.double(), (-1.02, 0.98, -1.02, 0.98), size).float()  # off the lattice of the fractal
+    drawn = hits(
+        maps.double(), (-1.02, 0.98, -1.02, 0.98), size
+    ).float()  # off the lattice of the fractal
     sides = [base**k for k in range(1, 4 if base == 3 else 6)]
     counts = [float(torch.nn.functional.max_pool2d(drawn[None], side).sum()) for side in sides]
     slope = math.log(counts[0] / counts[-1]) / math.log(sides[-1] / sides[0])
@@ -96,7 +100,9 @@ def test_recursion_counts_levels():
 
 def test_deep_recursion_costs_what_the_converged_picture_costs():
     points = {
-        recursion: sum(part.shape[1] for part in Attractor(CARPET, View(WINDOW, 243, recursion)).points())
+        recursion: sum(
+            part.shape[1] for part in Attractor(CARPET, View(WINDOW, 243, recursion)).points()
+        )
         for recursion in (12, 1000)
     }
     assert points[1000] <= 1.01 * points[12] < 3 * 243**2
@@ -123,13 +129,17 @@ def test_grown_and_followed_pictures_agree(monkeypatch):
         assert inside(followed)[grown].all()
 
 
-@pytest.mark.parametrize("maps", [FERN, torch.tensor([similarity(0.5**0.5, d, (d / 90, -0.5)) for d in (45, -45)])])
+@pytest.mark.parametrize(
+    "maps", [FERN, torch.tensor([similarity(0.5**0.5, d, (d / 90, -0.5)) for d in (45, -45)])]
+)
 def test_pixels_that_growth_misses_are_drawn(maps):
     """A pixel is hit if one of its sub-pixels is, as growth alone finds them."""
     window = (-1.3, 1.3, -1.3, 1.3)
     for size in 50, 256:
         alone = occupancy(maps.double(), window, size, supersample=1, quality="draft") > 0
-        finer = occupancy(maps.double(), window, size, supersample=1024 // size, quality="draft") > 0
+        finer = (
+            occupancy(maps.double(), window, size, supersample=1024 // size, quality="draft") > 0
+        )
         taken = hits(maps.double(), window, size)
         assert int((finer & ~alone).sum()) > 0.05 * int(finer.sum())
         assert int((finer & ~taken).sum()) <= 0.0005 * int(finer.sum())
@@ -139,7 +149,8 @@ def test_pixels_that_growth_misses_are_drawn(maps):
 def test_distances_reach_as_far_as_the_attractor():
     """Pixels are told the nearer one of two specks, however far away both are.
 
-    From the first window, the further one is seen in the first of the wider pictures, the nearer one only later.
+    From the first window, the further one is seen in the first of the wider pictures, the nearer
+    one only later.
     """
     specks = torch.tensor([[-1.6, 0.0], [2.4, 2.4]], dtype=torch.float64)
     maps = torch.tensor([similarity(1e-4, at=tuple(at)) for at in specks.tolist()]).double()
@@ -162,7 +173,10 @@ def test_distances_in_a_deep_zoom_are_told_in_double_precision():
 
 def test_a_needle_of_many_corners_is_drawn():
     """A hull of many corners has short edges only, however long it is."""
-    ring = [similarity(0.1, at=(0.8 * math.cos(a), 0.8 * math.sin(a))) for a in torch.linspace(0, 6.2, 24).tolist()]
+    ring = [
+        similarity(0.1, at=(0.8 * math.cos(a), 0.8 * math.sin(a)))
+        for a in torch.linspace(0, 6.2, 24).tolist()
+    ]
     maps = torch.tensor([*ring, affine(0.6, 0, 0, 0.0004, 0, 0.3012)]).double()
     for shift in range(4):  # wherever the needle lies between the centres of pixels
         low = shift / 1024
@@ -172,7 +186,9 @@ def test_a_needle_of_many_corners_is_drawn():
 
 
 def test_large_solid_attractors_of_slow_maps_are_grown(monkeypatch):
-    turns = torch.tensor([similarity(0.97, degrees=d, at=(0.01 * d**0.3, 0)) for d in (40, 130, 250)])
+    turns = torch.tensor(
+        [similarity(0.97, degrees=d, at=(0.01 * d**0.3, 0)) for d in (40, 130, 250)]
+    )
     grown = hits(turns.double(), WINDOW, 300)
     monkeypatch.setattr(attractor, "GROWN_CELLS", 0)
     monkeypatch.setattr(growth, "GROWN_AT_ONCE", 1000)
@@ -207,7 +223,9 @@ def test_a_zoom_by_a_billion_shows_the_same_corner():
 
 
 def test_the_inside_of_a_sprawling_system_is_full():
-    maps = torch.tensor([similarity(0.97, degrees=7, at=(1, 0)), similarity(0.97, degrees=-9, at=(0, 1))])
+    maps = torch.tensor(
+        [similarity(0.97, degrees=7, at=(1, 0)), similarity(0.97, degrees=-9, at=(0, 1))]
+    )
     assert (occupancy(maps, WINDOW, 64) == 1).all()
 
 
@@ -244,7 +262,11 @@ def test_distance_counts_what_lies_outside_the_window():
 
 def test_density_gives_each_address_its_product_of_probabilities():
     maps = torch.tensor(
-        [similarity(0.5, at=(-0.5, -0.5)), affine(0.5, 0, 0, 0.25, 0.5, -0.75), similarity(0.25, at=(-0.75, 0.75))]
+        [
+            similarity(0.5, at=(-0.5, -0.5)),
+            affine(0.5, 0, 0, 0.25, 0.5, -0.75),
+            similarity(0.25, at=(-0.75, 0.75)),
+        ]
     )
     areas = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
     chances = areas / areas.sum()
@@ -254,7 +276,8 @@ def test_density_gives_each_address_its_product_of_probabilities():
         for second in range(3):
             word = torch.tensor([[first, second]])
             box = apply(
-                maps[first].double(), apply(maps[second].double(), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).double())
+                maps[first].double(),
+                apply(maps[second].double(), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).double()),
             )
             low, high = ((box + 1) * 128).round().long().tolist()
             part = mass.flip(0)[low[1] : high[1], low[0] : high[0]].sum()
@@ -277,7 +300,11 @@ def test_density_of_a_window_is_the_crop_of_the_whole():
 def test_degenerate_systems_are_drawn():
     same = torch.tensor([similarity(0.5)] * 3)
     flat = torch.tensor([affine(0.5, 0, 0, 0, -0.5), affine(0.5, 0, 0, 0, 0.5)])
-    for maps in (same, flat, contract(torch.randn(12, 2, 3, generator=torch.Generator().manual_seed(0)))):
+    for maps in (
+        same,
+        flat,
+        contract(torch.randn(12, 2, 3, generator=torch.Generator().manual_seed(0))),
+    ):
         picture = occupancy(maps, WINDOW, 64)
         assert picture.isfinite().all()
         assert (picture > 0).any()
@@ -317,7 +344,9 @@ def test_levels_of_the_square_are_the_substitutions_of_the_carpet(level):
 @pytest.mark.parametrize("level", [0, 1, 3, 6])
 def test_levels_of_the_segment_are_the_polygons_of_the_koch_curve(level):
     segment = figure("segment", KOCH, WINDOW)
-    assert torch.allclose(segment.abs(), torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double(), atol=1e-9), "its diameter"
+    assert torch.allclose(
+        segment.abs(), torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double(), atol=1e-9
+    ), "its diameter"
     (drawn,) = coverage_strips(KOCH, View(WINDOW, 300, level, figure="segment"))
     points = torch.stack([torch.linspace(-1, 1, 2000).double(), torch.zeros(2000).double()], dim=1)
     for _ in range(level):
@@ -337,7 +366,10 @@ def test_levels_of_the_hull_are_the_triangles_of_the_gasket(level):
     window = (-1.003, 1.001, -1.002, 1.002)  # so that no pixel's centre lies on an edge
     (drawn,) = coverage_strips(CORNER_GASKET, View(window, 256, level, figure="hull"))
     at = (torch.arange(256).double() + 0.5) / 256 * 2.004
-    x, y = (at - 1.003 + 1) / 2, (1.002 - at[:, None] + 1) / 2  # in the triangle x, y >= 0, x + y <= 1
+    x, y = (
+        (at - 1.003 + 1) / 2,
+        (1.002 - at[:, None] + 1) / 2,
+    )  # in the triangle x, y >= 0, x + y <= 1
     true = (x >= 0) & (y >= 0) & (x + y <= 1)
     for _ in range(level):
         x, y = 2 * x, 2 * y
@@ -397,13 +429,19 @@ def test_each_map_has_its_own_colour():
             block = picture[:, row - 39 : row + 40, column - 39 : column + 40]  # clear of the edges
             lit = block[3] > 0
             assert lit.sum() > 3000
-            assert torch.allclose((block[:3] / block[3])[:, lit].float(), colour[:, None], atol=1e-5)
+            assert torch.allclose(
+                (block[:3] / block[3])[:, lit].float(), colour[:, None], atol=1e-5
+            )
 
 
-@pytest.mark.parametrize(("window", "stroke"), [(WINDOW, 0.0), (WINDOW, 0.03), ((0.0, 0.03, 0.0, 0.03), 0.0)])
+@pytest.mark.parametrize(
+    ("window", "stroke"), [(WINDOW, 0.0), (WINDOW, 0.03), ((0.0, 0.03, 0.0, 0.03), 0.0)]
+)
 def test_colours_are_where_the_plain_picture_is(window, stroke):
     """The search for the highest colour of a pixel does not look for edges as the plain one does."""
-    (coloured,) = coverage_strips(FERN, View(window, 64, stroke=stroke, supersample=3), torch.ones(1000, 3))
+    (coloured,) = coverage_strips(
+        FERN, View(window, 64, stroke=stroke, supersample=3), torch.ones(1000, 3)
+    )
     plain = occupancy(FERN, window, 64, stroke=stroke)
     assert plain.any()
     assert all(torch.equal(layer, plain) for layer in coloured)
@@ -414,7 +452,9 @@ def test_colours_are_where_the_plain_picture_is(window, stroke):
 def test_looking_back_finds_the_colours_that_looking_down_finds(maps, colours):
     count, tile = colours or len(maps), (10, 90, 0, 100)
     back = colours_by_inverse_maps(Attractor(maps, View(WINDOW, 100)), tile, count)
-    tiled = Attractor(maps, View(WINDOW, 100), whole=False)  # words are looked for, from the highest colour down
+    tiled = Attractor(
+        maps, View(WINDOW, 100), whole=False
+    )  # words are looked for, from the highest colour down
     down = occupied_pixels(tiled, tile, colours=count)
     both = (back > 0) & (down > 0)
     assert both.sum() >= 0.95 * (down > 0).sum()
@@ -422,7 +462,8 @@ def test_looking_back_finds_the_colours_that_looking_down_finds(maps, colours):
 
 
 def test_the_first_letter_of_an_endless_address_is_never_rounded_away():
-    """About the fixed point of the last of four maps, addresses are dozens of last letters: 0.333… in base 4."""
+    """About the fixed point of the last of four maps, addresses are dozens of last letters: 0.333…
+    in base 4."""
     maps = torch.tensor([similarity(0.5, at=(x, y)) for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
     near = 2.0**-40
     attractor = Attractor(maps, View((1 - near, 1 + near, 1 - near, 1 + near), 64))
@@ -432,7 +473,9 @@ def test_the_first_letter_of_an_endless_address_is_never_rounded_away():
 
 
 def test_the_nearest_point_is_found_in_double_precision():
-    u, v = nearest_point(CORNER_GASKET, 0.7, 0.9)  # beyond the middle of the long side, which is the attractor's own
+    u, v = nearest_point(
+        CORNER_GASKET, 0.7, 0.9
+    )  # beyond the middle of the long side, which is the attractor's own
     assert abs(u + v) < 1e-15
     assert abs(u - -0.1) < 1e-6
     assert nearest_point(KOCH, -3.0, 0.0) == pytest.approx((-1.0, 0.0), abs=1e-6)
@@ -440,13 +483,20 @@ def test_the_nearest_point_is_found_in_double_precision():
 
 SLOW = {
     "three corners": [similarity(0.99, at=at) for at in ((0.01, 0), (-0.01, 0), (0, 0.01))],
-    "slide": [similarity(0.99), similarity(0.1, at=(0.9, 0.3))],  # copies that slide along a line, ever more slowly
-    "mirrors": [similarity(0.99, 10, (0.012, 0), mirror=True), similarity(0.99, 70, (-0.006, 0.008), mirror=True)],
+    "slide": [
+        similarity(0.99),
+        similarity(0.1, at=(0.9, 0.3)),
+    ],  # copies that slide along a line, ever more slowly
+    "mirrors": [
+        similarity(0.99, 10, (0.012, 0), mirror=True),
+        similarity(0.99, 70, (-0.006, 0.008), mirror=True),
+    ],
 }
 
 
 def played(maps: torch.Tensor, size: int) -> torch.Tensor:
-    """Which pixels a long chaos game hits that takes each map many times in a row, so that it comes everywhere."""
+    """Which pixels a long chaos game hits that takes each map many times in a row, so that it comes
+    everywhere."""
     chance, maps = torch.Generator().manual_seed(0), maps.double()
     points, picture = torch.zeros(2000, 2).double(), torch.zeros(size * size, dtype=torch.bool)
     letter, patience = torch.zeros(2000, dtype=torch.long), torch.logspace(-3.3, 0, 2000)
@@ -455,7 +505,12 @@ def played(maps: torch.Tensor, size: int) -> torch.Tensor:
         letter = torch.where(new, torch.randint(len(maps), (2000,), generator=chance), letter)
         points = apply(maps[letter], points[:, None]).squeeze(1)
         if step > 1000:
-            column, row = ((points * torch.tensor([1.0, -1.0]) + 1) * size / 2).long().clamp(0, size - 1).unbind(1)
+            column, row = (
+                ((points * torch.tensor([1.0, -1.0]) + 1) * size / 2)
+                .long()
+                .clamp(0, size - 1)
+                .unbind(1)
+            )
             picture[row * size + column] = True
     return picture.view(size, size)
 
@@ -472,9 +527,13 @@ def test_maps_that_move_points_by_less_than_a_cell_do_not_stop_growth(name):
 @pytest.mark.parametrize("size", [32, 100, 700])
 @pytest.mark.parametrize("scale", [0.97, 0.9901])
 def test_three_slow_maps_fill_their_triangle(scale, size):
-    """With x → s x + (1 − s) c for three corners c, s ≥ 2/3, the attractor is the triangle of these corners."""
+    """With x → s x + (1 − s) c for three corners c, s ≥ 2/3, the attractor is the triangle of these
+    corners."""
     maps = torch.tensor(
-        [similarity(scale, at=((1 - scale) * x, (1 - scale) * y)) for x, y in ((-1, -1), (1, -1), (-1, 1))],
+        [
+            similarity(scale, at=((1 - scale) * x, (1 - scale) * y))
+            for x, y in ((-1, -1), (1, -1), (-1, 1))
+        ],
         dtype=torch.float64,
     )
     drawn = hits(maps, WINDOW, size, 100_000)
@@ -485,19 +544,23 @@ def test_three_slow_maps_fill_their_triangle(scale, size):
 
 @pytest.mark.parametrize(("scale", "size"), [(0.97, 128), (0.97, 384), (0.99, 384)])
 def test_slow_quarter_turns_fill_their_polygon(scale, size):
-    """With x → s R x + t for three t, R a quarter turn, s⁴ ≥ 2/3, the attractor is T + s R T + s² R² T + s³ R³ T.
+    """With x → s R x + t for three t, R a quarter turn, s⁴ ≥ 2/3, the attractor is T + s R T + s²
+    R² T + s³ R³ T.
 
     T is the triangle of the corners t / (1 − s⁴): the attractor of x → s⁴ x + t.
     """
     shifts = [(0.9, 0.1), (-0.6, 0.5), (-0.2, -0.8)]
     maps = torch.tensor(
-        [similarity(scale, 90, at=((1 - scale) * x, (1 - scale) * y)) for x, y in shifts], dtype=torch.float64
+        [similarity(scale, 90, at=((1 - scale) * x, (1 - scale) * y)) for x, y in shifts],
+        dtype=torch.float64,
     )
     angles = torch.arange(720).double() * (math.pi / 360)
     ways = torch.stack([angles.cos(), angles.sin()], dim=1)
     quarter, support = torch.tensor([[0.0, -1.0], [1.0, 0.0]]).double(), torch.zeros(720).double()
     for k in range(4):
-        corners = maps[:, :, 2] / (1 - scale**4) @ (scale**k * torch.linalg.matrix_power(quarter, k)).T
+        corners = (
+            maps[:, :, 2] / (1 - scale**4) @ (scale**k * torch.linalg.matrix_power(quarter, k)).T
+        )
         support += (ways @ corners.T).amax(1)
     at = (torch.arange(size).double() + 0.5) * 2 / size - 1
     centres = torch.stack([at.expand(size, size), -at[:, None].expand(size, size)], dim=-1)
@@ -512,7 +575,8 @@ def test_slow_quarter_turns_fill_their_polygon(scale, size):
 
 
 def slow_and_random(kind: str, seed: int) -> torch.Tensor:
-    """Maps (n, 2, 3) of singular value 0.99, turns about points nearby, or of at most 0.9, of any shape."""
+    """Maps (n, 2, 3) of singular value 0.99, turns about points nearby, or of at most 0.9, of any
+    shape."""
     chance = torch.Generator().manual_seed(seed)
     if kind == "affine":
         return contract(4 * torch.randn(5, 2, 3, generator=chance).double(), 0.9)
@@ -528,7 +592,8 @@ def slow_and_random(kind: str, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("size", [128, 384])
 @pytest.mark.parametrize(("kind", "seed"), [("turns", 1), ("turns", 2), ("affine", 8)])
 def test_pictures_of_slow_maps_reach_as_far_as_their_attractors(kind, seed, size):
-    """How far an attractor reaches follows from h(d) = max_i <t_i, d> + h(A_iᵀ d), in which no point is dropped."""
+    """How far an attractor reaches follows from h(d) = max_i <t_i, d> + h(A_iᵀ d), in which no
+    point is dropped."""
     maps = slow_and_random(kind, seed)
     turn = torch.arange(1024).double() * (math.pi / 512)
     ways = torch.stack([turn.cos(), turn.sin()], dim=1)
@@ -536,20 +601,27 @@ def test_pictures_of_slow_maps_reach_as_far_as_their_attractors(kind, seed, size
     at = torch.atan2(pulled[..., 1], pulled[..., 0]) / (math.pi / 512) % 1024
     first, length, support = at.long() % 1024, pulled.norm(dim=-1), torch.zeros(1024).double()
     for _ in range(1500):
-        support = (offset + length * torch.lerp(support[first], support[(first + 1) % 1024], at % 1)).amax(0)
+        support = (
+            offset + length * torch.lerp(support[first], support[(first + 1) % 1024], at % 1)
+        ).amax(0)
     right, high, left, low = support[::256].tolist()
     x, y, half = (right - left) / 2, (high - low) / 2, 0.52 * max(left + right, high + low)
     drawn = hits(maps, (x - half, x + half, y - half, y + half), size)
     for k, extent in ((0, left + right), (1, high + low)):
         lit = drawn.any(k).nonzero()
-        edge = (size - extent * size / (2 * half)) / 2  # pixels between the picture's edge and the attractor
+        edge = (
+            size - extent * size / (2 * half)
+        ) / 2  # pixels between the picture's edge and the attractor
         assert int(lit[0]) == pytest.approx(edge - 0.5, abs=1.25)
         assert int(lit[-1]) == pytest.approx(size - edge - 0.5, abs=1.25)
 
 
-@pytest.mark.parametrize(("scale", "factor"), [(3 / 4, 30), (3 / 4, 1e9), (15 / 16, 1e4), (15 / 16, 1e9)])
+@pytest.mark.parametrize(
+    ("scale", "factor"), [(3 / 4, 30), (3 / 4, 1e9), (15 / 16, 1e4), (15 / 16, 1e9)]
+)
 def test_zooms_into_images_that_overlap_are_sharp(scale, factor):
-    """Four maps of a square into its corners overlap, and fill it, if they scale it by more than a half."""
+    """Four maps of a square into its corners overlap, and fill it, if they scale it by more than a
+    half."""
     corners = [(u * (1 - scale), v * (1 - scale)) for u in (-1, 1) for v in (-1, 1)]
     maps = torch.tensor([similarity(scale, at=corner) for corner in corners]).double()
     pixel = 2 / factor / 64
@@ -586,13 +658,17 @@ def test_a_zoom_into_a_spiral_is_the_crop_of_a_larger_picture(slow):
 
 
 def test_what_slow_maps_lose_at_the_border_is_grown_with_addresses_too():
-    maps = torch.tensor([similarity(0.95, 90, at=at) for at in ((0.04, 0), (-0.03, 0.02), (0, -0.04))]).double()
+    maps = torch.tensor(
+        [similarity(0.95, 90, at=at) for at in ((0.04, 0), (-0.03, 0.02), (0, -0.04))]
+    ).double()
     tile, whole = (0, 100, 0, 100), Attractor(maps, View(WINDOW, 100))
     draft = int((occupancy(maps, WINDOW, 100, supersample=1, quality="draft") > 0).sum())
     plain, coloured = (occupied_pixels(whole, tile, colours=count) > 0 for count in (0, 3))
     assert int(plain.sum()) > 1.005 * draft
     assert int(coloured.sum()) > 1.005 * draft
-    assert int((plain ^ coloured).sum()) < 0.005 * draft  # a few edges, which colours are not looked for at
+    assert (
+        int((plain ^ coloured).sum()) < 0.005 * draft
+    )  # a few edges, which colours are not looked for at
 
 
 def test_the_border_is_followed_no_further_than_there_is_time(monkeypatch):
@@ -606,13 +682,17 @@ def test_the_border_is_followed_no_further_than_there_is_time(monkeypatch):
 def test_slow_maps_leap_no_further_than_the_levels_asked_for():
     maps = torch.tensor([similarity(0.99, at=(0.01, 0)), similarity(0.99, at=(-0.01, 0))]).double()
     for recursion in (10, 40, 60):
-        points = torch.cat([part for _, part in iterate(maps, (-1, 1, -1, 1), 1 / 64, recursion)], dim=1)
+        points = torch.cat(
+            [part for _, part in iterate(maps, (-1, 1, -1, 1), 1 / 64, recursion)], dim=1
+        )
         assert points[0].abs().min() >= 2 * 0.99**recursion - 1 - 1e-9
 
 
 @pytest.mark.parametrize("scale", [0.97, 0.9901])
 def test_bounds_of_slow_maps_hold_their_attractor(scale):
-    maps = torch.tensor([similarity(scale, at=((1 - scale) * x, 5 * (1 - scale))) for x in (7, 9)]).double()
+    maps = torch.tensor(
+        [similarity(scale, at=((1 - scale) * x, 5 * (1 - scale))) for x in (7, 9)]
+    ).double()
     xmin, xmax, ymin, ymax = bounds(maps)
     assert 5 < xmin <= 7.01
     assert 8.99 <= xmax < 11
@@ -622,27 +702,34 @@ def test_bounds_of_slow_maps_hold_their_attractor(scale):
 
 @pytest.mark.parametrize("scale", [0.97, 0.9901])
 def test_bounds_of_slow_turns_fit_their_attractor(scale):
-    """Both maps take the unit disc into itself, and one turns the point (1, 0), which the other leaves where it is."""
+    """Both maps take the unit disc into itself, and one turns the point (1, 0), which the other
+    leaves where it is."""
     maps = torch.tensor([similarity(scale, 25), similarity(0.3, at=(0.7, 0))]).double()
     assert max(abs(edge) for edge in bounds(maps)) < 1.2
 
 
 @pytest.mark.parametrize(("scale", "recursion"), [(0.8, 50), (0.99, 60), (0.9901, 1000)])
 def test_density_of_slow_maps_spreads_as_it_should(scale, recursion):
-    """With x → s x + t, t random, the variance after R levels is that of t times (1 − s^(2R)) / (1 − s²)."""
+    """With x → s x + t, t random, the variance after R levels is that of t times (1 − s^(2R)) / (1
+    − s²)."""
     step = (1 - scale**2) ** 0.5 / 3
-    maps = torch.tensor([similarity(scale, at=(x * step, y * step)) for x in (-1, 1) for y in (-1, 1)]).double()
+    maps = torch.tensor(
+        [similarity(scale, at=(x * step, y * step)) for x in (-1, 1) for y in (-1, 1)]
+    ).double()
     mass = density(maps, (-2, 2, -2, 2), 200, recursion)
     assert float(mass.sum()) == pytest.approx(1)
     at = (2 * torch.arange(200).double() + 1) / 100 - 2
     for part in (mass.sum(0), mass.sum(1)):
         mean = float((part * at).sum())
         assert mean == pytest.approx(0, abs=0.003)
-        assert float((part * at**2).sum()) - mean**2 == pytest.approx((1 - scale ** (2 * recursion)) / 9, rel=0.04)
+        assert float((part * at**2).sum()) - mean**2 == pytest.approx(
+            (1 - scale ** (2 * recursion)) / 9, rel=0.04
+        )
 
 
 def bernoulli_density(halvings: int, x: float) -> float:
-    """At x, that of Σ ± (1 − s) s^j where s^halvings is a half: a sum of as many evenly spread ones."""
+    """At x, that of Σ ± (1 − s) s^j where s^halvings is a half: a sum of as many evenly spread
+    ones."""
     s = 0.5 ** (1 / halvings)
     t = np.linspace(0, 5000, 500001)
     waves = np.prod([np.sinc(2 * (1 - s) * s**k * t / np.pi) for k in range(halvings)], axis=0)
@@ -651,7 +738,8 @@ def bernoulli_density(halvings: int, x: float) -> float:
 
 @pytest.mark.parametrize(("halvings", "factor"), [(2, 1e3), (2, 1e9), (4, 1e4), (12, 1e2)])
 def test_density_zooms_into_images_that_overlap_hold_their_mass(halvings, factor):
-    """Both coordinates of four maps into the corners of a square are sums of powers with random signs."""
+    """Both coordinates of four maps into the corners of a square are sums of powers with random
+    signs."""
     scale = 0.5 ** (1 / halvings)
     corners = [(u * (1 - scale), v * (1 - scale)) for u in (-1, 1) for v in (-1, 1)]
     maps = torch.tensor([similarity(scale, at=corner) for corner in corners]).double()

@@ -44,7 +44,14 @@ def _checkpoints(tmp_path, monkeypatch):
 
 
 def save(name: str, maps: torch.Tensor, **fields) -> None:
-    plain = {"format": "diff_ifs", "version": 1, "name": name, "maps": maps, "window": WINDOW, "stroke": 0.0}
+    plain = {
+        "format": "diff_ifs",
+        "version": 1,
+        "name": name,
+        "maps": maps,
+        "window": WINDOW,
+        "stroke": 0.0,
+    }
     torch.save({**plain, "size": 256, "setup": {}, "step": 0, "iou": 0.0, **fields}, f"{name}.pt")
 
 
@@ -84,7 +91,9 @@ def test_levels_of_the_koch_curve_from_its_segment_grow_by_four_thirds():
     lengths = []
     for level in range(7):
         picture = drawn("koch", level, 1024, "--figure", "segment", "--stroke", 0.002)
-        lengths.append(picture.sum() / 255 / (0.004 * 512 + 0.25))  # the pen, and one of four sub-pixels
+        lengths.append(
+            picture.sum() / 255 / (0.004 * 512 + 0.25)
+        )  # the pen, and one of four sub-pixels
     assert lengths[0] == pytest.approx(1024, rel=0.03), "two world units"
     for shorter, longer in itertools.pairwise(lengths[:5]):
         assert longer / shorter == pytest.approx(4 / 3, rel=0.06)
@@ -140,7 +149,9 @@ def test_sixteen_bits_hold_more_shades_than_eight():
 
 
 def test_gamma_brightens_what_is_faint():
-    plain, bright = (drawn("fern", 40, 96, "--kind", "density", "--gamma", gamma) for gamma in (1, 2))
+    plain, bright = (
+        drawn("fern", 40, 96, "--kind", "density", "--gamma", gamma) for gamma in (1, 2)
+    )
     assert np.abs((plain / 255) ** 0.5 - bright / 255).max() < 0.05
     assert bright.mean() > plain.mean()
 
@@ -162,7 +173,8 @@ def test_bare_numbers_are_exact():
 def test_a_zoom_by_a_billion_is_as_sharp_as_the_whole():
     """The Koch curve about its left end is the same at each power of three."""
     whole, zoomed = (
-        drawn("koch", 60, 250, "--zoom-at", -1, 0, factor, "--supersample", 3).astype(float) for factor in (3, 3.0**19)
+        drawn("koch", 60, 250, "--zoom-at", -1, 0, factor, "--supersample", 3).astype(float)
+        for factor in (3, 3.0**19)
     )
     assert (whole > 0).sum() > 400
     assert np.abs(whole - zoomed).mean() < 0.03 * whole.mean()
@@ -171,11 +183,17 @@ def test_a_zoom_by_a_billion_is_as_sharp_as_the_whole():
 def test_a_zoom_beside_the_fractal_goes_to_its_nearest_point(capsys):
     picture = drawn("koch", 60, 64, "--zoom-at", 0, -0.3, 1e6)
     assert picture.max() > 0
-    assert "is off the fractal; zooming in at its nearest point: --zoom-at" in capsys.readouterr().err
+    assert (
+        "is off the fractal; zooming in at its nearest point: --zoom-at" in capsys.readouterr().err
+    )
 
 
 def test_a_pen_keeps_its_width_in_a_zoom():
-    save("line", torch.tensor([similarity(0.5, at=(-0.5, 0)), similarity(0.5, at=(0.5, 0))]), stroke=0.1)
+    save(
+        "line",
+        torch.tensor([similarity(0.5, at=(-0.5, 0)), similarity(0.5, at=(0.5, 0))]),
+        stroke=0.1,
+    )
     for factor in (1, 10, 1000):
         picture = drawn("line", 60, 100, "--zoom-at", 0, 0, factor)
         assert (picture[:, 50] > 127).sum() == pytest.approx(10, abs=1)
@@ -187,13 +205,18 @@ def test_an_empty_window_is_said_to_be_empty(capsys):
 
 
 def test_small_numbers_may_be_written_as_the_program_writes_them():
-    plain, short = (drawn("koch", 30, 32, "--window", low, "1e0", low, 1) for low in ("-0.125", "-1.25e-1"))
+    plain, short = (
+        drawn("koch", 30, 32, "--window", low, "1e0", low, 1) for low in ("-0.125", "-1.25e-1")
+    )
     assert np.array_equal(plain, short)
 
 
 @pytest.mark.slow
 def test_a_zoom_film_has_its_frames_and_ends_where_it_should():
-    assert render("gasket", 40, 64, "--zoom-at", -0.9, -0.95, 50, "--frames", 6, "--out", "zoom.gif") == 0
+    assert (
+        render("gasket", 40, 64, "--zoom-at", -0.9, -0.95, 50, "--frames", 6, "--out", "zoom.gif")
+        == 0
+    )
     frames = film("zoom.gif")
     assert len(frames) == 6
     assert np.array_equal(frames[0], drawn("gasket", 40, 64))
@@ -205,14 +228,20 @@ def test_a_sweep_over_levels_is_a_film_or_a_contact_sheet():
     frames = film("results/koch/koch_levels_4_80.gif")
     assert len(frames) == 5
     assert np.array_equal(frames[3], drawn("koch", 3, 80, "--figure", "segment"))
-    assert render("koch", 4, 80, "--figure", "segment", "--sweep", "levels", "--out", "sheet.png") == 0
+    assert (
+        render("koch", 4, 80, "--figure", "segment", "--sweep", "levels", "--out", "sheet.png") == 0
+    )
     with Image.open("sheet.png") as sheet:
         assert sheet.size == (3 * 88 + 8, 2 * (80 + STRIP + 8) + 8)
 
 
 def test_a_sweep_over_a_fit_shows_its_way():
     way = [CARPET * share for share in (0.5, 0.75, 1.0)]
-    save("way", CARPET, path={"steps": [0, 10, 20], "maps": torch.stack(way), "strokes": [0.0, 0.1, 0.0]})
+    save(
+        "way",
+        CARPET,
+        path={"steps": [0, 10, 20], "maps": torch.stack(way), "strokes": [0.0, 0.1, 0.0]},
+    )
     assert render("way", 30, 60, "--sweep", "fit", "--out", "way.gif") == 0
     frames = film("way.gif")
     assert frames[0].mean() < frames[-1].mean()
@@ -243,7 +272,11 @@ def test_a_checkpoint_without_a_sound_way_is_refused(path, capsys):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from Linux")
 @pytest.mark.parametrize(
     "options",
-    ["12288 --supersample 1 --memory 1", "5000 --kind density --color map --memory 1", "4000 --color map --memory 1"],
+    [
+        "12288 --supersample 1 --memory 1",
+        "5000 --kind density --color map --memory 1",
+        "4000 --color map --memory 1",
+    ],
 )
 def test_a_large_picture_stays_under_its_memory(options):
     program = f"""
@@ -253,7 +286,9 @@ status = open("/proc/self/status").read()
 print(code, int(status.split("VmHWM:")[1].split()[0]) * 1024)
 """
     where = {"env": os.environ | {"PYTHONPATH": str(Path(render_ifs.__file__).parent)}}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, **where)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, **where
+    )
     code, peak = done.stdout.splitlines()[-1].split()
     assert code == "0"
     assert int(peak) < 2**30
@@ -270,9 +305,18 @@ BAD = [
     (["koch", "x", "64"], "RECURSION must be a whole number from 0 to"),
     (["koch", "3", "0"], "RESOLUTION must be a whole number from 1 to 2147483647"),
     (["koch", "3", "64", "--figure", "circle"], "invalid choice: 'circle'"),
-    (["koch", "3", "64", "--figure", "hull", "--kind", "density"], "--figure is for --kind occupancy and distance"),
-    (["koch", "3", "64", "--kind", "distance", "--color", "map"], "--kind distance has no points to colour"),
-    (["koch", "3", "64", "--kind", "density", "--supersample", "2"], "which only --kind occupancy has"),
+    (
+        ["koch", "3", "64", "--figure", "hull", "--kind", "density"],
+        "--figure is for --kind occupancy and distance",
+    ),
+    (
+        ["koch", "3", "64", "--kind", "distance", "--color", "map"],
+        "--kind distance has no points to colour",
+    ),
+    (
+        ["koch", "3", "64", "--kind", "density", "--supersample", "2"],
+        "which only --kind occupancy has",
+    ),
     (["koch", "3", "64", "--cmap", "nosuch"], "matplotlib has no colour map 'nosuch'"),
     (["koch", "3", "64", "--gamma", "0"], "--gamma must be from 0.05 to 20"),
     (["koch", "3", "64", "--gamma", "nan"], "--gamma must be from 0.05 to 20"),
@@ -281,24 +325,39 @@ BAD = [
     (["koch", "3", "64", "--memory", "0.3"], "0.3 GiB are too little (a single row needs"),
     (["koch", "3", "2000000000"], "2 GiB are too little (a single row needs"),
     (["koch", "3", "64", "--frames", "5"], "it needs --zoom-at X Y FACTOR"),
-    (["koch", "3", "64", "--frames", "0", "--zoom-at", "0", "0", "5"], "--frames must be from 1 to 1000"),
+    (
+        ["koch", "3", "64", "--frames", "0", "--zoom-at", "0", "0", "5"],
+        "--frames must be from 1 to 1000",
+    ),
     (["koch", "3", "64", "--zoom-at", "0", "0", "0.5"], "needs a FACTOR of 1 or more"),
     (["koch", "3", "64", "--zoom-at", "0", "inf", "2"], "needs a FACTOR of 1 or more"),
-    (["koch", "3", "64", "--zoom-at", "-1", "0", "1e16"], "is beyond double precision; zoom in less"),
+    (
+        ["koch", "3", "64", "--zoom-at", "-1", "0", "1e16"],
+        "is beyond double precision; zoom in less",
+    ),
     (
         ["koch", "3", "64", "--stroke", "0.01", "--zoom-at", "0", "0", "1e30"],
         "is beyond double precision; zoom in less",
     ),
-    (["koch", "3", "64", "--zoom-at", "0", "0", "5", "--window", "-1", "1", "-1", "1"], "give either --window or"),
+    (
+        ["koch", "3", "64", "--zoom-at", "0", "0", "5", "--window", "-1", "1", "-1", "1"],
+        "give either --window or",
+    ),
     (["koch", "3", "64", "--window", "0", "1", "0", "2"], "must be a square"),
     (["koch", "3", "64", "--window", "0", "nan", "0", "1"], "must be a square"),
-    (["koch", "3", "64", "--stroke", "0.1", "--kind", "density"], "--stroke is for --kind occupancy and distance"),
+    (
+        ["koch", "3", "64", "--stroke", "0.1", "--kind", "density"],
+        "--stroke is for --kind occupancy and distance",
+    ),
     (["koch", "3", "64", "--stroke", "-1"], "does not fit the window"),
     (["koch", "2000", "64", "--sweep", "levels"], "2001 frames of 64 pixels are too much"),
     (["koch", "20", "20000", "--sweep", "levels"], "21 frames of 20000 pixels are too much"),
     (["koch", "3", "64", "--sweep", "fit"], "does not hold the way of its fit"),
     (["koch", "3", "64", "--out", "a.jpg"], "--out must end in .png or .npy here, not 'a.jpg'"),
-    (["koch", "3", "64", "--sweep", "levels", "--out", "a.npy"], "--out must end in .gif, .mp4 or .png"),
+    (
+        ["koch", "3", "64", "--sweep", "levels", "--out", "a.npy"],
+        "--out must end in .gif, .mp4 or .png",
+    ),
     (["koch", "3", "64", "--sweep", "levels", "--bits", "16"], "films have 8 bits a channel"),
     (["koch", "3", "64", "--out", "koch.pt/a.png"], "cannot write koch.pt/a.png"),
 ]
@@ -306,9 +365,20 @@ BAD = [
 
 @pytest.mark.slow
 def test_settings_that_matplotlib_refuses_are_no_obstacle_and_those_that_numba_does_are_named():
-    command = [sys.executable, render_ifs.__file__, "koch", "9", "64", "--cmap", "viridis", "--quiet"]
+    command = [
+        sys.executable,
+        render_ifs.__file__,
+        "koch",
+        "9",
+        "64",
+        "--cmap",
+        "viridis",
+        "--quiet",
+    ]
     for settings, code in (({"NUMBA_NUM_THREADS": "0"}, 2), ({"MPLBACKEND": "nope"}, 0)):
-        done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+        )
         assert done.returncode == code
         assert ("NUMBA_NUM_THREADS" in done.stderr) == (code == 2)
         assert done.stderr.count("\n") == (code == 2)
@@ -322,7 +392,11 @@ def test_a_map_that_shrinks_all_to_a_point_is_drawn(figure):
     assert (drawn("dot", 40, 64, *options, "--supersample", 1) > 0).sum() == 1
 
 
-LATE = ("a single row needs", "beyond double precision", "the way of its fit")  # what a checkpoint says, or a drawing
+LATE = (
+    "a single row needs",
+    "beyond double precision",
+    "the way of its fit",
+)  # what a checkpoint says, or a drawing
 
 
 def test_what_arguments_alone_tell_is_refused_before_torch_is_loaded():

@@ -1,4 +1,5 @@
-"""Files in and out: where a picture lies in its square, when a file is safe, what a difference and a film show."""
+"""Files in and out: where a picture lies in its square, when a file is safe, what a difference and
+a film show."""
 
 import os
 from pathlib import Path
@@ -117,9 +118,21 @@ def test_earlier_checkpoints_are_kept_under_the_next_free_name():
     for content in (b"one", b"two", b"two", b"three", b"one"):
         path.write_bytes(content)
         kept.append(keep_previous(path, Path("kept")))
-    names = ["horse_previous", "horse_previous_2", "horse_previous_2", "horse_previous_3", "horse_previous"]
+    names = [
+        "horse_previous",
+        "horse_previous_2",
+        "horse_previous_2",
+        "horse_previous_3",
+        "horse_previous",
+    ]
     assert [copy.stem for copy in kept] == names, "one that is kept already is not kept again"
-    assert [Path(f"kept/{name}.pt").read_bytes() for name in names] == [b"one", b"two", b"two", b"three", b"one"]
+    assert [Path(f"kept/{name}.pt").read_bytes() for name in names] == [
+        b"one",
+        b"two",
+        b"two",
+        b"three",
+        b"one",
+    ]
     assert path.read_bytes() == b"one"
 
 
@@ -128,11 +141,14 @@ def test_earlier_checkpoints_are_kept_under_the_next_free_name():
 
 @pytest.mark.parametrize(("channels", "dtype"), [(1, "u1"), (3, "u2"), (4, "u2"), (2, "u2")])
 def test_strips_make_up_a_png_of_any_depth(channels, dtype):
-    """Read by imageio's own reader of 16 bits, or by Pillow; rows of several strips follow each other."""
+    """Read by imageio's own reader of 16 bits, or by Pillow; rows of several strips follow each
+    other."""
     import imageio.v3 as imageio
 
     shape = 9, 9, channels
-    picture = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+    picture = np.random.default_rng(0).integers(
+        0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True
+    )
     assert results.save_rows(Path("rows.png"), iter([picture[:4], picture[4:5], picture[5:]]), 9)
     data = Path("rows.png").read_bytes()
     assert data[24] == 8 * picture.itemsize
@@ -164,7 +180,9 @@ def test_numbers_are_written_strip_by_strip_in_their_order():
 # --- Differences ---
 
 
-@pytest.mark.parametrize(("size", "zoom"), [(64, 8), (256, 2), (300, 2), (512, 1), (800, 1), (50, 10)])
+@pytest.mark.parametrize(
+    ("size", "zoom"), [(64, 8), (256, 2), (300, 2), (512, 1), (800, 1), (50, 10)]
+)
 def test_differences_of_small_pictures_are_shown_larger(size, zoom):
     have, want = torch.zeros(size, size), torch.zeros(size, size)
     have[3:9, 2:20], want[5:30, 10:14] = 0.5, 1
@@ -194,7 +212,9 @@ def test_the_colours_of_a_difference_are_named_below_it_in_their_colours():
     assert 490 < orange.nonzero()[1].max() <= 504
     assert orange.nonzero()[1].min() >= 504 - wide - 1
     assert results.MISSING[2] == max(results.MISSING), "README: blue is missing"
-    assert results.EXTRA[0] == max(results.EXTRA) > results.EXTRA[1] > results.EXTRA[2], "orange is too much"
+    assert results.EXTRA[0] == max(results.EXTRA) > results.EXTRA[1] > results.EXTRA[2], (
+        "orange is too much"
+    )
     assert min(results.BOTH) > 230, "white is right"
 
 
@@ -203,7 +223,14 @@ def test_the_colours_of_a_difference_are_named_below_it_in_their_colours():
 
 @pytest.mark.parametrize(
     ("name", "passes"),
-    [("a" * 150, True), ("a" * 151, False), ("ä" * 75, True), ("ä" * 76, False), ("a-b c_2", True), ("-a", False)],
+    [
+        ("a" * 150, True),
+        ("a" * 151, False),
+        ("ä" * 75, True),
+        ("ä" * 76, False),
+        ("a-b c_2", True),
+        ("-a", False),
+    ],
 )
 def test_names_have_at_most_150_bytes(name, passes):
     if passes:
@@ -221,7 +248,11 @@ def test_messages_are_cut_off_where_they_get_long():
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(0, "there are no pictures at all"), (12, "the pictures that exist: a00, a01"), (13, "none of the 13 pictures")],
+    [
+        (0, "there are no pictures at all"),
+        (12, "the pictures that exist: a00, a01"),
+        (13, "none of the 13 pictures"),
+    ],
 )
 def test_a_dozen_names_are_listed_and_of_more_the_nearest(count, said):
     some = {f"a{k:02}" for k in range(count)}

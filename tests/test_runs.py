@@ -1,4 +1,5 @@
-"""What train_ifs.py makes of its options, and what it writes and says of a fit that is known beforehand."""
+"""What train_ifs.py makes of its options, and what it writes and says of a fit that is known
+beforehand."""
 
 import csv
 import dataclasses
@@ -27,7 +28,19 @@ from diff_ifs.setup import Setup
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 BEST, OTHER = dots(), dots([(x - 0.5, y + 0.2) for x, y in PLACES])
 COLOURS = {"both": results.BOTH, "missing": results.MISSING, "extra": results.EXTRA}
-TINY = ["--maps", "3", "--steps", "20", "--starts", "2", "--size", "64", "--points", "500", "--quiet"]
+TINY = [
+    "--maps",
+    "3",
+    "--steps",
+    "20",
+    "--starts",
+    "2",
+    "--size",
+    "64",
+    "--points",
+    "500",
+    "--quiet",
+]
 
 
 def letter(size: int = 64) -> Image.Image:
@@ -102,9 +115,12 @@ def test_inverting_swaps_black_and_white(given):
     assert torch.equal(given["target"], 1 - plain)
 
 
-@pytest.mark.parametrize(("options", "n"), [([], 27), (["--price", "0.002"], 19), (["--price", "0.1"], 12)])
+@pytest.mark.parametrize(
+    ("options", "n"), [([], 27), (["--price", "0.002"], 19), (["--price", "0.1"], 12)]
+)
 def test_maps_auto_takes_as_many_as_gain_their_price(options, n, given, monkeypatch):
-    """n maps miss 0.6 / n^0.9, of which 0.54 / n^1.9 is the slope: a thousandth at 27. There are at least 12."""
+    """n maps miss 0.6 / n^0.9, of which 0.54 / n^1.9 is the slope: a thousandth at 27. There are at
+    least 12."""
     curve = [Rung(k, 1 / k, 5 / 128 + 0.6 * k**-0.9, 128) for k in LADDER]
     asked = []
 
@@ -123,12 +139,15 @@ def test_maps_auto_takes_as_many_as_gain_their_price(options, n, given, monkeypa
 
 
 def told(monkeypatch, interrupt: int | None = None, **fields) -> list:
-    """Fits have these fields in all of their states from now on; the states. One may be interrupted by a signal."""
+    """Fits have these fields in all of their states from now on; the states. One may be interrupted
+    by a signal."""
     honest, states = train_ifs.fit, []
 
     def fit(*arguments, **options):
         for state in honest(*arguments, **options):
-            changed = {name: value(state) if callable(value) else value for name, value in fields.items()}
+            changed = {
+                name: value(state) if callable(value) else value for name, value in fields.items()
+            }
             states.append(dataclasses.replace(state, **changed))
             if interrupt is not None and len(states) == interrupt:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -153,7 +172,8 @@ def frame_of(path: str | Path, text: str) -> np.ndarray:
 
 
 def assert_difference(frame: np.ndarray, coverage: np.ndarray) -> None:
-    """The frame is the difference between a coverage (64, 64) and the letter; half-covered pixels may be either."""
+    """The frame is the difference between a coverage (64, 64) and the letter; half-covered pixels
+    may be either."""
     have, want, sure = coverage > 0.5, np.asarray(letter()) > 0, np.abs(coverage - 0.5) > 0.2
     for colour, where in (
         (results.BOTH, have & want),
@@ -249,7 +269,9 @@ def test_the_plot_and_the_table_show_loss_and_iou_over_the_steps(monkeypatch):
         curve, *borders = axes.lines
         assert curve.get_xydata().tolist() == [[row["step"], row[name]] for row in TRACE]
         assert label in axes.get_ylabel()
-        assert [border.get_xdata()[0] for border in borders] == [10, 15], "where pictures get larger"
+        assert [border.get_xdata()[0] for border in borders] == [10, 15], (
+            "where pictures get larger"
+        )
     assert (above.get_yscale(), below.get_ylim()) == ("log", (0, 1))
     assert below.get_xlabel() == "step"
     assert above.get_title() == "eff: best IoU 0.7500"
@@ -263,7 +285,12 @@ def test_the_plot_and_the_table_show_loss_and_iou_over_the_steps(monkeypatch):
 
 @posix
 @pytest.mark.parametrize(
-    "options", [["--invert", "--no-grey"], ["--grey"], ["--stroke", "0.05", "--depth", "2", "--device", "cpu"]]
+    "options",
+    [
+        ["--invert", "--no-grey"],
+        ["--grey"],
+        ["--stroke", "0.05", "--depth", "2", "--device", "cpu"],
+    ],
 )
 def test_the_command_that_goes_on_does_go_on(options, monkeypatch, capsys):
     if "--invert" in options:
@@ -271,7 +298,9 @@ def test_the_command_that_goes_on_does_go_on(options, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         told(patch, interrupt=2)
         assert train_ifs.main(["eff", *TINY, *options]) == 130
-    said = re.search("stopped at step (\\d+); go on with: python train_ifs.py (.*)\n", capsys.readouterr().err)
+    said = re.search(
+        "stopped at step (\\d+); go on with: python train_ifs.py (.*)\n", capsys.readouterr().err
+    )
     half = torch.load("eff.pt", weights_only=True)
     assert half["step"] == int(said[1]) < 20
     command = shlex.split(said[2])
@@ -282,7 +311,9 @@ def test_the_command_that_goes_on_does_go_on(options, monkeypatch, capsys):
     whole = torch.load("eff.pt", weights_only=True)
     assert whole["step"] == 20
     assert whole["setup"] == half["setup"]
-    assert [path.name for path in Path().glob("*.pt")] == ["eff.pt"], "nothing is copied where a fit goes on"
+    assert [path.name for path in Path().glob("*.pt")] == ["eff.pt"], (
+        "nothing is copied where a fit goes on"
+    )
 
 
 def test_frames_of_an_earlier_fit_are_removed_and_nothing_else():
@@ -298,10 +329,24 @@ def test_frames_of_an_earlier_fit_are_removed_and_nothing_else():
 
 def test_a_grey_fit_says_how_far_its_greys_are_off(capsys):
     Image.radial_gradient("L").resize((64, 64)).save("spot.png")
-    options = ["--maps", "3", "--steps", "20", "--starts", "2", "--size", "32", "--quiet", "--invert"]
+    options = [
+        "--maps",
+        "3",
+        "--steps",
+        "20",
+        "--starts",
+        "2",
+        "--size",
+        "32",
+        "--quiet",
+        "--invert",
+    ]
     assert train_ifs.main(["spot", *options]) == 0
     said = capsys.readouterr()
-    assert "spot.png: a picture with greys, fitted with them; --no-grey fits black and white" in said.err
+    assert (
+        "spot.png: a picture with greys, fitted with them; --no-grey fits black and white"
+        in said.err
+    )
     assert "a poor fit" not in said.err
     left = torch.load("spot.pt", weights_only=True)
     target = load_target(Path("spot.png"), 32, invert=True)

@@ -31,7 +31,9 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, shel
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, ROOT / script, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, ROOT / script, *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def pixels(path: str) -> np.ndarray:
@@ -103,7 +105,9 @@ def test_a_fit_can_be_resumed(fitted, monkeypatch, capsys):
 @posix
 def test_an_interrupted_fit_writes_what_it_has_and_can_go_on():
     command = [sys.executable, ROOT / "train_ifs.py", "koch", *TINY, "--steps", "4000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as fitting:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as fitting:
         for _ in range(600):
             if Path("koch.pt").exists():
                 break
@@ -130,7 +134,9 @@ def test_the_progress_bar_shows_loss_iou_and_time_left():
     assert done.returncode == 0
     for word in ("loss=", "IoU=", "30/30", "<00:"):
         assert word in done.stderr
-    assert re.search(r" 0/30 .*IoU=", done.stderr), "the first report is shown however soon it comes"
+    assert re.search(r" 0/30 .*IoU=", done.stderr), (
+        "the first report is shown however soon it comes"
+    )
 
 
 @pytest.mark.parametrize("kind", ["occupancy", "density", "distance"])
@@ -146,12 +152,34 @@ def test_a_render_needs_the_checkpoint_alone(fitted, kind):
 
 def test_render_options(fitted):
     shutil.copy(fitted / "koch.pt", "koch.pt")
-    assert render_ifs.main(["koch", "9", "64", "--out", "deep/er/a.png", "--stroke", "0", "--quiet"]) == 0
     assert (
-        render_ifs.main(["koch", "9", "64", "--out", "b.png", "--stroke", "0.05", "--supersample", "2", "--quiet"]) == 0
+        render_ifs.main(["koch", "9", "64", "--out", "deep/er/a.png", "--stroke", "0", "--quiet"])
+        == 0
+    )
+    assert (
+        render_ifs.main(
+            [
+                "koch",
+                "9",
+                "64",
+                "--out",
+                "b.png",
+                "--stroke",
+                "0.05",
+                "--supersample",
+                "2",
+                "--quiet",
+            ]
+        )
+        == 0
     )
     assert pixels("deep/er/a.png").mean() < pixels("b.png").mean()
-    assert render_ifs.main(["koch", "9", "64", "--window", "-1", "0", "-1", "0", "--out", "c.png", "--quiet"]) == 0
+    assert (
+        render_ifs.main(
+            ["koch", "9", "64", "--window", "-1", "0", "-1", "0", "--out", "c.png", "--quiet"]
+        )
+        == 0
+    )
     assert pixels("c.png").shape == (64, 64)
 
 
@@ -166,23 +194,51 @@ BAD = [
     ("train_ifs.py", ["../koch"], "is not a plain name"),
     ("train_ifs.py", [""], "is not a plain name"),
     ("train_ifs.py", ["koch", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
-    ("train_ifs.py", ["koch", "--steps", "1"], "--steps must be a whole number from 10 to 1000000, not 1"),
+    (
+        "train_ifs.py",
+        ["koch", "--steps", "1"],
+        "--steps must be a whole number from 10 to 1000000, not 1",
+    ),
     ("train_ifs.py", ["koch", "--steps", "0", "--resume"], "leave it out, or --resume"),
-    ("train_ifs.py", ["koch", "--threshold", "256"], "--threshold must be a whole number from 0 to 255, not 256"),
-    ("train_ifs.py", ["koch", "--device", "tpu"], "there is no device 'tpu'; --device takes cuda, mps or cpu"),
-    ("train_ifs.py", ["koch", "--resume"], "there is no koch.pt yet; make it with: python train_ifs.py koch"),
+    (
+        "train_ifs.py",
+        ["koch", "--threshold", "256"],
+        "--threshold must be a whole number from 0 to 255, not 256",
+    ),
+    (
+        "train_ifs.py",
+        ["koch", "--device", "tpu"],
+        "there is no device 'tpu'; --device takes cuda, mps or cpu",
+    ),
+    (
+        "train_ifs.py",
+        ["koch", "--resume"],
+        "there is no koch.pt yet; make it with: python train_ifs.py koch",
+    ),
     ("train_ifs.py", ["black"], "has one colour alone"),
     ("train_ifs.py", ["white"], "has one colour alone"),
     ("train_ifs.py", ["noise"], "cannot be read as a picture"),
     ("train_ifs.py", ["empty"], "cannot be read as a picture"),
-    ("render_ifs.py", ["koch", "9", "64"], "there is no koch.pt yet; make it with: python train_ifs.py koch"),
-    ("render_ifs.py", ["nowhere", "9", "64"], "there is no nowhere.pt here, nor a nowhere.png to fit; the checkpoints"),
+    (
+        "render_ifs.py",
+        ["koch", "9", "64"],
+        "there is no koch.pt yet; make it with: python train_ifs.py koch",
+    ),
+    (
+        "render_ifs.py",
+        ["nowhere", "9", "64"],
+        "there is no nowhere.pt here, nor a nowhere.png to fit; the checkpoints",
+    ),
     ("render_ifs.py", ["broken", "1.0", "64"], "RECURSION must be a whole number from 0 to"),
     ("render_ifs.py", ["broken", "-3", "64"], "RECURSION must be a whole number"),
     ("render_ifs.py", ["broken", "9", "1.5"], "RESOLUTION must be a whole number from 1 to"),
     ("render_ifs.py", ["broken", "9", "99999999999999999999"], "RESOLUTION must be a whole number"),
     ("render_ifs.py", ["broken", "9"], "the following arguments are required: RESOLUTION"),
-    ("render_ifs.py", ["broken", "9", "64"], "is not a checkpoint of train_ifs.py, or it is damaged"),
+    (
+        "render_ifs.py",
+        ["broken", "9", "64"],
+        "is not a checkpoint of train_ifs.py, or it is damaged",
+    ),
     ("render_ifs.py", ["broken", "9", "64", "--supersample", "0"], "--supersample must be from 1"),
 ]
 
@@ -238,9 +294,7 @@ def test_help_and_refusals_do_not_wait_for_torch():
         shutil.copy(ROOT / "koch.png", f"{name}.png")
         Path(f"{name}_setup.py").write_text(text)
     code = f"import contextlib, sys\nsys.path.insert(0, {str(ROOT)!r})\nimport train_ifs\n"
-    code += (
-        f"for argv in {REFUSED}:\n    with contextlib.suppress(SystemExit):\n        assert train_ifs.main(argv) == 2\n"
-    )
+    code += f"for argv in {REFUSED}:\n    with contextlib.suppress(SystemExit):\n        assert train_ifs.main(argv) == 2\n"
     code += "    assert not {'torch', 'scipy', 'matplotlib', 'tqdm'} & set(sys.modules), argv\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -263,9 +317,17 @@ def test_refusals_of_what_a_checkpoint_holds_do_not_wait_for_torch(fitted):
         ("render_ifs", ["koch", "9", "64", "--kind", "grey"], "not the fit of a grey picture"),
         ("render_ifs", ["koch", "9", "64", "--stroke", "3"], "does not fit the window"),
         ("render_ifs", ["koch", "9", "64", "--window", "1", "-1", "1", "-1"], "must be a square"),
-        ("render_ifs", ["koch", "9", "64", "--zoom-at", "1", "1", "1e20"], "beyond double precision"),
+        (
+            "render_ifs",
+            ["koch", "9", "64", "--zoom-at", "1", "1", "1e20"],
+            "beyond double precision",
+        ),
         ("render_ifs", ["koch", "9", "30000", "--sweep", "fit"], "too much for one film"),
-        ("render_ifs", ["pathless", "9", "64", "--sweep", "fit"], "does not hold the way of its fit"),
+        (
+            "render_ifs",
+            ["pathless", "9", "64", "--sweep", "fit"],
+            "does not hold the way of its fit",
+        ),
     ]
     code = f"""
 import importlib, sys
@@ -283,15 +345,21 @@ for script, argv, _ in {refused}:
 
 
 @posix
-@pytest.mark.parametrize("output", ["| head -c 0", "> /dev/full", ">&-", ">&- 2>&- <&-", "2>&-", "| cat"])
+@pytest.mark.parametrize(
+    "output", ["| head -c 0", "> /dev/full", ">&-", ">&- 2>&- <&-", "2>&-", "| cat"]
+)
 def test_standard_output_may_be_anything(output):
     if "/dev/full" in output and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
-    command = f"'{sys.executable}' '{ROOT / 'train_ifs.py'}' --help {output}; echo ${{PIPESTATUS[0]}} >&3"
+    command = (
+        f"'{sys.executable}' '{ROOT / 'train_ifs.py'}' --help {output}; echo ${{PIPESTATUS[0]}} >&3"
+    )
     bare = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}  # which has no ×
     with open("code", "w") as code:
         shell = ["bash", "-c", f"exec 3>&{code.fileno()}; {command}"]
-        done = subprocess.run(shell, env=bare, capture_output=True, text=True, check=False, pass_fds=[code.fileno()])
+        done = subprocess.run(
+            shell, env=bare, capture_output=True, text=True, check=False, pass_fds=[code.fileno()]
+        )
     assert Path("code").read_text() == "0\n", done.stderr
     assert done.stderr == ""
     assert output != "| cat" or "fit at S \\xd7 S pixels" in done.stdout
@@ -301,14 +369,23 @@ def test_standard_output_may_be_anything(output):
 def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens(fitted):
     place = Path("Bilder & Äpfel")
     place.mkdir()
-    bare = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TERM": "dumb"}
+    bare = {
+        **os.environ,
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "TERM": "dumb",
+    }
     command = [sys.executable, ROOT / "train_ifs.py", "koch", *TINY[:-1]]
-    with subprocess.Popen(command, cwd=place, env=bare, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as fit:
+    with subprocess.Popen(
+        command, cwd=place, env=bare, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as fit:
         fit.stdout.close()  # as `| head` does when it has seen enough
         fit.stderr.close()
     assert fit.returncode == 0
     ours, theirs = (
-        {p.relative_to(top): p.read_bytes() for p in top.rglob("*") if p.is_file()} for top in (place, fitted)
+        {p.relative_to(top): p.read_bytes() for p in top.rglob("*") if p.is_file()}
+        for top in (place, fitted)
     )
     assert ours.keys() == theirs.keys()
     for path, content in ours.items():
@@ -321,10 +398,23 @@ def test_another_number_of_threads_gives_nearly_the_same_iou():
     for threads in ("1", "2"):
         place = Path(threads)
         place.mkdir()
-        shutil.copy(ROOT / "apple.png", place / "shape.png")  # without a setup: many systems for the threads to share
-        command = [sys.executable, ROOT / "train_ifs.py", "shape", "--maps", "6", *TINY, "--starts", "8"]
+        shutil.copy(
+            ROOT / "apple.png", place / "shape.png"
+        )  # without a setup: many systems for the threads to share
+        command = [
+            sys.executable,
+            ROOT / "train_ifs.py",
+            "shape",
+            "--maps",
+            "6",
+            *TINY,
+            "--starts",
+            "8",
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=place, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         found[threads] = torch.load(place / "shape.pt", weights_only=True)["iou"]
     assert found["1"] > 0.8
@@ -360,14 +450,20 @@ def test_a_stopped_fit_that_is_resumed_ends_as_if_it_had_not_been(fitted):
         assert train_ifs.main(["koch", *TINY]) == 143
     half = torch.load("koch.pt", weights_only=True)
     assert half["step"] < 30
-    assert (Path("results/koch/koch.gif")).read_bytes() != (fitted / "results/koch/koch.gif").read_bytes()
+    assert (Path("results/koch/koch.gif")).read_bytes() != (
+        fitted / "results/koch/koch.gif"
+    ).read_bytes()
     assert train_ifs.main(["koch", *TINY, "--resume"]) == 0
-    ours, theirs = (torch.load(folder / "koch.pt", weights_only=True) for folder in (Path(), fitted))
+    ours, theirs = (
+        torch.load(folder / "koch.pt", weights_only=True) for folder in (Path(), fitted)
+    )
     assert ours["maps"].numpy().tobytes() == theirs["maps"].numpy().tobytes()
     assert ours["resume"]["trace"] == theirs["resume"]["trace"]
     names = [path.name for path in (fitted / "results/koch").iterdir()]
     for name in names:
-        assert Path("results/koch", name).read_bytes() == (fitted / "results/koch" / name).read_bytes(), name
+        assert (
+            Path("results/koch", name).read_bytes() == (fitted / "results/koch" / name).read_bytes()
+        ), name
 
 
 @pytest.mark.slow
@@ -376,13 +472,19 @@ def test_an_earlier_checkpoint_is_kept_when_a_fit_starts_afresh(fitted, capsys):
     before = Path("koch.pt").read_bytes()
     assert train_ifs.main(["koch", *TINY, "--seed", "5"]) == 0
     assert Path("results/koch/koch_previous.pt").read_bytes() == before
-    assert "the checkpoint of an earlier fit is kept as results/koch/koch_previous.pt" in capsys.readouterr().err
+    assert (
+        "the checkpoint of an earlier fit is kept as results/koch/koch_previous.pt"
+        in capsys.readouterr().err
+    )
     assert torch.load("koch.pt", weights_only=True)["setup"]["seed"] == 5
     second = Path("koch.pt").read_bytes()
     for _ in range(2):  # the same fit twice is kept once
         assert train_ifs.main(["koch", *TINY]) == 0
     kept = Path("results/koch")
-    assert {path.name for path in kept.glob("*_previous*")} == {"koch_previous.pt", "koch_previous_2.pt"}
+    assert {path.name for path in kept.glob("*_previous*")} == {
+        "koch_previous.pt",
+        "koch_previous_2.pt",
+    }
     assert [path.name for path in Path().glob("*.pt")] == ["koch.pt"]
     assert (kept / "koch_previous.pt").read_bytes() == before
     assert (kept / "koch_previous_2.pt").read_bytes() == second
@@ -391,7 +493,11 @@ def test_an_earlier_checkpoint_is_kept_when_a_fit_starts_afresh(fitted, capsys):
 @pytest.mark.slow
 def test_greys_are_told_of_and_can_be_refused(capsys):
     Image.linear_gradient("L").save("slope.png")
-    for options, grey, told in ((), True, True), (("--no-grey",), False, False), (("--grey",), True, False):
+    for options, grey, told in (
+        ((), True, True),
+        (("--no-grey",), False, False),
+        (("--grey",), True, False),
+    ):
         assert train_ifs.main(["slope", *TINY, *options]) == 0
         assert torch.load("slope.pt", weights_only=True)["setup"]["grey"] is grey
         assert ("--no-grey fits black and white" in capsys.readouterr().err) == told
@@ -495,7 +601,10 @@ def test_a_price_that_no_map_is_worth_leaves_as_few_as_there_may_be(capsys):
     [
         (["--maps", "many"], "argument --maps: it must be a number or auto, not 'many'"),
         (["--maps", "auto", "--resume"], "--resume goes on with the maps that are there"),
-        (["--maps", "auto", "--price", "0"], "--price must be a number from 0.0001 to 1.0, not 0.0"),
+        (
+            ["--maps", "auto", "--price", "0"],
+            "--price must be a number from 0.0001 to 1.0, not 0.0",
+        ),
         (["--maps", "5", "--price", "0.01"], "--price is for --maps auto"),
         (["--price", "0.01"], "--price is for --maps auto"),
     ],

@@ -1,4 +1,5 @@
-"""The plan of a fit, and each of its parts: rates, blurs, pens, starts, states, and the number of maps."""
+"""The plan of a fit, and each of its parts: rates, blurs, pens, starts, states, and the number of
+maps."""
 
 import dataclasses
 import math
@@ -45,7 +46,8 @@ def test_a_fit_has_as_many_steps_as_its_maps_need(setup, steps):
 
 
 def test_the_plan_is_the_one_that_is_documented():
-    """256 systems at a quarter of the size, a quarter of them, four that are bred, four at half, two at full size."""
+    """256 systems at a quarter of the size, a quarter of them, four that are bred, four at half,
+    two at full size."""
     plan = stages(Setup(maps=12, size=256))
     assert [stage.size for stage in plan] == [64] * 10 + [128, 256, 256]
     assert [stage.systems for stage in plan] == [256, 64] + [4] * 9 + [2, 2]
@@ -55,7 +57,9 @@ def test_the_plan_is_the_one_that_is_documented():
     assert [stage.levels for stage in plan] == [4] * 11 + [0, 0]
     assert [stage.points for stage in plan] == [2500] * 10 + [10_000, 60_000, 60_000]
     for stage in plan:
-        assert stage.rates[0] > stage.rates[1] >= 0, "each begins with longer steps than it ends with"
+        assert stage.rates[0] > stage.rates[1] >= 0, (
+            "each begins with longer steps than it ends with"
+        )
         assert stage.blurs[0] > stage.blurs[1] > 0, "and more blurred"
     assert plan[0].rates[0] == pytest.approx(0.03)
     assert plan[0].blurs[0] == pytest.approx(2.0)
@@ -66,13 +70,18 @@ def test_the_plan_is_the_one_that_is_documented():
 
 
 def test_few_maps_may_overlap():
-    """Up to seven maps from random starts are drawn twice as solid, so that dense points hardly show."""
+    """Up to seven maps from random starts are drawn twice as solid, so that dense points hardly
+    show."""
     few, more = stages(Setup(maps=7)), stages(Setup(maps=8))
     given = stages(Setup(maps=[similarity(0.5, at=(0.1 * k, 0)) for k in range(7)]))
     assert {stage.solidity for stage in few[:-2]} == {2}
     assert {stage.solidity for stage in [*more[:-2], *given[:-2]]} == {1}
     assert [stage.doubled for stage in few[-4:]] == [False, True, False, True]
-    assert [stage.doubled for stage in more[-4:]] == [stage.doubled for stage in given[-4:]] == [False] * 3 + [True]
+    assert (
+        [stage.doubled for stage in more[-4:]]
+        == [stage.doubled for stage in given[-4:]]
+        == [False] * 3 + [True]
+    )
 
 
 def test_a_doubled_stage_draws_half_of_the_systems_as_solid_as_points_spread_evenly():
@@ -99,7 +108,9 @@ def test_a_large_picture_is_fitted_like_one_of_256_pixels_but_for_the_last_stage
 
 
 def test_the_setup_scales_rates_blurs_and_alphas():
-    plain, changed = (stages(setup) for setup in (Setup(), Setup(rate=0.06, blur=1.0, solidity=3.0, points=4000)))
+    plain, changed = (
+        stages(setup) for setup in (Setup(), Setup(rate=0.06, blur=1.0, solidity=3.0, points=4000))
+    )
     for one, other in zip(plain, changed, strict=True):
         assert np.allclose(other.rates, 2 * np.array(one.rates))
         assert np.allclose(other.blurs, 0.5 * np.array(one.blurs))
@@ -228,7 +239,8 @@ def test_a_pens_disc_and_what_is_added_blur_as_one_gaussian_would():
 
 
 def test_points_of_a_grown_stage_add_up_to_one_a_pixel():
-    """An attractor that fills more than the window is drawn with a density of one, and has coverage 1 − exp(−α)."""
+    """An attractor that fills more than the window is drawn with a density of one, and has coverage
+    1 − exp(−α)."""
     setup = Setup(maps=4, size=32)
     maps = torch.tensor([similarity(0.62, at=(x, y)) for x in (-0.6, 0.6) for y in (-0.6, 0.6)])
     stage = dataclasses.replace(stages(setup)[-1], solidity=0.7)
@@ -240,7 +252,8 @@ def test_points_of_a_grown_stage_add_up_to_one_a_pixel():
 
 
 def test_stray_points_pay_for_their_distance_from_the_picture():
-    """Half of the mass lies at a speck in the picture, half at one 0.75 of the window's side away from it."""
+    """Half of the mass lies at a speck in the picture, half at one 0.75 of the window's side away
+    from it."""
     setup = dataclasses.replace(SMALL, maps=2, pull=0.8, size=64)
     stage = dataclasses.replace(stages(setup)[0], size=64, levels=0)
     target = torch.zeros(64, 64)

@@ -24,7 +24,8 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def drawn(width: int, height: int) -> np.ndarray:
-    """Coverage (height, width) of a body with a head, an eye and legs: seven parts of a beast, with soft edges."""
+    """Coverage (height, width) of a body with a head, an eye and legs: seven parts of a beast, with
+    soft edges."""
     picture = Image.new("L", (4 * width, 4 * height))
     pen, x, y = ImageDraw.Draw(picture), 4 * width / 100, 4 * height / 100
     pen.ellipse((15 * x, 35 * y, 80 * x, 70 * y), fill=255)
@@ -116,7 +117,9 @@ def test_what_has_not_the_colour_of_the_border_is_the_figure(beast, figure, grou
 
 
 def test_a_figure_of_several_colours_is_one_figure_and_its_white_parts_are_page(beast):
-    bands = np.array([(220, 60, 30), (40, 160, 70), (60, 80, 200)])[np.arange(beast.shape[1]) // 20 % 3]
+    bands = np.array([(220, 60, 30), (40, 160, 70), (60, 80, 200)])[
+        np.arange(beast.shape[1]) // 20 % 3
+    ]
     save(mixed(beast, bands[None], (255, 255, 255)))
     assert "many-coloured" in check(beast, 0.95)
 
@@ -143,7 +146,9 @@ def test_a_palette_is_its_colours():
 @pytest.mark.parametrize(("dark", "bright"), [(0, 110), (90, 210), (26, 255), (0, 1), (200, 215)])
 def test_the_brighter_of_two_levels_is_the_figure_whatever_they_are(beast, dark, bright):
     save(dark + (bright - dark) * beast)
-    assert f"a light figure on a dark ground; two levels, {dark} and {bright} of 255" in check(beast)
+    assert f"a light figure on a dark ground; two levels, {dark} and {bright} of 255" in check(
+        beast
+    )
     save(bright - (bright - dark) * beast)
     check(1 - beast)
     assert "a dark figure on a light ground (--invert)" in check(beast, invert=True)
@@ -208,7 +213,8 @@ def test_a_few_flat_greys_are_one_figure(beast):
 
 
 def line(side: int, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage (side, side) of three turns of a spiral, `width` pixels wide, and the points that it follows."""
+    """Coverage (side, side) of three turns of a spiral, `width` pixels wide, and the points that it
+    follows."""
     turn = np.linspace(0, 1, 4000)
     radius, angle = side * (0.05 + 0.4 * turn), 6 * np.pi * turn
     points = side / 2 + radius[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
@@ -224,7 +230,11 @@ def test_a_line_stays_one_line_however_thin_and_faint(width, side):
     from scipy import ndimage
 
     coverage, points = line(side, width)
-    for pixels, options in ((255 * coverage, {}), (255 - 255 * coverage, {"invert": True}), (30 + 50 * coverage, {})):
+    for pixels, options in (
+        (255 * coverage, {}),
+        (255 - 255 * coverage, {"invert": True}),
+        (30 + 50 * coverage, {}),
+    ):
         save(pixels)
         seen = read_target(PATH, 128, **options)
         on = seen.coverage >= 0.5
@@ -249,7 +259,9 @@ def test_photos_and_small_soft_digits_are_grey_and_silhouettes_are_not():
     assert "--no-grey fits black and white" in seen.said
     assert np.abs(seen.coverage - np.clip(1.2 - np.hypot(x, y), 0, 1)).max() < 0.003
     assert not read_target(PATH, 128, grey=False).grey
-    Image.fromarray((255 * line(112, 8)[0]).astype(np.uint8)).resize((28, 28), Image.Resampling.BOX).save(PATH)
+    Image.fromarray((255 * line(112, 8)[0]).astype(np.uint8)).resize(
+        (28, 28), Image.Resampling.BOX
+    ).save(PATH)
     assert read_target(PATH, 32).grey
 
 
@@ -259,10 +271,25 @@ def test_photos_and_small_soft_digits_are_grey_and_silhouettes_are_not():
 @pytest.mark.slow
 def test_a_page_that_is_fitted_is_said_before_and_beside_the_result(capsys):
     save(255 - 229 * drawn(64, 64))
-    tiny = ["--maps", "2", "--steps", "10", "--starts", "2", "--size", "32", "--points", "200", "--quiet"]
+    tiny = [
+        "--maps",
+        "2",
+        "--steps",
+        "10",
+        "--starts",
+        "2",
+        "--size",
+        "32",
+        "--points",
+        "200",
+        "--quiet",
+    ]
     assert train_ifs.main(["horse", *tiny]) == 0
     said = capsys.readouterr()
-    assert "a dark figure on a light page, and the page is fitted: --invert fits the figure" in said.err.split("\n")[0]
+    assert (
+        "a dark figure on a light page, and the page is fitted: --invert fits the figure"
+        in said.err.split("\n")[0]
+    )
     assert "this is a fit of the ground, not of the figure: --invert fits the figure" in said.err
     assert train_ifs.main(["horse", *tiny, "--invert"]) == 0
     assert "fits the figure" not in capsys.readouterr().err
@@ -272,7 +299,9 @@ def test_a_page_that_is_fitted_is_said_before_and_beside_the_result(capsys):
     assert train_ifs.main(["horse", "--resume", "--quiet"]) == 0
     assert train_ifs.main(["horse", "--resume", "--quiet", "--invert", "--maps", "2"]) == 0
     capsys.readouterr()
-    assert "made with another --maps" in refusal(train_ifs.main, ["horse", "--resume", "--maps", "3"], capsys)
+    assert "made with another --maps" in refusal(
+        train_ifs.main, ["horse", "--resume", "--maps", "3"], capsys
+    )
     capsys.readouterr()
     assert compress_ifs.main(["horse", "--bits", "6", "--effort", "2", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
@@ -285,7 +314,9 @@ def test_a_threshold_says_where_figure_and_ground_part():
         seen = read_target(PATH, 64, threshold=threshold)
         assert not seen.grey
         assert np.array_equal(seen.coverage, ramp >= threshold)
-        assert np.array_equal(read_target(PATH, 64, invert=True, threshold=threshold).coverage, ramp < threshold)
+        assert np.array_equal(
+            read_target(PATH, 64, invert=True, threshold=threshold).coverage, ramp < threshold
+        )
     assert Setup(threshold=7, invert=True).threshold == 7
 
 
@@ -320,7 +351,11 @@ def test_a_thin_frame_and_a_banner_are_pointed_out():
 REFUSED = {
     "one colour": (np.full((64, 64), 90.0), {}, "draw something on it in another"),
     "noise": (np.random.default_rng(0).uniform(0, 255, (64, 64)), {}, "--grey fits it as it is"),
-    "binary noise": (255.0 * (np.random.default_rng(1).random((64, 64)) < 0.5), {}, "--grey fits it as it is"),
+    "binary noise": (
+        255.0 * (np.random.default_rng(1).random((64, 64)) < 0.5),
+        {},
+        "--grey fits it as it is",
+    ),
     "nothing above": (20 + 100 * drawn(64, 64), {"threshold": 130}, "give one from 21 to 120"),
     "nothing below": (20 + 100 * drawn(64, 64), {"threshold": 3}, "give one from 21 to 120"),
     "both": (20 + 100 * drawn(64, 64), {"threshold": 3, "grey": True}, "leave it out"),
@@ -346,9 +381,14 @@ def test_advice_is_accepted_when_it_is_followed(kind):
         assert read_target(PATH, int(re.search(r"--size (\d+)", said)[1])).coverage.max() >= 0.5
         return
     elif "give one from" in said:
-        followed = [{"threshold": int(number)} for number in re.search(r"from (\d+) to (\d+)", said).groups()]
+        followed = [
+            {"threshold": int(number)}
+            for number in re.search(r"from (\d+) to (\d+)", said).groups()
+        ]
     else:
-        followed = [{"grey": True}] if "--grey fits" in said else [{"threshold": 50}, {"grey": True}]
+        followed = (
+            [{"grey": True}] if "--grey fits" in said else [{"threshold": 50}, {"grey": True}]
+        )
     for followed_options in followed:
         assert read_target(PATH, 64, **followed_options).coverage.max() >= 0.5
 
@@ -356,7 +396,19 @@ def test_advice_is_accepted_when_it_is_followed(kind):
 @pytest.mark.slow
 def test_a_fit_without_a_pixel_does_not_end_like_a_success(capsys, monkeypatch):
     save(255 * drawn(64, 64))
-    tiny = ["--steps", "10", "--starts", "1", "--size", "32", "--quiet", "--stroke", "0", "--points", "200"]
+    tiny = [
+        "--steps",
+        "10",
+        "--starts",
+        "1",
+        "--size",
+        "32",
+        "--quiet",
+        "--stroke",
+        "0",
+        "--points",
+        "200",
+    ]
     Path("horse_setup.py").write_text(
         "from diff_ifs import Setup, similarity\n"
         "SETUP = Setup(maps=[similarity(0.01, at=(0.9, 0.9))], rate=1e-6, jitter=0.0, rounds=0)\n"
@@ -370,9 +422,17 @@ def test_a_fit_without_a_pixel_does_not_end_like_a_success(capsys, monkeypatch):
 
 def test_no_steps_show_the_initial_maps_and_write_no_checkpoint(capsys):
     save(255 * drawn(64, 64))
-    assert train_ifs.main(["horse", "--steps", "0", "--maps", "3", "--starts", "2", "--size", "32", "--quiet"]) == 0
+    assert (
+        train_ifs.main(
+            ["horse", "--steps", "0", "--maps", "3", "--starts", "2", "--size", "32", "--quiet"]
+        )
+        == 0
+    )
     assert "before the first step" in capsys.readouterr().out
-    assert sorted(path.name for path in Path("results/horse").iterdir()) == ["frame_000000.png", "horse_target.png"]
+    assert sorted(path.name for path in Path("results/horse").iterdir()) == [
+        "frame_000000.png",
+        "horse_target.png",
+    ]
     assert not list(Path().glob("*.pt"))
 
 

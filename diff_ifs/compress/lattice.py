@@ -17,7 +17,10 @@ from diff_ifs.formats.code import MAX_SPREAD, Code, pack
 from diff_ifs.setup import WINDOW
 from ifs_model import blur_matrix, coverage, frame, pen_discs, splat_tree, turn_and_flip
 
-BOXES, SLACK = 48, 1.6  # how many boxes a refit tries at most, and how much worse than the best one they may seem
+BOXES, SLACK = (
+    48,
+    1.6,
+)  # how many boxes a refit tries at most, and how much worse than the best one they may seem
 SOFT, SOLID = 0.7, 6.0  # blur in pixels, and alpha, of the soft picture that is linearised
 
 
@@ -36,21 +39,26 @@ def maps_at(code: Code, place: Tensor) -> Tensor:
 
 
 def place_of(code: Code, maps: Tensor) -> Tensor:
-    """The place (n, 6) or (n, 5) of maps (n, 2, 3), or of the nearest similarities: the inverse of `maps_at`."""
+    """The place (n, 6) or (n, 5) of maps (n, 2, 3), or of the nearest similarities: the inverse of
+    `maps_at`."""
     half, centre = (maps.new_tensor([float(x) for x in pair]) for pair in code.frame())
-    # the box's centre goes where the map takes it, so that a similarity is fitted about the middle of the figure
+    # the box's centre goes where the map takes it, so that a similarity is fitted about the middle
+    # of the figure
     moved = (maps[..., 2] + maps[..., :2] @ centre - centre) / half
     scale = 4 * code.steps / (4 + code.gain)
     if code.similar:
         turn, flip = turn_and_flip(maps)
         mirror = (flip.norm(dim=-1) > turn.norm(dim=-1))[..., None]
-        return torch.cat([torch.where(mirror, flip, turn) / 2 * scale, moved * scale, mirror.to(maps)], dim=-1)
+        return torch.cat(
+            [torch.where(mirror, flip, turn) / 2 * scale, moved * scale, mirror.to(maps)], dim=-1
+        )
     rows = torch.cat([maps[..., :2] * half / half[:, None] / 2, moved[..., None]], dim=-1)
     return rows.flatten(-2) * scale
 
 
 def round_to_lattice(code: Code, place: Tensor) -> Tensor:
-    """The whole numbers (n, 6) or (n, 5), int64, nearest to a place; those outside the lattice are drawn in."""
+    """The whole numbers (n, 6) or (n, 5), int64, nearest to a place; those outside the lattice are
+    drawn in."""
     numbers = place.detach().double().cpu().round().long()
     for map_ in numbers.numpy():
         for a, b, *shifts in ((0, 1, 2, 3),) if code.similar else ((0, 1, 2), (3, 4, 5)):
@@ -63,13 +71,18 @@ def round_to_lattice(code: Code, place: Tensor) -> Tensor:
 
 
 def boxes(
-    maps: Tensor, window: Sequence[float], similar: bool = False, most: int = BOXES, slack: float = SLACK
+    maps: Tensor,
+    window: Sequence[float],
+    similar: bool = False,
+    most: int = BOXES,
+    slack: float = SLACK,
 ) -> list[dict]:
-    """Frames of reference for maps (n, 2, 3), the most promising first: the fields box, gain and spread of a Code.
+    """Frames of reference for maps (n, 2, 3), the most promising first: the fields box, gain and
+    spread of a Code.
 
-    The rows of all maps must lie in the octahedron. The best has the least mean square by which points of the attractor
-    (taken as spread over its bounds) move when all numbers are rounded, along x times along y; others follow, `most` in
-    all, that are at most `slack` times as bad.
+    The rows of all maps must lie in the octahedron. The best has the least mean square by which
+    points of the attractor (taken as spread over its bounds) move when all numbers are rounded,
+    along x times along y; others follow, `most` in all, that are at most `slack` times as bad.
     """
     xmin, xmax, ymin, _ = window
     half = (xmax - xmin) / 2
@@ -100,8 +113,13 @@ def boxes(
         cost = np.where(gain <= 7, wide * tall * (1 + gain.clip(max=7) / 4) ** 2 * far, np.inf)
         if np.isfinite(cost).any():
             order = cost.argsort(axis=None, kind="stable")[:most]
-            best = [np.unravel_index(k, cost.shape) for k in order if cost.flat[k] <= slack * cost.min()]
-            return [{"box": (*edges[i], *edges[j]), "gain": int(gain[i, j]), "spread": spread} for i, j in best]
+            best = [
+                np.unravel_index(k, cost.shape) for k in order if cost.flat[k] <= slack * cost.min()
+            ]
+            return [
+                {"box": (*edges[i], *edges[j]), "gain": int(gain[i, j]), "spread": spread}
+                for i, j in best
+            ]
     raise InputError("the attractor reaches too far beyond its window to be coded")
 
 
@@ -129,18 +147,21 @@ def finest(code: Code) -> Code:
 
 
 def stepped(numbers: Tensor, steps: Tensor) -> Tensor:
-    """Numbers (n, 6) or (n, 5) after steps (m,), to the nearest whole ones, in all but the mirrors of the maps."""
+    """Numbers (n, 6) or (n, 5) after steps (m,), to the nearest whole ones, in all but the mirrors
+    of the maps."""
     moved = numbers.clone()
     moved[:, : len(steps) // len(numbers)] += steps.round().long().unflatten(0, (len(numbers), -1))
     return moved
 
 
 def linearised(here: Coded, target: Tensor) -> tuple[Tensor, Tensor]:
-    """H (m, m) and g (m,): m strides n of the numbers change half the squared error of the picture by n·Hn / 2 + g·n.
+    """H (m, m) and g (m,): m strides n of the numbers change half the squared error of the picture
+    by n·Hn / 2 + g·n.
 
-    That is the model of Gauss and Newton. The error is that of the converged attractor; how pictures change with the
-    numbers is taken from a soft one, of the points that the attractor is grown from, by finite differences over half
-    a stride either way. Pictures have at most 256 pixels a side, and fewer if there are very many maps.
+    That is the model of Gauss and Newton. The error is that of the converged attractor; how
+    pictures change with the numbers is taken from a soft one, of the points that the attractor is
+    grown from, by finite differences over half a stride either way. Pictures have at most 256
+    pixels a side, and fewer if there are very many maps.
     """
     code, columns = here.code, 4 if here.code.similar else 6
     count, side = code.n * columns, min(len(target), 256)
@@ -161,16 +182,23 @@ def linearised(here: Coded, target: Tensor) -> tuple[Tensor, Tensor]:
         step = torch.zeros(code.n, here.numbers.shape[1], dtype=torch.float64)
         step[divmod(k, columns)] = half
         slopes[k] = soft(here.numbers + step) - soft(here.numbers - step)
-    error = evaluate(maps_of(code, here.numbers), target, code.radius, supersample=2, quality="draft").picture - target
+    error = (
+        evaluate(
+            maps_of(code, here.numbers), target, code.radius, supersample=2, quality="draft"
+        ).picture
+        - target
+    )
     smooth = blur_matrix(side, SOFT, target)
     error = smooth @ torch.nn.functional.adaptive_avg_pool2d(error[None, None], side)[0, 0] @ smooth
     return (slopes @ slopes.T).double(), (slopes @ error.flatten()).double()
 
 
 def nearest_plane(hessian: Tensor, gradient: Tensor, generator: torch.Generator) -> Tensor:
-    """Whole steps n (m,) that make n·Hn / 2 + g·n small: one number after the other is rounded, in a random order.
+    """Whole steps n (m,) that make n·Hn / 2 + g·n small: one number after the other is rounded, in
+    a random order.
 
-    The others make up for it each time (Babai, On Lovász' lattice reduction, Combinatorica 6, 1986).
+    The others make up for it each time (Babai, On Lovász' lattice reduction, Combinatorica 6,
+    1986).
     """
     order = torch.randperm(len(gradient), generator=generator)
     hessian = hessian[order][:, order]
@@ -184,17 +212,23 @@ def nearest_plane(hessian: Tensor, gradient: Tensor, generator: torch.Generator)
 
 
 def predicted_changes(hessian: Tensor, gradient: Tensor) -> Tensor:
-    """What steps ± 1 in one or two numbers change n·Hn / 2 + g·n by, (2 m, 2 m): + 1 first; on the diagonal, in one."""
+    """What steps ± 1 in one or two numbers change n·Hn / 2 + g·n by, (2 m, 2 m): + 1 first; on the
+    diagonal, in one."""
     count = len(gradient)
     one = torch.cat([gradient, -gradient]) + hessian.diagonal().repeat(2) / 2
-    two = one + one[:, None] + torch.cat([torch.cat([hessian, -hessian], 1), torch.cat([-hessian, hessian], 1)])
+    two = (
+        one
+        + one[:, None]
+        + torch.cat([torch.cat([hessian, -hessian], 1), torch.cat([-hessian, hessian], 1)])
+    )
     same = torch.arange(count)
     two[same, same + count] = two[same + count, same] = torch.inf
     return two.diagonal_scatter(one)
 
 
 def pair_descent(hessian: Tensor, gradient: Tensor, steps: Tensor) -> tuple[Tensor, float]:
-    """Whole steps (m,) made better, from others, by changing one or two of them by 1 at a time; and n·Hn / 2 + g·n."""
+    """Whole steps (m,) made better, from others, by changing one or two of them by 1 at a time; and
+    n·Hn / 2 + g·n."""
     count = len(gradient)
     for _ in range(2 * count):
         changes = predicted_changes(hessian, gradient + hessian @ steps)
@@ -208,5 +242,6 @@ def pair_descent(hessian: Tensor, gradient: Tensor, steps: Tensor) -> tuple[Tens
 
 
 def stride(code: Code) -> int:
-    """The steps of the lattice that make about a tenth of a pixel of 256 × 256: shorter moves tell nothing apart."""
+    """The steps of the lattice that make about a tenth of a pixel of 256 × 256: shorter moves tell
+    nothing apart."""
     return max(1, code.steps // 1000)

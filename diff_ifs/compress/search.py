@@ -1,10 +1,9 @@
 """Maps rounded to few bytes, and fitted to their picture once more.
 
-A system is a dict with the keys of a checkpoint that say what is drawn: `maps` (n, 2, 3), `window`, `stroke`, `size`.
-What is in a file, and how, is said in `diff_ifs.formats.code`.
+A system is a dict with the keys of a checkpoint that say what is drawn: `maps` (n, 2, 3), `window`,
+`stroke`, `size`. What is in a file, and how, is said in `diff_ifs.formats.code`.
 """
 
-import math
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,18 +33,30 @@ from diff_ifs.formats.code import LARGEST, MOST_CODED, Code, multisets, rank_map
 from diff_ifs.setup import WINDOW
 from ifs_model import contract, singular_values
 
-NEARLY = 0.05  # the relative difference of two singular values up to which a map nearly is a similarity
-FEW = 8  # similarities up to which the best point is sought on very many lattices, which costs the cube of their number
-MANY, WIDER, AIMS = 200, 4.0, 3  # boxes there, how much worse than the best one they may seem, and points of each
+NEARLY = (
+    0.05  # the relative difference of two singular values up to which a map nearly is a similarity
+)
+# similarities up to which the best point is sought on very many lattices, which costs the cube of
+# their number
+FEW = 8
+MANY, WIDER, AIMS = (
+    200,
+    4.0,
+    3,
+)  # boxes there, how much worse than the best one they may seem, and points of each
 LIKELY, FINAL = 60, 10  # of these points, how many are judged coarsely, and of those, finely
 ROUNDS = 4  # of a refit: how often the attractor is linearised anew
-DAMPINGS, TRIES, JUDGED = (0.0, 0.1, 0.5), 20, 8  # of whole steps: how bold, from how many starts each, how many judged
-NEAR = 0.06  # what a refit may hope to recover of IoU
+DAMPINGS, TRIES, JUDGED = (
+    (0.0, 0.1, 0.5),
+    20,
+    8,
+)  # of whole steps: how bold, from how many starts each, how many judged
 PACE = 40  # judgements between two looks at how fast single steps get on
 
 
 def encodings(system: dict) -> list[Code]:
-    """The ways to code a system: with six numbers a map and, where its maps nearly are similarities, with four.
+    """The ways to code a system: with six numbers a map and, where its maps nearly are
+    similarities, with four.
 
     Raises InputError for one that the format cannot hold.
     """
@@ -56,13 +67,26 @@ def encodings(system: dict) -> list[Code]:
         )
     square = None
     if window != WINDOW:
-        square = struct.unpack(">3f", struct.pack(">3f", window[0], window[2], window[1] - window[0]))
+        square = struct.unpack(
+            ">3f", struct.pack(">3f", window[0], window[2], window[1] - window[0])
+        )
     side = square[2] if square else WINDOW[1] - WINDOW[0]
     stroke = stroke_code(system["stroke"], side)
     values = singular_values(maps)
-    kinds = (False, True) if ((values[:, 0] - values[:, 1]) <= NEARLY * values[:, 0]).all() else (False,)
+    kinds = (
+        (False, True)
+        if ((values[:, 0] - values[:, 1]) <= NEARLY * values[:, 0]).all()
+        else (False,)
+    )
     return [
-        Code(len(maps), size, **boxes(maps, window, similar)[0], similar=similar, stroke=stroke, window=square)
+        Code(
+            len(maps),
+            size,
+            **boxes(maps, window, similar)[0],
+            similar=similar,
+            stroke=stroke,
+            window=square,
+        )
         for similar in kinds
     ]
 
@@ -74,7 +98,8 @@ def fewest_bytes(code: Code) -> int:
 
 
 def rounded(code: Code, maps: Tensor, target: Tensor) -> Coded:
-    """The maps on the nearest points of the lattice, without a refit; drawn together where rounding let one expand."""
+    """The maps on the nearest points of the lattice, without a refit; drawn together where rounding
+    let one expand."""
     for shrink in (1.0, 0.99, 0.97, 0.95, 0.9, 0.8):
         numbers = round_to_lattice(code, place_of(code, contract(maps.double(), shrink * LARGEST)))
         if contracts(code, numbers):
@@ -87,8 +112,11 @@ def contracts(code: Code, numbers: Tensor) -> bool:
     return bool(singular_values(maps_of(code, numbers)).max() <= LARGEST)
 
 
-def score(code: Code, numbers: Tensor, target: Tensor, supersample: int = 3, quality: Quality = "draft") -> float:
-    """The IoU of the converged attractor with the target, its maps in the order in which a file gives them back.
+def score(
+    code: Code, numbers: Tensor, target: Tensor, supersample: int = 3, quality: Quality = "draft"
+) -> float:
+    """The IoU of the converged attractor with the target, its maps in the order in which a file
+    gives them back.
 
     The final quality draws edges, too, which takes longer: see `draw.geometry.Quality`.
     """
@@ -105,14 +133,16 @@ def refit(
     goal: float = 1.0,
     progress: Callable[[int], object] = bool,
 ) -> Coded:
-    """The best numbers found for maps (n, 2, 3), in a file as long as `code` says; its box is where the search begins.
+    """The best numbers found for maps (n, 2, 3), in a file as long as `code` says; its box is where
+    the search begins.
 
-    Each box is a lattice of its own, so the one in which plain rounding happens to lose least comes first; of a FEW
-    similarities, which should be those that `similarities` finds, the `best_point` of very many boxes. Then the picture
-    is linearised around these numbers, whole steps that promise to undo most of the error are found in this model, and
-    the most promising are judged by the converged attractor; again and again, as long as that helps.
-    At last `improve` tries as many steps as `judgements` says. Stops once the IoU is at least `goal`. `progress` is
-    told how many attractors were judged just now.
+    Each box is a lattice of its own, so the one in which plain rounding happens to lose least comes
+    first; of a FEW similarities, which should be those that `similarities` finds, the `best_point`
+    of very many boxes. Then the picture is linearised around these numbers, whole steps that
+    promise to undo most of the error are found in this model, and the most promising are judged by
+    the converged attractor; again and again, as long as that helps. At last `improve` tries as many
+    steps as `judgements` says. Stops once the IoU is at least `goal`. `progress` is told how many
+    attractors were judged just now.
     """
     best = rounded(code, maps, target)
     if best.iou >= goal:
@@ -133,8 +163,11 @@ def refit(
     return improve(here if here.iou > best.iou else best, target, judgements, goal, progress)
 
 
-def best_box(code: Code, maps: Tensor, target: Tensor, progress: Callable[[int], object] = bool) -> Coded:
-    """The maps rounded in that box in which it costs least, by coarse pictures; the `iou` is that of a finer one."""
+def best_box(
+    code: Code, maps: Tensor, target: Tensor, progress: Callable[[int], object] = bool
+) -> Coded:
+    """The maps rounded in that box in which it costs least, by coarse pictures; the `iou` is that
+    of a finer one."""
     found = []
     for box in boxes(maps, code.edges, code.similar):
         way = replace(code, **box)
@@ -147,9 +180,11 @@ def best_box(code: Code, maps: Tensor, target: Tensor, progress: Callable[[int],
 
 
 def similarities(code: Code, maps: Tensor, target: Tensor) -> Tensor:
-    """The similarities near maps (n, 2, 3) that show the target best, on the finest lattice: steps of Gauss and Newton.
+    """The similarities near maps (n, 2, 3) that show the target best, on the finest lattice: steps
+    of Gauss and Newton.
 
-    Those nearest by numbers alone may cost more than a coarse lattice does: the Koch curve, 0.015 of IoU.
+    Those nearest by numbers alone may cost more than a coarse lattice does: the Koch curve, 0.015
+    of IoU.
     """
     here = rounded(finest(code), maps, target)
     while True:
@@ -168,12 +203,15 @@ def similarities(code: Code, maps: Tensor, target: Tensor) -> Tensor:
         here = best
 
 
-def best_point(code: Code, maps: Tensor, target: Tensor, progress: Callable[[int], object] = bool) -> Coded:
-    """Of all lattices whose boxes will do, the point near maps (n, 2, 3), similarities, that shows the target best.
+def best_point(
+    code: Code, maps: Tensor, target: Tensor, progress: Callable[[int], object] = bool
+) -> Coded:
+    """Of all lattices whose boxes will do, the point near maps (n, 2, 3), similarities, that shows
+    the target best.
 
-    How much points near the maps cost is told by the picture linearised once, on the finest lattice: the numbers on any
-    other lattice are affine functions of those. Those that promise to cost least are judged, LIKELY ones by a coarser
-    attractor, and FINAL ones of these once more.
+    How much points near the maps cost is told by the picture linearised once, on the finest
+    lattice: the numbers on any other lattice are affine functions of those. Those that promise to
+    cost least are judged, LIKELY ones by a coarser attractor, and FINAL ones of these once more.
     """
     fine = finest(code)
     start = round_to_lattice(fine, place_of(fine, maps))
@@ -185,7 +223,8 @@ def best_point(code: Code, maps: Tensor, target: Tensor, progress: Callable[[int
         if fewest_bytes(way) > way.length:
             continue
         place = place_of(way, at_start)
-        back = []  # what a number of each map is on this lattice where one on the finest is raised by 1
+        # what a number of each map is on this lattice where one on the finest is raised by 1
+        back = []
         for step in torch.eye(5, dtype=torch.float64)[:4]:
             back.append((place_of(way, maps_at(fine, start + step)) - place)[:, :4])
         back = torch.linalg.inv(torch.block_diag(*torch.stack(back, dim=-1)))
@@ -196,12 +235,20 @@ def best_point(code: Code, maps: Tensor, target: Tensor, progress: Callable[[int
         for k in range(AIMS):
             steps = nearest_plane(here, here @ off, generator) if k else torch.zeros_like(off)
             steps, promise = pair_descent(here, here @ off, steps)
-            found.append((float(off @ here @ off) / 2 + promise, way, round_to_lattice(way, stepped(numbers, steps))))
+            found.append(
+                (
+                    float(off @ here @ off) / 2 + promise,
+                    way,
+                    round_to_lattice(way, stepped(numbers, steps)),
+                )
+            )
     likely: list[Coded] = []
     for _, way, numbers in sorted(found, key=lambda point: point[0]):
         if len(likely) == LIKELY:
             break
-        if contracts(way, numbers) and not any(way == of.code and torch.equal(numbers, of.numbers) for of in likely):
+        if contracts(way, numbers) and not any(
+            way == of.code and torch.equal(numbers, of.numbers) for of in likely
+        ):
             likely.append(Coded(way, numbers, score(way, numbers, target, supersample=2)))
             progress(1)
     likely = sorted(likely, key=lambda coded: -coded.iou)[:FINAL]
@@ -210,8 +257,11 @@ def best_point(code: Code, maps: Tensor, target: Tensor, progress: Callable[[int
     return max(final, key=lambda coded: coded.iou, default=None) or rounded(code, maps, target)
 
 
-def whole_steps(here: Coded, target: Tensor, progress: Callable[[int], object] = bool) -> list[Coded]:
-    """Codes a few whole strides away in many numbers at once, that the linearised picture promises to be better."""
+def whole_steps(
+    here: Coded, target: Tensor, progress: Callable[[int], object] = bool
+) -> list[Coded]:
+    """Codes a few whole strides away in many numbers at once, that the linearised picture promises
+    to be better."""
     hessian, gradient = linearised(here, target)
     generator, found = torch.Generator().manual_seed(0), {}
     ridge = 1e-3 * hessian.diagonal().mean() + 1e-6  # some numbers may change nothing
@@ -224,23 +274,32 @@ def whole_steps(here: Coded, target: Tensor, progress: Callable[[int], object] =
             steps, promise = pair_descent(damped, gradient, steps)
             ends[tuple(steps.tolist())] = promise
         for steps in sorted(ends, key=ends.get)[:JUDGED]:
-            moved = round_to_lattice(here.code, stepped(here.numbers, stride(here.code) * torch.tensor(steps)))
+            moved = round_to_lattice(
+                here.code, stepped(here.numbers, stride(here.code) * torch.tensor(steps))
+            )
             found[tuple(moved.flatten().tolist())] = moved
     codes = []
     for numbers in found.values():
         if not torch.equal(numbers, here.numbers) and contracts(here.code, numbers):
-            codes.append(Coded(here.code, numbers, score(here.code, numbers, target, supersample=2)))
+            codes.append(
+                Coded(here.code, numbers, score(here.code, numbers, target, supersample=2))
+            )
             progress(1)
     return codes
 
 
 def improve(
-    best: Coded, target: Tensor, judgements: int, goal: float = 1.0, progress: Callable[[int], object] = bool
+    best: Coded,
+    target: Tensor,
+    judgements: int,
+    goal: float = 1.0,
+    progress: Callable[[int], object] = bool,
 ) -> Coded:
-    """Move one or two numbers by a stride, or the stroke by a step, wherever the converged attractor gets better.
+    """Move one or two numbers by a stride, or the stroke by a step, wherever the converged
+    attractor gets better.
 
-    Those come first of which the linearised picture promises most. Attractors are judged with coarser sub-pixels here,
-    at less than half the cost; the best is judged again.
+    Those come first of which the linearised picture promises most. Attractors are judged with
+    coarser sub-pixels here, at less than half the cost; the best is judged again.
     """
     if best.iou >= goal or judgements == 0:
         return best
@@ -251,7 +310,9 @@ def improve(
     tried: set[frozenset[int]] = set()
     fresh, milestones = True, [here.iou]
     for judged in range(judgements):
-        if judged % PACE == PACE - 1:  # give up where the goal is further than the pace of late would lead
+        if (
+            judged % PACE == PACE - 1
+        ):  # give up where the goal is further than the pace of late would lead
             milestones.append(here.iou)
             pace = (milestones[-1] - milestones[-2]) / PACE
             if goal < 1 and goal - here.iou > pace * (judgements - judged):
@@ -259,7 +320,11 @@ def improve(
         if fresh:
             changes = predicted_changes(hessian, gradient)
             changes[tuple(torch.tril_indices(2 * count, 2 * count, -1))] = torch.inf
-            order = changes.flatten().topk(min(4 * judgements, count**2), largest=False).indices.tolist()
+            order = (
+                changes.flatten()
+                .topk(min(4 * judgements, count**2), largest=False)
+                .indices.tolist()
+            )
             moves = [frozenset(divmod(k, 2 * count)) for k in order]
             if here.code.stroke:
                 moves[8:8] = [frozenset({2 * count}), frozenset({2 * count + 1})]
@@ -276,7 +341,9 @@ def improve(
             else:
                 steps[k % count] = 1 if k < count else -1
         numbers = stepped(here.numbers, reach * steps)
-        if not torch.equal(numbers, round_to_lattice(code, numbers)) or not contracts(code, numbers):
+        if not torch.equal(numbers, round_to_lattice(code, numbers)) or not contracts(
+            code, numbers
+        ):
             continue
         iou = score(code, numbers, target, supersample=2)
         if iou > here.iou:
@@ -285,89 +352,3 @@ def improve(
                 break
     here = replace(here, iou=score(here.code, here.numbers, target))
     return here if here.iou > best.iou else best
-
-
-def fit_into(system: dict, target: Tensor, length: int, judgements: int = 200, progress: Callable = bool) -> Coded:
-    """The best code found of a system (a checkpoint's dict) in at most `length` bytes. Raises InputError if none."""
-    ways = ways_into(system, length)
-    if not ways:
-        least = min(map(fewest_bytes, encodings(system)))
-        raise InputError(f"{len(system['maps'])} maps need at least {least} bytes, not {length}; or fit fewer maps")
-    maps = starts(system, target)
-    found = [refit(code, maps[code.similar], target, judgements, progress=progress) for code in ways]
-    return max(found, key=lambda found: found.iou)
-
-
-def ways_into(system: dict, length: int) -> list[Code]:
-    """The ways to code a system in at most `length` bytes.
-
-    A few similarities have so few numbers that chance decides which lattice suits them: shorter files are tried, too.
-    """
-    ways = [
-        replace(code, length=length - less) for code in encodings(system) for less in range(3 if code.similar else 1)
-    ]
-    return [code for code in ways if fewest_bytes(code) <= code.length]
-
-
-def fit_bits(system: dict, target: Tensor, bits: float, judgements: int = 200, progress: Callable = bool) -> Coded:
-    """The best code found of a system that has so many bits for each number of a map: six, or four of a similarity."""
-    code = encodings(system)[-1]
-    body = code.header()[1] + bits * (4 if code.similar else 6) * code.n
-    code = replace(code, length=max(fewest_bytes(code), math.ceil(body / 8) + 1))
-    return refit(code, starts(system, target)[code.similar], target, judgements, progress=progress)
-
-
-def fit_within(system: dict, target: Tensor, goal: float, judgements: int = 200, progress: Callable = bool) -> Coded:
-    """The code of a system in the fewest bytes found whose IoU with the target is at least `goal`.
-
-    Raises InputError if there is none.
-    """
-    maps, best = starts(system, target), None
-
-    def plain(code: Code, length: int) -> Coded:
-        progress(1)
-        return rounded(replace(code, length=length), maps[code.similar], target)
-
-    *affine, last = encodings(system)
-    if (
-        last.similar
-    ):  # so few numbers that chance decides which lattice suits them: each length is tried, short ones first
-        for length in range(fewest_bytes(last), (last.header()[1] + 13 * 4 * last.n) // 8 + 2):
-            found = plain(last, length)
-            if goal - NEAR <= found.iou < goal:
-                found = refit(found.code, maps[True], target, judgements, goal, progress)
-            if found.iou >= goal:
-                best = found
-                break
-    code = affine[0] if affine else last
-    least, most = fewest_bytes(code), best.code.length - 1 if best else (code.header()[1] + 16 * 6 * code.n) // 8 + 1
-    enough = None
-    while least <= most:  # where rounding alone is good enough
-        found = plain(code, (least + most) // 2)
-        if found.iou < goal:
-            least = found.code.length + 1
-        else:
-            most, enough = found.code.length - 1, found
-    if enough is not None:
-        best, least = enough, max(fewest_bytes(code), round(0.7 * enough.code.length))
-        while least < best.code.length:  # and where a refit is
-            code = replace(code, length=(least + best.code.length) // 2)
-            found = refit(code, maps[code.similar], target, judgements, goal, progress)
-            if found.iou >= goal:
-                best = found
-            else:
-                least = code.length + 1
-    if best is None:
-        raise InputError(f"no number of bytes reaches an IoU of {goal:.4f}; give a larger --loss, or --bytes N")
-    return best
-
-
-def starts(system: dict, target: Tensor) -> dict[bool, Tensor]:
-    """The maps from which the search begins: as they are, and (True) as similarities where they nearly are."""
-    maps = sorted_maps(system["maps"])
-    return {code.similar: similarities(code, maps, target) if code.similar else maps for code in encodings(system)}
-
-
-def sorted_maps(maps: Tensor) -> Tensor:
-    """The maps in an order of their own, float64, so that the order in which they came changes nothing."""
-    return torch.tensor(sorted(maps.double().tolist()), dtype=torch.float64)

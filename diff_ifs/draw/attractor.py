@@ -15,7 +15,17 @@ from torch import Tensor
 
 from diff_ifs.draw.chart import CHART_SIDE, Chart
 from diff_ifs.draw.figures import figure
-from diff_ifs.draw.geometry import MEMORY, OVERHEAD, View, bounds, contraction, in_pixels, measure_box, nudged, to_edges
+from diff_ifs.draw.geometry import (
+    MEMORY,
+    OVERHEAD,
+    View,
+    bounds,
+    contraction,
+    in_pixels,
+    measure_box,
+    nudged,
+    to_edges,
+)
 from diff_ifs.draw.growth import DRIFT, SLOW, address_digits, iterate
 from diff_ifs.draw.tiles import TileRenderer
 from ifs_model import apply, area_weights
@@ -50,22 +60,34 @@ class Attractor:
         corners = None if view.figure is None else figure(view.figure, maps.cpu(), view.world)
         self.maps = in_pixels(maps.cpu(), view.window, self.side)
         given, self.digits = view.weights, address_digits(len(maps))
-        self.weights = area_weights(self.maps) if given is None else (given / given.sum()).to(self.maps)
+        self.weights = (
+            area_weights(self.maps) if given is None else (given / given.sum()).to(self.maps)
+        )
         self.corners = None if corners is None else apply(nudged(view.window, self.side), corners)
         self.slowest = contraction(self.maps)
         box = bounds(self.maps, self.corners)
         # a measure may be much smaller than the bounds of where it lies
         if measure and self.slowest > SLOW:
             near = measure_box(self.maps, self.weights)
-            box = max(box[0], near[0]), min(box[1], near[1]), max(box[2], near[2]), min(box[3], near[3])
+            box = (
+                max(box[0], near[0]),
+                min(box[1], near[1]),
+                max(box[2], near[2]),
+                min(box[3], near[3]),
+            )
         self.box = left, right, top, bottom = to_edges(box)
         self.span = max(right - left, bottom - top)
         self.zoomed = corners is None and self.span > 4 * self.side
         # A cell takes the grid's byte and the newest points in the worst case, and where points
         # count that lie further out, how far they do.
         cell_bytes = 18 + (16 if self.slowest > DRIFT else 0)
-        area, room = (right - left + 3) * (bottom - top + 3), (memory - OVERHEAD - self.side**2) / cell_bytes
-        self.direct = whole and corners is None and not self.zoomed and area <= min(SOLID_CELLS, room)
+        area, room = (
+            (right - left + 3) * (bottom - top + 3),
+            (memory - OVERHEAD - self.side**2) / cell_bytes,
+        )
+        self.direct = (
+            whole and corners is None and not self.zoomed and area <= min(SOLID_CELLS, room)
+        )
         self.large, self.grain = area > GROWN_CELLS, self._grain()
         self.small = area <= 2**20 * self.grain**2
         self.clouds: dict[tuple[int, int], Tensor] = {}  # of a figure, as `levels.cloud` finds them
@@ -92,12 +114,18 @@ class Attractor:
         """What draws the attractor tile by tile, where it is too large to be grown in pixels."""
         if addresses not in self.covers:
             cell = self.cell(CHART_SIDE)
-            levels = iterate(self.maps, self.box, cell, self.recursion, digits=self.digits if addresses else None)
+            levels = iterate(
+                self.maps, self.box, cell, self.recursion, digits=self.digits if addresses else None
+            )
             numbers, parts = zip(*levels, strict=True)
-            numbers = torch.tensor(numbers).repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
+            numbers = torch.tensor(numbers).repeat_interleave(
+                torch.tensor([part.shape[1] for part in parts])
+            )
             chart = Chart(torch.cat(parts, dim=1), numbers, self.box, cell)
             fine = FULL if chart.filled > 1 / 8 else THIN
-            self.covers[addresses] = TileRenderer(self.maps, self.digits, chart, fine, self.recursion)
+            self.covers[addresses] = TileRenderer(
+                self.maps, self.digits, chart, fine, self.recursion
+            )
         return self.covers[addresses]
 
     @property
@@ -113,5 +141,7 @@ class Attractor:
     def points(self, addresses: bool = False) -> Iterator[Tensor]:
         """Yield the points (2, P), or with addresses (3, P), that the attractor is grown from."""
         digits = self.digits if addresses else None
-        levels = iterate(self.maps, self.box, self.grain, self.recursion, digits=digits, quality=self.quality)
+        levels = iterate(
+            self.maps, self.box, self.grain, self.recursion, digits=digits, quality=self.quality
+        )
         yield from (points for _, points in levels)

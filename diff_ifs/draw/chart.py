@@ -26,9 +26,15 @@ class Chart:
     how far it reaches in as many directions.
     """
 
-    def __init__(self, points: Tensor, levels: Tensor, box: tuple[float, float, float, float], cell: float):
-        left, top = (math.floor((edge + 0.5) / cell) * cell - 0.5 - cell for edge in (box[0], box[2]))
-        columns, rows = (math.floor((edge - low) / cell) + 2 for edge, low in ((box[1], left), (box[3], top)))
+    def __init__(
+        self, points: Tensor, levels: Tensor, box: tuple[float, float, float, float], cell: float
+    ):
+        left, top = (
+            math.floor((edge + 0.5) / cell) * cell - 0.5 - cell for edge in (box[0], box[2])
+        )
+        columns, rows = (
+            math.floor((edge - low) / cell) + 2 for edge, low in ((box[1], left), (box[3], top))
+        )
         self.cell, self.points, self.levels = cell, points.contiguous().numpy(), levels.numpy()
         column = ((points[0] - left) / cell).long().clamp(0, columns - 1)
         row = ((points[1] - top) / cell).long().clamp(0, rows - 1)
@@ -47,7 +53,9 @@ class Chart:
         self.index, self.shapes = torch.cat(grids).numpy(), np.array(shapes)
         free = ~taken.numpy()
         self.depths = (distance_transform_edt(~free) * cell).ravel()
-        nearest = distance_transform_edt(free, return_distances=False, return_indices=True)[::-1].reshape(2, -1)
+        nearest = distance_transform_edt(free, return_distances=False, return_indices=True)[
+            ::-1
+        ].reshape(2, -1)
         self.nearest = np.ascontiguousarray(((nearest + 0.5) * cell).T) + np.array([left, top])
         middle, half = ((np.array(box[1::2]) + sign * np.array(box[::2])) / 2 for sign in (1, -1))
         self.span = 2 * float(half.max())
@@ -58,7 +66,10 @@ class Chart:
         for end, kind in zip(ends, ("amin", "amax"), strict=True):
             end.scatter_reduce_(0, row, points[0], kind)
         lines = taken.any(1).nonzero().squeeze(1)
-        across, down = torch.cat(ends)[torch.cat([lines, lines + rows])], (lines.repeat(2) + 0.5) * cell + top
+        across, down = (
+            torch.cat(ends)[torch.cat([lines, lines + rows])],
+            (lines.repeat(2) + 0.5) * cell + top,
+        )
         reach = ring.T @ (torch.stack([across, down]) - torch.from_numpy(middle)[:, None])
         self.extents = torch.stack([reach.amin(1) - slack, reach.amax(1) + slack], dim=1).numpy()
 

@@ -18,12 +18,18 @@ from ifs_model import singular_values
 
 def missing_fraction(maps: Tensor, window: Window, recursion: int) -> float:
     """The part of the attractor's pixels, of 128² in a window, in which a level has no point."""
-    whole, level = (occupancy(maps, window, 128, r, supersample=1, quality="draft") for r in (1000, recursion))
+    whole, level = (
+        occupancy(maps, window, 128, r, supersample=1, quality="draft") for r in (1000, recursion)
+    )
     return float((whole > level).sum() / whole.sum().clamp(min=1))
 
 
 def coverage_strips(
-    maps: Tensor, view: View, palette: Tensor | None = None, memory: int = MEMORY, progress: Progress = bool
+    maps: Tensor,
+    view: View,
+    palette: Tensor | None = None,
+    memory: int = MEMORY,
+    progress: Progress = bool,
 ) -> Iterator[Tensor]:
     """Yield coverage, float32, (H, S) in [0, 1], in strips from the top.
 
@@ -74,7 +80,11 @@ def _pooled(layer: Tensor, supersample: int) -> Tensor:
 
 def _with_pen(taken: Tensor, radius: float) -> Tensor:
     """What is drawn (H, W), booleans or colours, with a pen, which takes the nearest colour."""
-    return dilate(taken, radius) if taken.dtype == torch.bool else _coloured(taken, dilate(taken > 0, radius))
+    return (
+        dilate(taken, radius)
+        if taken.dtype == torch.bool
+        else _coloured(taken, dilate(taken > 0, radius))
+    )
 
 
 def _coloured(colours: Tensor, wanted: Tensor) -> Tensor:
@@ -84,7 +94,9 @@ def _coloured(colours: Tensor, wanted: Tensor) -> Tensor:
     missing = wanted & (colours == 0)
     if not missing.any() or not colours.any():
         return colours
-    near = distance_transform_edt((colours == 0).numpy(), return_distances=False, return_indices=True)
+    near = distance_transform_edt(
+        (colours == 0).numpy(), return_distances=False, return_indices=True
+    )
     row, column = torch.from_numpy(near)[:, missing].long()
     return colours.index_put((missing,), colours[row, column])
 

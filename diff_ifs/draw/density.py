@@ -31,16 +31,20 @@ def density(maps: Tensor, window: Window, size: int, recursion: int = 1000) -> T
 
 
 def density_strips(
-    maps: Tensor, view: View, palette: Tensor | None = None, memory: int = MEMORY, progress: Progress = bool
+    maps: Tensor,
+    view: View,
+    palette: Tensor | None = None,
+    memory: int = MEMORY,
+    progress: Progress = bool,
 ) -> Iterator[Tensor]:
     """Yield the mass that the measure of the maps puts into each pixel, float64, in strips (H, S)
     from the top.
 
-    The measure gives each map the view's weight, or that of `area_weights`, and starts as one
-    point at its centre of mass. Particles that fall into the same cell are merged into one of their total weight
-    at their centroid, so that mass is exact and places are exact to second order in the cell. With
-    a palette (L, 3), strips are (4, H, S): red, green and blue, weighted with mass, and mass. Pens,
-    figures and sub-pixels of the view do not count.
+    The measure gives each map the view's weight, or that of `area_weights`, and starts as one point
+    at its centre of mass. Particles that fall into the same cell are merged into one of their total
+    weight at their centroid, so that mass is exact and places are exact to second order in the
+    cell. With a palette (L, 3), strips are (4, H, S): red, green and blue, weighted with mass, and
+    mass. Pens, figures and sub-pixels of the view do not count.
     """
     size, recursion = view.size, view.recursion
     attractor = Attractor(maps, replace(view, supersample=1, figure=None), measure=True)
@@ -62,7 +66,9 @@ def density_strips(
 
     whole = found_in((0, size, 0, size))
     longest = max((words.length for words in whole if len(words.maps)), default=0)
-    clouds = levels_to_keep(measure_levels(attractor, cell, palette is not None), recursion - longest)
+    clouds = levels_to_keep(
+        measure_levels(attractor, cell, palette is not None), recursion - longest
+    )
     largest = max(len(weights) for _, weights in clouds.values())
     rows = strip_rows(size, (24 if palette is None else 192) * size, memory)
     for first in range(0, size, rows):
@@ -70,8 +76,13 @@ def density_strips(
         height, width = tile[3] - tile[2] + 2, size + 2
         sums = torch.zeros(1 if palette is None else 4, height, width, dtype=torch.float64)
         found = whole if rows == size else found_in(tile)
-        words, shares, digits = (torch.cat([getattr(w, k) for w in found]) for k in ("maps", "weights", "digits"))
-        levels = [max((k for k in clouds if k <= recursion - w.length), default=min(clouds)) for w in found]
+        words, shares, digits = (
+            torch.cat([getattr(w, k) for w in found]) for k in ("maps", "weights", "digits")
+        )
+        levels = [
+            max((k for k in clouds if k <= recursion - w.length), default=min(clouds))
+            for w in found
+        ]
         sources = [clouds[level] for level, w in zip(levels, found, strict=True) for _ in w.maps]
         drawn_points = sum(len(weights) for _, weights in sources)
         room, kept = max(LAYERS, len(maps)) * max(height * width, largest), range(len(words))
@@ -114,7 +125,9 @@ def mass_in_tile(coarse: tuple[Tensor, Tensor, Tensor], maps: Tensor, tile: Tile
     parts = []
     for some in maps.split(1 << 13):
         there, wide = apply(some, middles), (halves @ some[:, :, :2].abs().mT).clamp(min=0.5)
-        share = (torch.minimum(there + wide, high) - torch.maximum(there - wide, low)).clamp(min=0) / (2 * wide)
+        share = (torch.minimum(there + wide, high) - torch.maximum(there - wide, low)).clamp(
+            min=0
+        ) / (2 * wide)
         parts.append(share.prod(2) @ masses)
     return torch.cat(parts)
 
@@ -132,15 +145,21 @@ def resample(masses: Tensor, most: int, chance: torch.Generator) -> tuple[Tensor
     sure = int((ordered * left > rest)[:most].cumprod(0).sum())
     threshold = rest[sure] / left[sure]
     heavy = masses > threshold
-    runs = torch.arange(int(left[sure])) + torch.rand(int(left[sure]), generator=chance, dtype=torch.float64)
+    runs = torch.arange(int(left[sure])) + torch.rand(
+        int(left[sure]), generator=chance, dtype=torch.float64
+    )
     light = masses.where(~heavy, 0).cumsum(0)
-    picked = torch.searchsorted(light, runs.to(light) * threshold, right=True).clamp(max=len(masses) - 1)
+    picked = torch.searchsorted(light, runs.to(light) * threshold, right=True).clamp(
+        max=len(masses) - 1
+    )
     times = torch.bincount(picked, minlength=len(masses))
     kept = (heavy | (times > 0) & (masses > 0)).nonzero().squeeze(1)
     return kept, torch.where(heavy, 1, times * threshold / masses)[kept]
 
 
-def levels_to_keep(levels: Iterator[tuple[int, Tensor, Tensor]], least: int) -> dict[int, tuple[Tensor, Tensor]]:
+def levels_to_keep(
+    levels: Iterator[tuple[int, Tensor, Tensor]], least: int
+) -> dict[int, tuple[Tensor, Tensor]]:
     """Of levels of particles the last, and those from `least` on, every other one where they are
     too large to keep.
     """
@@ -149,7 +168,11 @@ def levels_to_keep(levels: Iterator[tuple[int, Tensor, Tensor]], least: int) -> 
         if level <= least:
             kept.clear()
         kept[level] = points, weights
-        if sum(points.nbytes + weights.nbytes for points, weights in kept.values()) > PARTICLE_BYTES and len(kept) > 3:
+        if (
+            sum(points.nbytes + weights.nbytes for points, weights in kept.values())
+            > PARTICLE_BYTES
+            and len(kept) > 3
+        ):
             for old in sorted(kept)[1:-1:2]:
                 del kept[old]
     return kept
@@ -157,10 +180,14 @@ def levels_to_keep(levels: Iterator[tuple[int, Tensor, Tensor]], least: int) -> 
 
 def _mean_contraction(attractor: Attractor) -> float:
     """By how much a map of the measure shrinks the world on average, at least."""
-    return min(attractor.slowest, float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum()))
+    return min(
+        attractor.slowest, float((attractor.weights * singular_values(attractor.maps)[:, 0]).sum())
+    )
 
 
-def measure_levels(attractor: Attractor, cell: float, addresses: bool = False) -> Iterator[tuple[int, Tensor, Tensor]]:
+def measure_levels(
+    attractor: Attractor, cell: float, addresses: bool = False
+) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield the measure after 0, 1, 2 … levels, as (level, points (2, P) or (3, P), weights (P,)),
     until it is settled.
 
@@ -184,12 +211,16 @@ def measure_levels(attractor: Attractor, cell: float, addresses: bool = False) -
         weights, gap = steps.new_full((len(words),), 1 / len(words)), cell * shrink**-merged
     while level < attractor.recursion and gap >= cell / 4:
         given = arrays(steps, attractor.digits, attractor.weights, points, weights)
-        points, weights = map(torch.from_numpy, load_kernels().merge(*given, grid.rows, grid.columns))
+        points, weights = map(
+            torch.from_numpy, load_kernels().merge(*given, grid.rows, grid.columns)
+        )
         level, gap = level + 1, gap * shrink
         yield level, images(grid.back, points), weights
 
 
-def random_words(maps: Tensor, weights: Tensor, digits: Tensor, length: int) -> tuple[Tensor, Tensor]:
+def random_words(
+    maps: Tensor, weights: Tensor, digits: Tensor, length: int
+) -> tuple[Tensor, Tensor]:
     """2^18 words of `length` letters at random, each with its probability: maps (P, 2, 3) and
     digits (P, 2).
 
@@ -200,10 +231,17 @@ def random_words(maps: Tensor, weights: Tensor, digits: Tensor, length: int) -> 
     alphabet = torch.cat([maps, as_rows(digits)], dim=1)
     # a letter has its share of the words
     at = (torch.arange(count) + torch.rand(count, generator=chance)) / count
-    power, words = alphabet[torch.searchsorted(weights.cumsum(0), at.double()).clamp(max=len(maps) - 1)], None
+    power, words = (
+        alphabet[torch.searchsorted(weights.cumsum(0), at.double()).clamp(max=len(maps) - 1)],
+        None,
+    )
     while True:
         if length % 2:
-            words = power if words is None else joined(words, power[torch.randperm(count, generator=chance)])
+            words = (
+                power
+                if words is None
+                else joined(words, power[torch.randperm(count, generator=chance)])
+            )
         length //= 2
         if not length:
             return words[:, :2], words[:, 2, 1:]

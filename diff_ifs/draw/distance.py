@@ -15,7 +15,15 @@ from torch import Tensor
 from diff_ifs.draw.attractor import Attractor
 from diff_ifs.draw.coverage import dilate
 from diff_ifs.draw.figures import figure
-from diff_ifs.draw.geometry import MEMORY, Progress, Quality, View, Window, nearest_point, strip_rows
+from diff_ifs.draw.geometry import (
+    MEMORY,
+    Progress,
+    Quality,
+    View,
+    Window,
+    nearest_point,
+    strip_rows,
+)
 from diff_ifs.draw.pixels import occupied_pixels
 
 FAR = 1 << 40  # a row or a column beyond all
@@ -36,11 +44,17 @@ def distance(
     thousandths. With a `margin`, only points of the attractor up to so far outside the window
     count, and where none are, all is infinite.
     """
-    return torch.cat(list(distance_strips(maps, View(window, size, recursion, quality=quality), margin)))
+    return torch.cat(
+        list(distance_strips(maps, View(window, size, recursion, quality=quality), margin))
+    )
 
 
 def distance_strips(
-    maps: Tensor, view: View, margin: float | None = None, memory: int = MEMORY, progress: Progress = bool
+    maps: Tensor,
+    view: View,
+    margin: float | None = None,
+    memory: int = MEMORY,
+    progress: Progress = bool,
 ) -> Iterator[Tensor]:
     """Yield the distances of `distance` in strips (H, S) from the top. Pens and sub-pixels of the
     view do not count.
@@ -63,7 +77,11 @@ def distance_strips(
     rows = strip_rows(bottom - top, 48 * (right - left), memory)
     whole = rows == bottom - top
     attractor = Attractor(maps, view, memory, whole)
-    starts = [top] if whole else sorted({*range(top, 0, rows), *range(0, size, rows), *range(size, bottom, rows)})
+    starts = (
+        [top]
+        if whole
+        else sorted({*range(top, 0, rows), *range(0, size, rows), *range(size, bottom, rows)})
+    )
     strips = list(zip(starts, [*starts[1:], bottom], strict=True))
     highest, lowest = [], []  # rows of the outermost taken pixels of each column, strip by strip
     if len(strips) == 1:
@@ -81,7 +99,9 @@ def distance_strips(
         before, within, after = taken.split([-left, size, right - size], dim=1)
         near = _to_taken(within)
         columns, lines = torch.arange(left, right), torch.arange(first, last)
-        around = [torch.stack([row, columns]) for row in _nearest(lowest[:number], highest[number + 1 :])]
+        around = [
+            torch.stack([row, columns]) for row in _nearest(lowest[:number], highest[number + 1 :])
+        ]
         around.append(torch.stack([lines, -1 - _first(before.flip(1), 1)]))
         around.append(torch.stack([lines, size + _first(after, 1)]))
         around = torch.cat(around, dim=1)
@@ -112,15 +132,23 @@ class FarField:
         if self.tree is None:
             self.tree = self._tree()
         pixel = (right - left) / size
-        there = torch.stack([left + (column + 0.5) * pixel, high - (row + top + 0.5) * pixel], dim=1)
+        there = torch.stack(
+            [left + (column + 0.5) * pixel, high - (row + top + 0.5) * pixel], dim=1
+        )
         strip = strip.clone()
-        strip[row.long(), column.long()] = torch.from_numpy(self.tree.query(there.numpy(), workers=-1)[0])
+        strip[row.long(), column.long()] = torch.from_numpy(
+            self.tree.query(there.numpy(), workers=-1)[0]
+        )
         return strip
 
     def _tree(self) -> cKDTree:
         """The middles of pixels at the edges of what is taken, in the world."""
         left, right, low, high = self.view.window
-        corners = None if self.view.figure is None else figure(self.view.figure, self.maps, self.view.world)
+        corners = (
+            None
+            if self.view.figure is None
+            else figure(self.view.figure, self.maps, self.view.world)
+        )
         x, y = (left + right) / 2, (low + high) / 2
         u, v = nearest_point(self.maps, x, y, self.view.recursion, corners)
         near, half = math.hypot(u - x, v - y), math.inf
@@ -128,10 +156,16 @@ class FarField:
         while near + 1.5 * (right - left) < 0.8 * half:
             half = near + 1.5 * (right - left)
             view = replace(self.view, window=(x - half, x + half, y - half, y + half), size=2048)
-            taken = occupied_pixels(Attractor(self.maps, view, self.memory), (0, view.size, 0, view.size))
+            taken = occupied_pixels(
+                Attractor(self.maps, view, self.memory), (0, view.size, 0, view.size)
+            )
             row, column = (taken & dilate(~taken, 1)).nonzero().double().unbind(1)
             pixel = 2 * half / view.size
-            tree = cKDTree(torch.stack([x - half + (column + 0.5) * pixel, y + half - (row + 0.5) * pixel], 1).numpy())
+            tree = cKDTree(
+                torch.stack(
+                    [x - half + (column + 0.5) * pixel, y + half - (row + 0.5) * pixel], 1
+                ).numpy()
+            )
             near = tree.query([x, y])[0] + 2 * pixel
         return tree
 
@@ -169,7 +203,9 @@ def _look_around(near: Tensor, first: int, around: Tensor) -> None:
     """
     height, width = near.shape
     row, column = torch.arange(height)[:, None], torch.arange(width)
-    edge = torch.minimum(torch.minimum(row + 1, height - row), torch.minimum(column + 1, width - column))
+    edge = torch.minimum(
+        torch.minimum(row + 1, height - row), torch.minimum(column + 1, width - column)
+    )
     tree = cKDTree(around.T.numpy())
     for some in (near > edge).nonzero().split(1 << 20):
         found, _ = tree.query((some + torch.tensor([first, 0])).numpy(), workers=-1)

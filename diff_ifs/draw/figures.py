@@ -26,7 +26,9 @@ def hull(maps: Tensor, directions: int = 720) -> Tensor:
     cloud = torch.cat([points for _, points in iterate(maps, box, cell, 1000)], dim=1)
     angles = torch.arange(directions, dtype=torch.float64) * (2 * math.pi / directions)
     ring = torch.stack([angles.cos(), angles.sin()], dim=1)
-    outermost = torch.cat([(part @ cloud).argmax(1) for part in ring.split(16)]).unique_consecutive()
+    outermost = torch.cat(
+        [(part @ cloud).argmax(1) for part in ring.split(16)]
+    ).unique_consecutive()
     if len(outermost) > 1 and outermost[0] == outermost[-1]:
         outermost = outermost[:-1]
     corners = cloud[:, outermost].T
@@ -47,10 +49,14 @@ def figure(name: str, maps: Tensor, window: Window) -> Tensor:
     maps = maps.double()
     if name == "square":
         xmin, xmax, ymin, ymax = window
-        return torch.tensor([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]], dtype=torch.float64).to(maps)
+        return torch.tensor(
+            [[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]], dtype=torch.float64
+        ).to(maps)
     if name == "point":
         return centroid(maps, area_weights(maps))[None]
     corners = hull(maps)
     if name == "segment":
-        return corners[torch.tensor(divmod(int(torch.cdist(corners, corners).argmax()), len(corners)))]
+        return corners[
+            torch.tensor(divmod(int(torch.cdist(corners, corners).argmax()), len(corners)))
+        ]
     return corners

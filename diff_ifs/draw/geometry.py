@@ -52,8 +52,9 @@ class View:
 
 
 def contraction(maps: Tensor) -> float:
-    """The rate at which maps (n, 2, 3) shrink the world: their largest singular value, or where that is 1 or more, what
-    long products of them shrink it to."""
+    """The rate at which maps (n, 2, 3) shrink the world: their largest singular value, or where
+    that is 1 or more, what long products of them shrink it to.
+    """
     largest = float(singular_values(maps).max())
     return largest if largest < 1 else _contraction(tuple(maps[:, :, :2].flatten().tolist()))
 
@@ -131,14 +132,21 @@ def nearest_point(
     maps = maps.double()
     start = fixed_points(maps) if start is None else start
     middle, box = centroid(maps, area_weights(maps)), bounds(maps, start)
-    radius = max(math.hypot(u - float(middle[0]), v - float(middle[1])) for u in box[:2] for v in box[2:])
-    words, target = torch.eye(2, 3, dtype=torch.float64)[None], torch.tensor([x, y], dtype=torch.float64)
+    radius = max(
+        math.hypot(u - float(middle[0]), v - float(middle[1])) for u in box[:2] for v in box[2:]
+    )
+    words, target = (
+        torch.eye(2, 3, dtype=torch.float64)[None],
+        torch.tensor([x, y], dtype=torch.float64),
+    )
     for _ in range(min(recursion, 2000)):
         words = compose(words[:, None], maps).flatten(0, 1)
         reach = singular_values(words)[:, 0] * radius
         away = (apply(words, middle[None])[:, 0] - target).norm(dim=1)
         words = words[(away - reach <= (away + reach).min())]
-        words = words[(apply(words, middle[None])[:, 0] - target).norm(dim=1).argsort(stable=True)[:256]]
+        words = words[
+            (apply(words, middle[None])[:, 0] - target).norm(dim=1).argsort(stable=True)[:256]
+        ]
         if float(reach.max()) < 1e-16 * radius:
             break
     points = apply(words, start).flatten(0, 1)

@@ -36,9 +36,15 @@ class Grid:
     """
 
     def __init__(self, box: Window, cell: float):
-        left, top = (math.floor((edge + 0.5) / cell) * cell - 0.5 - cell for edge in (box[0], box[2]))
-        self.columns, self.rows = (math.floor((edge - low) / cell) + 2 for edge, low in ((box[1], left), (box[3], top)))
-        self.there = torch.tensor([[[1 / cell, 0, -left / cell], [0, 1 / cell, -top / cell]]], dtype=torch.float64)
+        left, top = (
+            math.floor((edge + 0.5) / cell) * cell - 0.5 - cell for edge in (box[0], box[2])
+        )
+        self.columns, self.rows = (
+            math.floor((edge - low) / cell) + 2 for edge, low in ((box[1], left), (box[3], top))
+        )
+        self.there = torch.tensor(
+            [[[1 / cell, 0, -left / cell], [0, 1 / cell, -top / cell]]], dtype=torch.float64
+        )
         self.back = torch.tensor([[[cell, 0, left], [0, cell, top]]], dtype=torch.float64)
         self.vacant = torch.ones(self.rows * self.columns, dtype=torch.bool)
         self.outermost = torch.empty(0, 8, dtype=torch.uint8)
@@ -65,7 +71,9 @@ class Grid:
         The origin (Q,) of the image of point p under map k is k P + p.
         """
         given = arrays(maps, points)
-        found = load_kernels().iterate(*given, self.vacant.numpy(), self.columns, self.outermost.numpy())
+        found = load_kernels().iterate(
+            *given, self.vacant.numpy(), self.columns, self.outermost.numpy()
+        )
         return tuple(map(torch.from_numpy, found))
 
     def occupy(self, maps: Tensor, points: Tensor, digits: Tensor | None = None) -> Tensor:
@@ -92,7 +100,11 @@ def images(maps: Tensor, points: Tensor, digits: Tensor | None = None) -> Tensor
     if len(points) == 2:
         return moved
     same = digits is None
-    address = points[2].expand(len(maps), -1) if same else torch.addcmul(digits[:, 1:], digits[:, :1], points[2:])
+    address = (
+        points[2].expand(len(maps), -1)
+        if same
+        else torch.addcmul(digits[:, 1:], digits[:, :1], points[2:])
+    )
     return torch.cat([moved, address.reshape(1, -1)])
 
 
@@ -116,7 +128,9 @@ def long_words(maps: Tensor, digits: Tensor, longest: int) -> tuple[Tensor, Tens
     """
     chance = torch.Generator().manual_seed(0)
     slowness = singular_values(maps)[:, 0]
-    slowest = slowness.argsort(descending=True, stable=True)[: min(16, int((slowness > SLOW).sum()))]
+    slowest = slowness.argsort(descending=True, stable=True)[
+        : min(16, int((slowness > SLOW).sum()))
+    ]
     pure = mixed = torch.cat([maps[slowest], as_rows(digits[slowest])], dim=1)
     length, found = 1, [mixed[:0]]
     while len(mixed) and 2 * length <= longest:
@@ -137,7 +151,9 @@ def as_rows(digits: Tensor) -> Tensor:
 def joined(f: Tensor, g: Tensor) -> Tensor:
     """Compositions f∘g of words with their digits as a third row: (K, 3, 3)."""
     factor, shift = f[:, 2, 1] * g[:, 2, 1], f[:, 2, 2] + f[:, 2, 1] * g[:, 2, 2]
-    return torch.cat([compose(f[:, :2], g[:, :2]), as_rows(torch.stack([factor, shift], dim=1))], dim=1)
+    return torch.cat(
+        [compose(f[:, :2], g[:, :2]), as_rows(torch.stack([factor, shift], dim=1))], dim=1
+    )
 
 
 def iterate(
@@ -170,8 +186,13 @@ def iterate(
         if digits is not None:
             first = torch.cat([first, (digits[:, 1] + digits[:, 0] / 2)[None]])
         if shrink > SLOW and recursion * -math.log(shrink) >= math.log(max(gap / cell, 1)):
-            words, shifts = long_words(steps, address_digits(len(maps)) if digits is None else digits, recursion)
-            steps, digits = torch.cat([steps, words]), None if digits is None else torch.cat([digits, shifts])
+            words, shifts = long_words(
+                steps, address_digits(len(maps)) if digits is None else digits, recursion
+            )
+            steps, digits = (
+                torch.cat([steps, words]),
+                None if digits is None else torch.cat([digits, shifts]),
+            )
     else:
         first = images(grid.there, start)
     parts, kept, work = [grid.occupy(same, first)], [], 0
@@ -198,7 +219,9 @@ def iterate(
             return
 
 
-def _next_level(grid: Grid, steps: Tensor, parts: list[Tensor], digits: Tensor | None) -> list[Tensor]:
+def _next_level(
+    grid: Grid, steps: Tensor, parts: list[Tensor], digits: Tensor | None
+) -> list[Tensor]:
     """The images of parts under steps (n, 2, 3) that take a cell, in parts that are not empty."""
     if sum(part.shape[1] for part in parts) <= GROWN_AT_ONCE:
         parts = [torch.cat(parts, dim=1)]

@@ -55,8 +55,16 @@ def _along(starts: Tensor, ends: Tensor, tile: Tile) -> Iterator[tuple[Tensor, T
     way = ends - starts
     # infinite, or nan, across a way that is level
     entry, leave = (low - 1 - starts) / way, (high - starts) / way
-    first = torch.minimum(entry, leave).nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf).amax(1)
-    last = torch.maximum(entry, leave).nan_to_num(nan=torch.inf, neginf=-torch.inf, posinf=torch.inf).amin(1)
+    first = (
+        torch.minimum(entry, leave)
+        .nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
+        .amax(1)
+    )
+    last = (
+        torch.maximum(entry, leave)
+        .nan_to_num(nan=torch.inf, neginf=-torch.inf, posinf=torch.inf)
+        .amin(1)
+    )
     first, last = first.clamp(min=0), last.clamp(max=1)
     steps = ((last - first).clamp(min=0) * way.norm(dim=1) * 8).ceil()
     counts = torch.where(first <= last, steps + 1, 0).long()
@@ -69,7 +77,10 @@ def _within(polygons: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the pixel centres (2, P) of a tile that lie in convex polygons (K, V, 2), and in which;
     edges to the right and at the bottom are left to the neighbour.
     """
-    top, bottom = polygons[..., 1].amin(1).ceil().clamp(min=tile[2]), polygons[..., 1].amax(1).ceil().clamp(max=tile[3])
+    top, bottom = (
+        polygons[..., 1].amin(1).ceil().clamp(min=tile[2]),
+        polygons[..., 1].amax(1).ceil().clamp(max=tile[3]),
+    )
     for polygon, number in enumerate_runs((bottom - top).clamp(min=0).long()):
         y = top[polygon] + number
         left, right = torch.full_like(y, torch.inf), torch.full_like(y, -torch.inf)
@@ -85,7 +96,9 @@ def _within(polygons: Tensor, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
             yield torch.stack([start[line] + column, y[line]]), polygon[line]
 
 
-def figure_points(attractor: Attractor, tile: Tile, addresses: bool = False) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def figure_points(
+    attractor: Attractor, tile: Tile, addresses: bool = False
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield what draws a level of a figure in a tile: maps (K, 2, 3), points and digits (K, 2), as
     `images` takes them.
 
@@ -99,7 +112,10 @@ def figure_points(attractor: Attractor, tile: Tile, addresses: bool = False) -> 
     few = 1 << 18  # words that are drawn one by one, whatever their size
     one_by_one = attractor.recursion <= 64 and len(attractor.maps) ** attractor.recursion <= few
     area = (attractor.box[1] - attractor.box[0]) * (attractor.box[3] - attractor.box[2]) / cell**2
-    solid = not one_by_one and cloud(attractor, attractor.recursion, 0, cell, addresses).shape[1] > area / 8
+    solid = (
+        not one_by_one
+        and cloud(attractor, attractor.recursion, 0, cell, addresses).shape[1] > area / 8
+    )
     # A figure that fills its box has many other words that draw what the points of a cell would
     # have drawn: with cells of 0.7 pixels it misses one pixel in 10,000.
     fine = 0.7 if solid else THIN
@@ -107,26 +123,34 @@ def figure_points(attractor: Attractor, tile: Tile, addresses: bool = False) -> 
     for words in words_in(attractor, tile, limit, prune, int(addresses), crowd):
         if words.length == attractor.recursion:
             middle = words.digits[:, 1] + words.digits[:, 0] / 2
-            for part in fill(apply(words.maps, attractor.corners), tile, middle if addresses else None):
+            for part in fill(
+                apply(words.maps, attractor.corners), tile, middle if addresses else None
+            ):
                 yield as_they_are, part, torch.tensor([[1.0, 0.0]], dtype=torch.float64)
         elif len(words.maps):
             small.append(words)
     if not small:
         return
-    maps, weights, digits = (torch.cat([getattr(w, k) for w in small]) for k in ("maps", "weights", "digits"))
+    maps, weights, digits = (
+        torch.cat([getattr(w, k) for w in small]) for k in ("maps", "weights", "digits")
+    )
     levels = torch.cat([torch.full((len(w.maps),), attractor.recursion - w.length) for w in small])
     spare = fine / cell / singular_values(maps)[:, 0].clamp(min=1e-300)
     coarser = spare.log2().floor().clamp(0, math.log2(2 * CLOUD_SIDE)).long()
     cloud(attractor, 0, 0, cell, addresses)
     deepest = max(level for level, _ in attractor.clouds)
     kinds = (levels.clamp(max=deepest) * 64 + coarser).unique(return_inverse=True)
-    clouds = [cloud(attractor, kind // 64, kind % 64, cell, addresses) for kind in kinds[0].tolist()]
+    clouds = [
+        cloud(attractor, kind // 64, kind % 64, cell, addresses) for kind in kinds[0].tolist()
+    ]
     sizes = torch.tensor([part.shape[1] for part in clouds])[kinds[1]]
     order = heaviest_of_each_place(attractor, maps, weights, tile)
     most = LAYERS * max((tile[1] - tile[0]) * (tile[3] - tile[2]), int(sizes.max()))
     drawn_words = order[sizes[order].cumsum(0) <= most]
     for kind, part in enumerate(clouds):
-        for some in drawn_words[kinds[1][drawn_words] == kind].split(max(1, 4 * CHUNK // part.shape[1])):
+        for some in drawn_words[kinds[1][drawn_words] == kind].split(
+            max(1, 4 * CHUNK // part.shape[1])
+        ):
             for points in part.split(4 * CHUNK, dim=1):
                 yield maps[some], points, digits[some]
 
@@ -141,10 +165,14 @@ def cloud(attractor: Attractor, level: int, step: int, cell: float, addresses: b
         start = sampled(attractor, cell, addresses)
         digits = attractor.digits if addresses else None
         levels: list[list[Tensor]] = []
-        for number, points in iterate(attractor.maps, attractor.box, cell, attractor.recursion, start, digits):
+        for number, points in iterate(
+            attractor.maps, attractor.box, cell, attractor.recursion, start, digits
+        ):
             levels.extend([] for _ in range(number + 1 - len(levels)))
             levels[number].append(points)
-        attractor.clouds = {(number, 0): torch.cat(parts, dim=1) for number, parts in enumerate(levels)}
+        attractor.clouds = {
+            (number, 0): torch.cat(parts, dim=1) for number, parts in enumerate(levels)
+        }
     level = min(level, max(level for level, _ in attractor.clouds))
     if (level, step) not in attractor.clouds:
         grid = Grid(attractor.box, cell * 2**step)

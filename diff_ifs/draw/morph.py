@@ -8,18 +8,26 @@ from scipy.optimize import linear_sum_assignment
 DIRECTIONS = 64  # in which the attractors' outermost points stand for their hulls
 
 
-def matched(first: np.ndarray, second: np.ndarray, hulls: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def matched(
+    first: np.ndarray, second: np.ndarray, hulls: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
     """Pairs (m, 2) of maps of two systems (n, 2, 3) whose images of the hull are near each other.
 
     hulls: for each system, its outermost points (V, 2) in the same directions. Every map has a
     partner: where one system has more maps, those left over share the nearest of the other's.
     """
-    images = [hull @ maps[:, :, :2].mT + maps[:, None, :, 2] for maps, hull in zip((first, second), hulls, strict=True)]
+    images = [
+        hull @ maps[:, :, :2].mT + maps[:, None, :, 2]
+        for maps, hull in zip((first, second), hulls, strict=True)
+    ]
     cost = np.square(images[0][:, None] - images[1]).sum(-1).mean(-1)  # (n, n')
     rows, columns = linear_sum_assignment(cost)
     pairs = list(zip(rows.tolist(), columns.tolist(), strict=True))
     pairs += [(row, int(cost[row].argmin())) for row in set(range(len(first))) - set(rows.tolist())]
-    pairs += [(int(cost[:, column].argmin()), column) for column in set(range(len(second))) - set(columns.tolist())]
+    pairs += [
+        (int(cost[:, column].argmin()), column)
+        for column in set(range(len(second))) - set(columns.tolist())
+    ]
     return np.array(sorted(pairs))
 
 
@@ -42,7 +50,9 @@ def between(first: np.ndarray, second: np.ndarray, middle: np.ndarray, part: flo
     Angles change the shorter way round, stretches and the image of `middle` evenly. As a mean of
     two stretches stretches by no more than the larger, contractions stay contractions.
     """
-    (angle, stretch), (last_angle, last_stretch) = (turn_and_stretch(maps[:, :, :2]) for maps in (first, second))
+    (angle, stretch), (last_angle, last_stretch) = (
+        turn_and_stretch(maps[:, :, :2]) for maps in (first, second)
+    )
     angle = angle + part * ((last_angle - angle + np.pi) % (2 * np.pi) - np.pi)
     stretch = (1 - part) * stretch + part * last_stretch
     cos, sin = np.cos(angle), np.sin(angle)

@@ -125,7 +125,9 @@ class Drawing:
         picture, transparent = np.concatenate(list(self.rows())), self.style.transparent
         alpha = picture[..., -1:].astype(np.float32) / 255 if transparent else 1
         colours = picture[..., :-1] if transparent else picture
-        return Image.fromarray((colours * alpha).astype(np.uint8).repeat(3 // colours.shape[-1], axis=-1))
+        return Image.fromarray(
+            (colours * alpha).astype(np.uint8).repeat(3 // colours.shape[-1], axis=-1)
+        )
 
     @property
     def _colours(self) -> Tensor | None:
@@ -143,7 +145,11 @@ class Drawing:
         at most, else 0.
         """
         needed = (8 if self.style.color == "none" else 32) * self.view.size**2
-        return needed if self.style.kind in ("density", "distance") and needed <= self.memory / 4 else 0
+        return (
+            needed
+            if self.style.kind in ("density", "distance") and needed <= self.memory / 4
+            else 0
+        )
 
 
 def greys(maps: Tensor, view: View, memory: int = MEMORY, progress: Progress = bool) -> Tensor:
@@ -164,7 +170,9 @@ def greys(maps: Tensor, view: View, memory: int = MEMORY, progress: Progress = b
     window = (xmin - edge, xmax + edge, ymin - edge, ymax + edge)
     strips = density_strips(maps, View(window, side, view.recursion), None, memory, progress)
     mass = gaussian_filter(torch.cat(list(strips)).numpy(), sigma, mode="constant", truncate=4.0)
-    return -torch.expm1(torch.from_numpy(mass[pad : pad + size, pad : pad + size]) * (-view.exposure / pixel**2))
+    return -torch.expm1(
+        torch.from_numpy(mass[pad : pad + size, pad : pad + size]) * (-view.exposure / pixel**2)
+    )
 
 
 def exposure(maps: Tensor, window: Window, target: Tensor) -> float:
@@ -176,7 +184,13 @@ def exposure(maps: Tensor, window: Window, target: Tensor) -> float:
     depth = -torch.log1p(-greys(maps, View(window, size, 1000, exposure=1e-9, soft=soft))) * 1e9
     trials = torch.logspace(-3, 3, 241, dtype=torch.float64)
     wanted = target.cpu().double()
-    return float(trials[torch.stack([(-torch.expm1(-t * depth) - wanted).square().mean() for t in trials]).argmin()])
+    return float(
+        trials[
+            torch.stack(
+                [(-torch.expm1(-t * depth) - wanted).square().mean() for t in trials]
+            ).argmin()
+        ]
+    )
 
 
 def shown(strip: Tensor, tone: Callable[[Tensor], Tensor], style: Style) -> np.ndarray:
@@ -195,7 +209,9 @@ def shown(strip: Tensor, tone: Callable[[Tensor], Tensor], style: Style) -> np.n
         layers = [torch.ones_like(value) if style.transparent else value]
     if style.transparent:
         layers.append(value)
-    picture = (torch.stack([layer.float() for layer in layers], dim=-1) * top).round_().clamp_(0, top)
+    picture = (
+        (torch.stack([layer.float() for layer in layers], dim=-1) * top).round_().clamp_(0, top)
+    )
     return picture.numpy().astype(np.uint8 if style.bits == 8 else np.uint16)
 
 
@@ -213,4 +229,6 @@ def _tone(measured: Callable[[], Iterator[Tensor]], style: Style) -> Callable[[T
         mean = total / max(lit, 1) or 1.0
         full = float(np.log1p(peak / mean)) or 1.0
         return lambda mass: ((mass / mean).log1p() / full) ** (1 / style.gamma)
-    return lambda near: (near / (peak or 1.0)).nan_to_num(posinf=1.0).clamp(max=1) ** (1 / style.gamma)
+    return lambda near: (
+        (near / (peak or 1.0)).nan_to_num(posinf=1.0).clamp(max=1) ** (1 / style.gamma)
+    )

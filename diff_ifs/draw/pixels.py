@@ -37,7 +37,9 @@ def crop_border(flat: Tensor, tile: Tile) -> Tensor:
     return flat.unflatten(-1, (tile[3] - tile[2] + 2, tile[1] - tile[0] + 2))[..., 1:-1, 1:-1]
 
 
-def occupied_pixels(attractor: Attractor, tile: Tile, progress: Progress = bool, colours: int = 0) -> Tensor:
+def occupied_pixels(
+    attractor: Attractor, tile: Tile, progress: Progress = bool, colours: int = 0
+) -> Tensor:
     """Pixels (H, W) that hold a point, boolean; with `colours`, the highest colour 1 …, or 0."""
     height, width = tile[3] - tile[2], tile[1] - tile[0]
     dtype, final = torch.int16 if colours else torch.bool, attractor.quality == "final"
@@ -53,7 +55,10 @@ def occupied_pixels(attractor: Attractor, tile: Tile, progress: Progress = bool,
     elif one_by_one:
         parts = level_points(attractor, colours > 0)
     else:
-        same = torch.eye(2, 3, dtype=torch.float64)[None], torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+        same = (
+            torch.eye(2, 3, dtype=torch.float64)[None],
+            torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+        )
         parts = ((same[0], points, same[1]) for points in attractor.points(colours > 0))
     for maps, points, digits in parts:
         corner = 1.5 - tile[0], 1.5 - tile[2]
@@ -88,7 +93,10 @@ def level_points(attractor: Attractor, addresses: bool) -> Iterator[Part]:
     """
     maps, digits = attractor.maps, attractor.digits
     points = fixed_points(maps).T
-    words, shifts = torch.eye(2, 3, dtype=torch.float64)[None], torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    words, shifts = (
+        torch.eye(2, 3, dtype=torch.float64)[None],
+        torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+    )
     if addresses:
         points = torch.cat([points, (digits[:, 1] / (1 - digits[:, 0]))[None]])
     for level in range(attractor.recursion):
@@ -96,7 +104,10 @@ def level_points(attractor: Attractor, addresses: bool) -> Iterator[Part]:
             points = images(maps, points, digits)
         else:
             words = compose(words[:, None], maps).flatten(0, 1)
-            factor, shift = shifts[:, :1] * digits[:, 0], shifts[:, 1:] + shifts[:, :1] * digits[:, 1]
+            factor, shift = (
+                shifts[:, :1] * digits[:, 0],
+                shifts[:, 1:] + shifts[:, :1] * digits[:, 1],
+            )
             shifts = torch.stack([factor.flatten(), shift.flatten()], dim=1)
     for part in points.split(CHUNK, dim=1):
         yield words, part, shifts
@@ -129,6 +140,9 @@ def colours_by_inverse_maps(attractor: Attractor, tile: Tile, colours: int) -> T
             found.append(best)
         found = torch.cat(found)
         shades.index_fill_(0, here, 0.0).scatter_reduce_(0, here, found, "amax")
-    index, picture = pixel_index(points, tile), shades.new_zeros((tile[1] - tile[0] + 2) * (tile[3] - tile[2] + 2))
+    index, picture = (
+        pixel_index(points, tile),
+        shades.new_zeros((tile[1] - tile[0] + 2) * (tile[3] - tile[2] + 2)),
+    )
     picture.scatter_reduce_(0, index, (found * colours).floor().add_(1).clamp_(0, colours), "amax")
     return crop_border(picture.short(), tile)

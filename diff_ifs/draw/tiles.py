@@ -51,7 +51,9 @@ class Tiles:
     @property
     def arrays(self) -> tuple[tuple, tuple]:
         """Tiles and words as compiled loops take them."""
-        return tuple(arrays(self.corners, self.counts)), tuple(arrays(self.maps, self.lengths, self.digits))
+        return tuple(arrays(self.corners, self.counts)), tuple(
+            arrays(self.maps, self.lengths, self.digits)
+        )
 
     def __getitem__(self, which: Tensor) -> "Tiles":
         """The tiles of an index (Q,), with all their words."""
@@ -116,7 +118,9 @@ class TileRenderer:
         rows = torch.stack([(band == 0).any(0) for band in picture.split(TILE)])
         open_tiles = torch.stack([column.any(1) for column in rows.split(TILE, dim=1)], dim=1)
         for beam in beams:
-            open_tiles = self._descend((whole, size, widest), beam, open_tiles, picture, colours, progress)
+            open_tiles = self._descend(
+                (whole, size, widest), beam, open_tiles, picture, colours, progress
+            )
 
     def _descend(
         self,
@@ -152,7 +156,12 @@ class TileRenderer:
             size, most = size // 2, max(beam, most // 4)
             tiles = tiles.quarters(size, *picture.shape)
             if size >= TILE:
-                pooled = torch.nn.functional.max_pool2d(wanted[None].float(), size // TILE, ceil_mode=True)[0] > 0
+                pooled = (
+                    torch.nn.functional.max_pool2d(
+                        wanted[None].float(), size // TILE, ceil_mode=True
+                    )[0]
+                    > 0
+                )
                 column, row = tiles.corners.T // size
                 tiles = tiles[pooled[row, column].nonzero().squeeze(1)]
             tiles = self.subdivide(tiles, size, most, colours)
@@ -163,7 +172,9 @@ class TileRenderer:
             left_over += [(tiles[part], size, most) for part in parts if len(part)]
         return unready
 
-    def subdivide(self, tiles: Tiles, size: int, beam: int, colours: int, drawn: bool = False) -> Tiles:
+    def subdivide(
+        self, tiles: Tiles, size: int, beam: int, colours: int, drawn: bool = False
+    ) -> Tiles:
         """The same tiles with at most `beam` words each, the best ones, none of which is too large
         for its tile.
 
@@ -183,11 +194,15 @@ class TileRenderer:
         allowed = (1 << 26) // max(len(tiles.corners), 1)
         until = limit, thin, width, self.recursion, allowed
         alphabet = tuple(arrays(self.maps, self.digits))
-        found = load_kernels().subdivide(*tiles.arrays, alphabet, self.chart.of_depth, size, beam, colours, until)
+        found = load_kernels().subdivide(
+            *tiles.arrays, alphabet, self.chart.of_depth, size, beam, colours, until
+        )
         *words, dues, looked_at = found
         self.looked_at += looked_at
         counts, *words = map(torch.from_numpy, words)
-        return Tiles(tiles.corners, torch.maximum(tiles.dues, torch.from_numpy(dues)), counts, *words)
+        return Tiles(
+            tiles.corners, torch.maximum(tiles.dues, torch.from_numpy(dues)), counts, *words
+        )
 
     def draw_tiles(self, tiles: Tiles, size: int, picture: Tensor, colours: int) -> Tensor:
         """Draw the words of tiles of one size in a picture; returns the least that a pixel of each
@@ -195,4 +210,6 @@ class TileRenderer:
         """
         until = self.fine, self.recursion
         into = size, colours, picture.numpy()
-        return torch.from_numpy(load_kernels().draw_tiles(*tiles.arrays, self.chart.of_points, until, *into))
+        return torch.from_numpy(
+            load_kernels().draw_tiles(*tiles.arrays, self.chart.of_points, until, *into)
+        )

@@ -49,7 +49,9 @@ def words(
     """
     edges = _corners(attractor)
     low, high = edges.new_tensor([[tile[0], tile[2]], [tile[1], tile[3]]]) - 0.5
-    found = Words(0, torch.eye(2, 3).to(edges)[None], edges.new_ones(1), edges.new_tensor([[1.0, 0.0]]))
+    found = Words(
+        0, torch.eye(2, 3).to(edges)[None], edges.new_ones(1), edges.new_tensor([[1.0, 0.0]])
+    )
     # that are looked at: those of slow maps end before they are small
     looked_at, enough_words = 0, 1 << 21
     if attractor.zoomed and limit > 0:
@@ -59,7 +61,9 @@ def words(
         seen = apply(found.maps, edges)
         seen = ((seen.amax(1) >= low) & (seen.amin(1) <= high)).all(1)
         maps, weights, digits = found.maps[seen], found.weights[seen], found.digits[seen]
-        small = (singular_values(maps)[:, 0] <= limit) & (length >= shortest) | (length == attractor.recursion)
+        small = (singular_values(maps)[:, 0] <= limit) & (length >= shortest) | (
+            length == attractor.recursion
+        )
         looked_at += len(seen)
         enough = looked_at > enough_words or int((~small).sum()) * len(attractor.maps) > most
         if enough and length >= shortest:
@@ -82,7 +86,9 @@ def words(
         )
 
 
-def heaviest_of_each_place(attractor: Attractor, maps: Tensor, weights: Tensor, tile: Tile) -> Tensor:
+def heaviest_of_each_place(
+    attractor: Attractor, maps: Tensor, weights: Tensor, tile: Tile
+) -> Tensor:
     """An order of words (K,) in which each of 32² places of a tile has its heaviest word first."""
     seen = apply(maps, _corners(attractor))
     low, high = maps.new_tensor([[tile[0], tile[2]], [tile[1], tile[3]]])

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def draw_frame(folder: Path, target: "Tensor", step: int, picture: "Tensor") -> "Image":
-    """The difference between a picture in progress and its target; also written to results/NAME/frame_STEP.png."""
+    """The difference between a picture in progress and its target; also written to
+    results/NAME/frame_STEP.png."""
     from diff_ifs.metrics import iou
 
     frame = difference_frame(picture, target, f"step {step}    IoU {iou(picture, target):.3f}")
@@ -21,8 +22,11 @@ def draw_frame(folder: Path, target: "Tensor", step: int, picture: "Tensor") -> 
     return frame
 
 
-def write_results(folder: Path, name: str, target: "Tensor", state: "State", frames: dict, grey: bool) -> "Tensor":
-    """Write the pictures, film, trace and plot of a fit; the coverage of its best system. `frames` are those drawn."""
+def write_results(
+    folder: Path, name: str, target: "Tensor", state: "State", frames: dict, grey: bool
+) -> "Tensor":
+    """Write the pictures, film, trace and plot of a fit; the coverage of its best system. `frames`
+    are those drawn."""
     from diff_ifs.fit.judge import evaluate
 
     # The leader may have been another system then: show the winner's own path.
@@ -30,7 +34,12 @@ def write_results(folder: Path, name: str, target: "Tensor", state: "State", fra
         if step not in frames or not frames[step][0].equal(maps):
             frames[step] = (
                 maps,
-                draw_frame(folder, target, step, evaluate(maps, target, stroke, grey=grey, quality="draft").picture),
+                draw_frame(
+                    folder,
+                    target,
+                    step,
+                    evaluate(maps, target, stroke, grey=grey, quality="draft").picture,
+                ),
             )
     best = evaluate(state.best_maps, target, state.best_stroke, grey=grey).picture
     ends = difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")

@@ -1,4 +1,5 @@
-"""Files that take their place only when they are complete, the lock of a folder, and what earlier runs left."""
+"""Files that take their place only when they are complete, the lock of a folder, and what earlier
+runs left."""
 
 import itertools
 import os
@@ -15,7 +16,8 @@ from diff_ifs.files.command import FULL
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of `path` once it is complete, so that no half of it is ever seen.
+    """A file to write to that takes the place of `path` once it is complete, so that no half of it
+    is ever seen.
 
     Raises InputError, and leaves what was there, where the disk is full or may not be written to.
     """
@@ -29,7 +31,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except OSError as error:
         advice = "make room" if error.errno in FULL else "work in a folder that can be written to"
-        words = f"cannot write {path} ({error.strerror or one_line(error)}); {advice}, and run again"
+        words = (
+            f"cannot write {path} ({error.strerror or one_line(error)}); {advice}, and run again"
+        )
         raise InputError(f"{words}: files that were there before are whole") from error
     finally:
         with suppress(OSError):  # it is gone where all went well
@@ -38,10 +42,12 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def lock_results(name: str, folder: Path) -> Iterator[None]:
-    """Keep NAME.pt and the folder of its results for one run, and clear away what a killed one had half written.
+    """Keep NAME.pt and the folder of its results for one run, and clear away what a killed one had
+    half written.
 
-    Raises InputError if another run has them. The lock ends with the process, however that ends. Where the system has
-    no such locks, two runs may go on side by side: their files are whole, but one overwrites the other's.
+    Raises InputError if another run has them. The lock ends with the process, however that ends.
+    Where the system has no such locks, two runs may go on side by side: their files are whole, but
+    one overwrites the other's.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -70,7 +76,9 @@ def lock_results(name: str, folder: Path) -> Iterator[None]:
                     f"{name}_previous*.pt",
                 )
                 ours = [Path(f"{name}.pt"), *(folder / kind for kind in kinds)]
-                for left in (left for path in ours for left in path.parent.glob(f".{path.name}.*.part")):
+                for left in (
+                    left for path in ours for left in path.parent.glob(f".{path.name}.*.part")
+                ):
                     with suppress(OSError):
                         left.unlink()
             yield
@@ -82,7 +90,8 @@ def lock_results(name: str, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock(name: str, folder: Path) -> Iterator[bool]:
-    """Lock a folder; whether that could be done at all. Raises InputError if another process has locked it."""
+    """Lock a folder; whether that could be done at all. Raises InputError if another process has
+    locked it."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -95,7 +104,9 @@ def _lock(name: str, folder: Path) -> Iterator[bool]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             advice = "wait for it, or work in another folder"
-            raise InputError(f"another run of {name} is at work in this folder; {advice}") from error
+            raise InputError(
+                f"another run of {name} is at work in this folder; {advice}"
+            ) from error
         except OSError:  # a file system without locks, or a folder that may not be read
             yield False
             return
@@ -106,10 +117,11 @@ def _lock(name: str, folder: Path) -> Iterator[bool]:
 
 
 def keep_previous(path: Path, folder: Path) -> Path | None:
-    """Copy the checkpoint of an earlier run into a folder before a new run overwrites it; the copy, if there is one.
+    """Copy the checkpoint of an earlier run into a folder before a new run overwrites it; the copy,
+    if there is one.
 
-    That is NAME_previous.pt, or NAME_previous_2.pt, NAME_previous_3.pt … if others have that name, so that of many fits
-    none is lost; one that is there already is not copied again.
+    That is NAME_previous.pt, or NAME_previous_2.pt, NAME_previous_3.pt … if others have that name,
+    so that of many fits none is lost; one that is there already is not copied again.
     """
     if not path.is_file():
         return None
@@ -119,7 +131,9 @@ def keep_previous(path: Path, folder: Path) -> Path | None:
         content = path.read_bytes()
         copy = next(copy for copy in copies if not copy.exists() or copy.read_bytes() == content)
     except OSError as error:
-        raise InputError(f"cannot read {path} ({error}), and will not overwrite it; move it away") from error
+        raise InputError(
+            f"cannot read {path} ({error}), and will not overwrite it; move it away"
+        ) from error
     if not copy.exists():
         with atomic_write(copy) as file:
             file.write(content)
@@ -132,4 +146,6 @@ def clear_frames(folder: Path) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(f"cannot remove {path} of an earlier run ({error.strerror}); move it away") from error
+            raise InputError(
+                f"cannot remove {path} of an earlier run ({error.strerror}); move it away"
+            ) from error

@@ -22,7 +22,9 @@ from diff_ifs.files.noise import (
     without_salt,
 )
 
-DISTINCT = 60.5 / 255  # in one channel: a colour that differs by more from the ground is no part of it
+DISTINCT = (
+    60.5 / 255
+)  # in one channel: a colour that differs by more from the ground is no part of it
 NEAR = 0.1  # in each channel: colours of one name, for all noise and all artefacts
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in brightness (ITU-R BT.601)
 MANY_GREYS = 0.05  # share of a picture whose greys are no soft edges, no lines and no noise
@@ -211,8 +213,11 @@ def _by_colour(colours: np.ndarray, ground: np.ndarray, cut: float | None) -> Re
     )
 
 
-def _colour_coverage(away: np.ndarray, distance: np.ndarray, cut: float, noise: float) -> np.ndarray:
-    """Coverage (H, W) by what lies away from the ground: differences (H, W, 3), and the greatest of each."""
+def _colour_coverage(
+    away: np.ndarray, distance: np.ndarray, cut: float, noise: float
+) -> np.ndarray:
+    """Coverage (H, W) by what lies away from the ground: differences (H, W, 3), and the greatest of
+    each."""
     figure = distance > cut
     core = ndimage.binary_erosion(figure, iterations=2)
     if core.sum() <= 50:

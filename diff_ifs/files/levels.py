@@ -10,7 +10,8 @@ from diff_ifs.files.noise import block_means
 
 
 def two_surfaces(grey: np.ndarray) -> tuple[np.ndarray | float, np.ndarray | float]:
-    """The levels of dark and bright in a picture (H, W): numbers, or surfaces where light is uneven."""
+    """The levels of dark and bright in a picture (H, W): numbers, or surfaces where light is
+    uneven."""
     k = max(1, max(grey.shape) // 192)
     small = block_means(grey, k) if min(grey.shape) >= k else grey
     plain = _misfit(small, small > otsu(small))
@@ -83,7 +84,9 @@ def has_flat_levels(grey: np.ndarray, noise: float) -> bool:
     return left.size < 0.03 * flat and sum(share > 0.01 for share in shares) > 2
 
 
-def _polynomials(shape: tuple[int, ...], places: np.ndarray | None = None, degree: int = 2) -> np.ndarray:
+def _polynomials(
+    shape: tuple[int, ...], places: np.ndarray | None = None, degree: int = 2
+) -> np.ndarray:
     """Legendre polynomials (…, K) at all pixels of a picture or at places (N, 2), by degree."""
     places = np.indices(shape[:2]).transpose(1, 2, 0) if places is None else places
     y, x = np.moveaxis(2 * (places + 0.5) / np.array(shape[:2]) - 1, -1, 0)
@@ -106,7 +109,9 @@ def _surfaces(small: np.ndarray, bright: np.ndarray) -> tuple[float, np.ndarray,
 
     Returns the misfit, as `_misfit`, and the coefficients of the dark surface and of the gap.
     """
-    of_low, of_gap = (_polynomials(small.shape, None, degree).reshape(small.size, -1) for degree in (4, 2))
+    of_low, of_gap = (
+        _polynomials(small.shape, None, degree).reshape(small.size, -1) for degree in (4, 2)
+    )
     wanted, split = small.ravel(), of_low.shape[1]
     # surfaces bend no more than the picture asks for
     stiff = [*[0] * 3, *[1e-3] * 3, *[3e-3] * 4, *[6e-3] * 5, 0, *[3e-3] * 2, *[1e-2] * 3]
@@ -122,7 +127,9 @@ def _surfaces(small: np.ndarray, bright: np.ndarray) -> tuple[float, np.ndarray,
         found = np.linalg.solve(weighted.T @ system + ridge, weighted.T @ wanted)
         low, gap = found[:split], found[split:]
         span = of_gap @ gap
-        span = np.maximum(span, 0.25 * abs(np.median(span)) + 1e-6)  # dark and bright change no places
+        span = np.maximum(
+            span, 0.25 * abs(np.median(span)) + 1e-6
+        )  # dark and bright change no places
         away = (wanted - of_low @ low) / span
         before, bright = bright, (away > 0.5).reshape(small.shape)
         error = np.abs(away - bright.ravel())

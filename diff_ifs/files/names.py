@@ -10,19 +10,35 @@ from diff_ifs.errors import InputError, one_line
 HERE = Path(__file__).resolve().parents[2]  # beside the scripts
 
 
-# Endings of pictures, in the order in which they are looked for; the same in capitals counts as well:
-PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pbm")
+# Endings of pictures, in the order in which they are looked for; the same in capitals counts as
+# well:
+PICTURES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".webp",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+)
 
 
 def check_name(name: str) -> None:
-    """Raise InputError unless `name` is the plain name of a target: it becomes part of the names of files."""
+    """Raise InputError unless `name` is the plain name of a target: it becomes part of the names of
+    files."""
     if name.endswith((*PICTURES, ".pt")) and is_plain(Path(name).stem):
         raise InputError(f"give the name alone, without its ending: {Path(name).stem}")
     if not is_plain(name):
         words = "use letters, digits, spaces, '_' and '-', as in apple for apple.png"
         raise InputError(f"{one_line(name)!r} is not a plain name: {words}")
     if len(os.fsencode(name)) > 150:
-        raise InputError(f"a name of {len(name)} letters is too long for the names of files; rename the picture")
+        raise InputError(
+            f"a name of {len(name)} letters is too long for the names of files; rename the picture"
+        )
 
 
 def is_plain(name: str) -> bool:
@@ -49,7 +65,8 @@ def plain(given: str) -> str:
 def find_pictures(given: str) -> list[Path]:
     """The pictures of a target, the one to be read first: `given` is NAME, or NAME with its ending.
 
-    That is the named one, else the PNG. Raises InputError, naming targets like it, if there is none.
+    That is the named one, else the PNG. Raises InputError, naming targets like it, if there is
+    none.
     """
     name = plain(given)
     check_name(name)
@@ -65,21 +82,28 @@ def find_pictures(given: str) -> list[Path]:
         )
         if here and given in (name, here[0].name):
             return here
-    known = {path.stem for folder in (Path(), HERE) for path in folder.iterdir() if is_picture(path.name)}
+    known = {
+        path.stem for folder in (Path(), HERE) for path in folder.iterdir() if is_picture(path.name)
+    }
     wanted = given if is_picture(given) else f"{name}.png"
     raise InputError(f"there is no {wanted} here; {_there_are(known, name, 'pictures')}")
 
 
 def find_checkpoint(name: str) -> Path:
-    """NAME.pt in the current directory. Raises InputError, naming the command that makes it, if it is not there."""
+    """NAME.pt in the current directory. Raises InputError, naming the command that makes it, if it
+    is not there."""
     check_name(name)
     path = Path(f"{name}.pt")
     if path.is_file():
         return path
     if any(find(f"{name}{ending}") for ending in PICTURES):
-        raise InputError(f"there is no {path} yet; make it with: python train_ifs.py {_quoted(name)}")
+        raise InputError(
+            f"there is no {path} yet; make it with: python train_ifs.py {_quoted(name)}"
+        )
     known = {path.stem for path in Path().glob("*.pt")}
-    raise InputError(f"there is no {path} here, nor a {name}.png to fit; {_there_are(known, name, 'checkpoints')}")
+    raise InputError(
+        f"there is no {path} here, nor a {name}.png to fit; {_there_are(known, name, 'checkpoints')}"
+    )
 
 
 def _there_are(names: set[str], wanted: str, what: str) -> str:

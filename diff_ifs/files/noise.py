@@ -33,7 +33,8 @@ def residual_noise(noise: float) -> float:
 
 
 def cleaned(coverage: np.ndarray, noise: float) -> np.ndarray:
-    """Coverage (H, W), clipped, without noise below and above, and without the specks that it leaves."""
+    """Coverage (H, W), clipped, without noise below and above, and without the specks that it
+    leaves."""
     dead = min(2.5 * noise, 0.3)
     coverage = np.clip((coverage - dead) / (1 - 2 * dead), 0, 1)
     if noise < 0.04:
@@ -68,6 +69,7 @@ def is_noise(grey: np.ndarray) -> bool:
 
 
 def block_means(grey: np.ndarray, k: int) -> np.ndarray:
-    """Means of blocks of k × k pixels of a picture (H, W), but for an incomplete last row or column."""
+    """Means of blocks of k × k pixels of a picture (H, W), but for an incomplete last row or
+    column."""
     rows, columns = (n // k for n in grey.shape)
     return grey[: rows * k, : columns * k].reshape(rows, k, columns, k).mean((1, 3))

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-MISSING, EXTRA, BOTH, NEITHER = (56, 132, 255), (255, 122, 26), (244, 244, 240), (10, 12, 20)  # colours of a difference
+MISSING, EXTRA, BOTH, NEITHER = (
+    (56, 132, 255),
+    (255, 122, 26),
+    (244, 244, 240),
+    (10, 12, 20),
+)  # colours of a difference
 STRIP = 26  # height in pixels of the caption under a frame
 
 
@@ -29,22 +34,32 @@ def save_picture(path: Path, picture: "np.ndarray | Image") -> None:
     """Write an 8- or 16-bit array (S, S), (S, S, 3) or (S, S, 4), or a Pillow picture, as PNG."""
     from PIL import Image
 
-    image, content = picture if isinstance(picture, Image.Image) else Image.fromarray(picture), io.BytesIO()
+    image, content = (
+        picture if isinstance(picture, Image.Image) else Image.fromarray(picture),
+        io.BytesIO(),
+    )
     image.save(content, format="PNG")
     with atomic_write(path) as file:
         file.write(content.getbuffer())
 
 
 def save_rows(path: Path, strips: "Iterator[np.ndarray]", size: int) -> bool:
-    """Write a picture that comes as strips (H, S, C) from the top, 8 or 16 bits, as PNG; say if anything is in it.
+    """Write a picture that comes as strips (H, S, C) from the top, 8 or 16 bits, as PNG; say if
+    anything is in it.
 
-    Only one strip is held at a time. C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA). Pillow has neither pictures
-    that stream nor 16 bits in colour. Each row is stored as its difference from the one above (W3C, PNG, filter 2).
+    Only one strip is held at a time. C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA). Pillow
+    has neither pictures that stream nor 16 bits in colour. Each row is stored as its difference
+    from the one above (W3C, PNG, filter 2).
     """
     import numpy as np
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+        return (
+            struct.pack(">I", len(data))
+            + kind
+            + data
+            + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+        )
 
     lit, above, squeeze = False, None, zlib.compressobj(5)
     with atomic_write(path) as file:
@@ -59,7 +74,9 @@ def save_rows(path: Path, strips: "Iterator[np.ndarray]", size: int) -> bool:
             step = max(1, (1 << 24) // above.shape[1])
             for first in range(0, height, step):
                 part = strip[first : first + step]
-                part = np.ascontiguousarray(part.astype(part.dtype.newbyteorder(">"))).view(np.uint8)
+                part = np.ascontiguousarray(part.astype(part.dtype.newbyteorder(">"))).view(
+                    np.uint8
+                )
                 part = part.reshape(-1, above.shape[1])
                 coded = np.full((len(part), 1 + above.shape[1]), 2, dtype=np.uint8)
                 np.subtract(part[:1], above, out=coded[:1, 1:])
@@ -71,7 +88,8 @@ def save_rows(path: Path, strips: "Iterator[np.ndarray]", size: int) -> bool:
 
 
 def save_array(path: Path, strips: "Iterator[Tensor]", size: int) -> None:
-    """Write numbers that come as strips (H, S) or (4, H, S) from the top as a .npy file, (S, S) or (S, S, 4).
+    """Write numbers that come as strips (H, S) or (4, H, S) from the top as a .npy file, (S, S) or
+    (S, S, 4).
 
     Raises InputError if the disk has no room for it.
     """
@@ -85,7 +103,10 @@ def save_array(path: Path, strips: "Iterator[Tensor]", size: int) -> None:
             values = values if values.ndim == 2 else values.transpose(1, 2, 0)
             shape = (size, size, *values.shape[2:])
             if not begun:
-                needed, free = values.itemsize * int(np.prod(shape, dtype=object)), shutil.disk_usage(path.parent).free
+                needed, free = (
+                    values.itemsize * int(np.prod(shape, dtype=object)),
+                    shutil.disk_usage(path.parent).free,
+                )
                 if needed > free:
                     raise InputError(
                         f"{path} would take {needed / 2**30:.1f} GiB, and the disk has {free / 2**30:.1f} left"
@@ -97,7 +118,8 @@ def save_array(path: Path, strips: "Iterator[Tensor]", size: int) -> None:
 
 
 def difference_frame(picture: "Tensor", target: "Tensor", caption: str) -> "Image":
-    """What a fit misses (blue), has too much (orange) and shares (white) with its target, with a line of text below."""
+    """What a fit misses (blue), has too much (orange) and shares (white) with its target, with a
+    line of text below."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
@@ -106,7 +128,9 @@ def difference_frame(picture: "Tensor", target: "Tensor", caption: str) -> "Imag
     pixels = Image.fromarray(colours[2 * have + want])
     zoom = max(1, round(512 / pixels.width))
     frame = Image.new("RGB", (pixels.width * zoom, pixels.height * zoom + STRIP), NEITHER)
-    frame.paste(pixels.resize((pixels.width * zoom, pixels.height * zoom), Image.Resampling.NEAREST))
+    frame.paste(
+        pixels.resize((pixels.width * zoom, pixels.height * zoom), Image.Resampling.NEAREST)
+    )
     pen, font = ImageDraw.Draw(frame), ImageFont.load_default(size=14)
     baseline = frame.height - STRIP + 4
     pen.text((8, baseline), caption, fill=BOTH, font=font)
@@ -121,24 +145,36 @@ def difference_frame(picture: "Tensor", target: "Tensor", caption: str) -> "Imag
 def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: float = 2.0) -> None:
     """Write frames as a film: `seconds` of motion, then a pause on the last frame.
 
-    An endless GIF, or an MP4 if `path` ends in .mp4. Raises InputError where imageio-ffmpeg, which makes these, is not
-    installed.
+    An endless GIF, or an MP4 if `path` ends in .mp4. Raises InputError where imageio-ffmpeg, which
+    makes these, is not installed.
     """
     import imageio.v3 as imageio
     import numpy as np
 
     if path.suffix == ".mp4":
         if not can_film():
-            raise InputError("an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in .gif")
+            raise InputError(
+                "an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in .gif"
+            )
         rate = max(1.0, len(frames) / seconds)
         width, height = frames[0].size
-        even = (0, 0, width + width % 2, height + height % 2)  # a video has no odd sides: a black line is added
+        even = (
+            0,
+            0,
+            width + width % 2,
+            height + height % 2,
+        )  # a video has no odd sides: a black line is added
         arrays = [
-            np.asarray(frame.convert("RGB").crop(even)) for frame in [*frames, *frames[-1:] * round(rate * pause)]
+            np.asarray(frame.convert("RGB").crop(even))
+            for frame in [*frames, *frames[-1:] * round(rate * pause)]
         ]
-        film = imageio.imwrite("<bytes>", arrays, extension=".mp4", plugin="FFMPEG", fps=rate, macro_block_size=2)
+        film = imageio.imwrite(
+            "<bytes>", arrays, extension=".mp4", plugin="FFMPEG", fps=rate, macro_block_size=2
+        )
     else:
-        durations = [max(40, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [round(1000 * pause)]
+        durations = [max(40, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [
+            round(1000 * pause)
+        ]
         film = imageio.imwrite(
             "<bytes>",
             [np.asarray(frame) for frame in frames],
@@ -158,13 +194,16 @@ def can_film() -> bool:
 
 
 def contact_sheet(frames: list["Image"], captions: list[str]) -> "Image":
-    """Frames of one size side by side, about as many in a row as there are rows, each with a line of text below."""
+    """Frames of one size side by side, about as many in a row as there are rows, each with a line
+    of text below."""
     from PIL import Image, ImageDraw, ImageFont
 
     across = math.ceil(math.sqrt(len(frames)))
     width, height, gap = frames[0].width, frames[0].height + STRIP, 8
     down = math.ceil(len(frames) / across)
-    sheet = Image.new("RGB", (across * (width + gap) + gap, down * (height + gap) + gap), (60, 64, 72))
+    sheet = Image.new(
+        "RGB", (across * (width + gap) + gap, down * (height + gap) + gap), (60, 64, 72)
+    )
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
     for k, (frame, caption) in enumerate(zip(frames, captions, strict=True)):
         at = gap + k % across * (width + gap), gap + k // across * (height + gap)

@@ -23,9 +23,11 @@ def check_options(overrides: dict) -> None:
 
 
 def load_setup(name: str, overrides: dict) -> tuple[Setup, Path | None]:
-    """The setup of NAME_setup.py with some fields replaced, and the file; the defaults and None where there is none.
+    """The setup of NAME_setup.py with some fields replaced, and the file; the defaults and None
+    where there is none.
 
-    Raises InputError for a setup that fails, with the line that did. Torch is loaded only if the setup uses it.
+    Raises InputError for a setup that fails, with the line that did. Torch is loaded only if the
+    setup uses it.
     """
     path = find(f"{name}_setup.py")
     setup = Setup() if path is None else _run_setup(path)
@@ -45,10 +47,14 @@ def _run_setup(path: Path) -> Setup:
         raise
     except BaseException as error:
         words = one_line(error)
-        if unknown := re.search(r"Setup.__init__\(\) got an unexpected keyword argument '(\w+)'", words):
+        if unknown := re.search(
+            r"Setup.__init__\(\) got an unexpected keyword argument '(\w+)'", words
+        ):
             words = unknown_field(unknown[1])
         elif isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("ifs_"):
-            words = f"{error.name} is no more; write: from diff_ifs import Setup, affine, similarity"
+            words = (
+                f"{error.name} is no more; write: from diff_ifs import Setup, affine, similarity"
+            )
         raise InputError(f"{path}{_failing_line(error, path)}: {words}") from error
     finally:
         del sys.modules[module.__name__]
@@ -60,12 +66,17 @@ def _run_setup(path: Path) -> Setup:
 def _failing_line(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError):
         return f", line {error.lineno}" if error.lineno else ""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
     return f", line {lines[-1]}" if lines else ""
 
 
 def setup_from(file: str, overrides: dict) -> Setup:
-    """The setup that starts from the maps of a file, in the frame of its window, with some fields replaced.
+    """The setup that starts from the maps of a file, in the frame of its window, with some fields
+    replaced.
 
     Raises InputError if there are none that a fit can start from.
     """

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from diff_ifs.files.ground import Reading
 
 LARGEST = 20_000  # pixels along the longer side of a target
-FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM")  # Pillow has others that start programs
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "GIF",
+    "TIFF",
+    "BMP",
+    "WEBP",
+    "PPM",
+)  # Pillow has others that start programs
 
 
 @dataclass(frozen=True)
@@ -53,10 +61,10 @@ def read_target(
 ) -> Target:
     """A picture as coverage (size, size) of its figure, centred on an empty square.
 
-    `invert` swaps figure and ground. With a threshold from 0 to 255, the figure is what has at least
-    as much brightness, opacity, or distance from the ground's colour. With `grey`, coverage is
-    brightness; None: where the picture has more than two levels. Raises InputError for a file that
-    is no picture, and for a picture without a figure.
+    `invert` swaps figure and ground. With a threshold from 0 to 255, the figure is what has at
+    least as much brightness, opacity, or distance from the ground's colour. With `grey`, coverage
+    is brightness; None: where the picture has more than two levels. Raises InputError for a file
+    that is no picture, and for a picture without a figure.
     """
     import numpy as np
 
@@ -127,7 +135,9 @@ def _decoded(path: Path, side: int) -> tuple["np.ndarray", "np.ndarray | None", 
             width, height = opened.size
             if max(width, height) > LARGEST:
                 size = f"{width} × {height}"
-                raise InputError(f"{path} has {size} pixels; make it smaller: at most {LARGEST} a side")
+                raise InputError(
+                    f"{path} has {size} pixels; make it smaller: at most {LARGEST} a side"
+                )
             jpeg = opened.format == "JPEG"
             ImageOps.exif_transpose(opened, in_place=True)
             opened.load()
@@ -136,14 +146,18 @@ def _decoded(path: Path, side: int) -> tuple["np.ndarray", "np.ndarray | None", 
             rows = k * max(1, (1 << 22) // (width * k))
             # in strips, so that a large picture is in memory only once
             tops = range(0, height, rows)
-            strips = [_channels(opened.crop((0, top, width, min(top + rows, height))), k) for top in tops]
+            strips = [
+                _channels(opened.crop((0, top, width, min(top + rows, height))), k) for top in tops
+            ]
     except (InputError, MemoryError):
         raise
     except Exception as error:  # Pillow raises many kinds for a damaged file
         words = one_line(error)
         if "cannot identify" in words:
             words = "its format is not one of " + ", ".join(FORMATS)
-        raise InputError(f"{path} cannot be read as a picture ({words}); save it again as a PNG") from error
+        raise InputError(
+            f"{path} cannot be read as a picture ({words}); save it again as a PNG"
+        ) from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     pixels = np.concatenate(strips)
@@ -202,12 +216,16 @@ def _refusal(path: Path, threshold: int | None, error: Exception) -> InputError:
     seen, *span = error.args
     if span:
         low, high = span
-        return InputError(f"--threshold {threshold} of {path} {seen}; give one from {low} to {high}")
+        return InputError(
+            f"--threshold {threshold} of {path} {seen}; give one from {low} to {high}"
+        )
     advice = "--grey fits it as it is" if "noise" in seen else "draw something on it in another"
     return InputError(f"{path} {seen}; {advice}")
 
 
-def _described(path: Path, reading: "Reading", invert: bool, page: bool, threshold: int | None) -> str:
+def _described(
+    path: Path, reading: "Reading", invert: bool, page: bool, threshold: int | None
+) -> str:
     """What was read, in one line."""
     figure, ground = (_named(colours) for colours in (reading.figure, reading.ground[None]))
     cut = "" if threshold is None else f", parted at {threshold} of 255"
@@ -255,7 +273,9 @@ def _named(colours: "np.ndarray") -> str:
 def _doubts(reading: "Reading", threshold: int | None) -> list[str]:
     if threshold is not None or (reading.sure and reading.greys < 0.02):
         return []
-    return [f" is read with some doubt: --threshold T settles it, as {reading.cut * 255:.0f} does here"]
+    return [
+        f" is read with some doubt: --threshold T settles it, as {reading.cut * 255:.0f} does here"
+    ]
 
 
 def _hints(reading: "Reading", size: int) -> list[str]:
@@ -267,7 +287,9 @@ def _hints(reading: "Reading", size: int) -> list[str]:
     if least < size / 6:
         lines = "rows" if height < width else "columns"
         larger = f", or give --size {min(4 * size, 4096)}" if size < 4096 else ""
-        hints.append(f" leaves the fit {least} of {size} {lines}: cut off what is beside the figure{larger}")
+        hints.append(
+            f" leaves the fit {least} of {size} {lines}: cut off what is beside the figure{larger}"
+        )
     if _framed(on) or (reading.rule != "transparency" and _framed(~on) and on.mean() > 0.5):
         hints.append(" has a thin frame all around, which is fitted with it: cut it off")
     return hints
@@ -284,4 +306,7 @@ def _framed(on: "np.ndarray") -> bool:
         shares.append(total / sum(edge.size for edge in edges))
     thick = max(2, shorter // 40)
     full = [share > 0.95 for share in shares]
-    return any(full[k] and any(share < 0.05 for share in shares[k + 1 : k + 1 + thick]) for k in range(len(full)))
+    return any(
+        full[k] and any(share < 0.05 for share in shares[k + 1 : k + 1 + thick])
+        for k in range(len(full))
+    )

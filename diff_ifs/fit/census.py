@@ -1,7 +1,8 @@
 """How many maps a picture repays: short searches with few and with many maps, before the fit.
 
-A fractal shows itself, because as many maps as it is made of come as near to it as many more do. What other pictures
-lack falls as a power of the number of maps; the power and the price of a map say where to stop.
+A fractal shows itself, because as many maps as it is made of come as near to it as many more do.
+What other pictures lack falls as a power of the number of maps; the power and the price of a map
+say where to stop.
 """
 
 import math
@@ -18,7 +19,8 @@ from diff_ifs.fit.run import Run
 from diff_ifs.setup import Setup
 
 LADDER = (48, 32, 24, 16, 12, 8, 7, 6, 5, 4, 3, 2)  # numbers of maps that are tried
-LEAST = 12  # maps of a picture that is no fractal of few maps: short searches of easy pictures say little
+# maps of a picture that is no fractal of few maps: short searches of easy pictures say little
+LEAST = 12
 TYPICAL = 0.75  # power of n with which the misfit of silhouettes falls
 
 
@@ -35,23 +37,27 @@ class Count(NamedTuple):
     """How many maps a picture repays."""
 
     n: int
-    power: float  # of n with which its misfit falls; 0 for a fractal that needs no more maps than these
+    # of n with which its misfit falls; 0 for a fractal that needs no more maps than these
+    power: float
 
 
 def repaid(rungs: Sequence[Rung], price: float) -> Count:
     """The number of maps that a picture repays, at most 48, where each must gain an IoU of `price`.
 
-    It is the least of up to eight maps whose loss nobody beats by more than 30 %, as for a fractal that was found, if
-    they cover most of the picture: those of thin branches hardly differ.
-    Elsewhere the misfit of 8 maps and more is taken to fall as c n^-a, and n is the one at which the next map would
-    gain `price`: a c n^-(a + 1) = price. Five rungs say little of a power: it is the mean of theirs and of 0.9, which
-    icons have. Five pixels' worth of misfit a side are not counted, which finer pictures mend with any number of maps.
+    It is the least of up to eight maps whose loss nobody beats by more than 30 %, as for a fractal
+    that was found, if they cover most of the picture: those of thin branches hardly differ.
+    Elsewhere the misfit of 8 maps and more is taken to fall as c n^-a, and n is the one at which
+    the next map would gain `price`: a c n^-(a + 1) = price. Five rungs say little of a power: it is
+    the mean of theirs and of 0.9, which icons have. Five pixels' worth of misfit a side are not
+    counted, which finer pictures mend with any number of maps.
     """
     least = min(rung.loss for rung in rungs)
     exact = [r.n for r in rungs if r.n <= 8 and r.loss <= 1.3 * least and r.misfit <= 0.3]
     if exact:
         return Count(min(exact), 0.0)
-    points = [(math.log(r.n), math.log(max(r.misfit - 5 / r.side, 0.01))) for r in rungs if 8 <= r.n <= 32]
+    points = [
+        (math.log(r.n), math.log(max(r.misfit - 5 / r.side, 0.01))) for r in rungs if 8 <= r.n <= 32
+    ]
     x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
     slope = sum((u - x) * (v - y) for u, v in points) / sum((u - x) ** 2 for u, _ in points)
     power = (0.9 + min(max(-slope, 0.0), 2.0)) / 2
@@ -65,11 +71,13 @@ def promised(iou: float, n: int, more: int, power: float = TYPICAL) -> float:
 
 
 def census(target: Tensor, setup: Setup, device: str) -> Iterator[Rung]:
-    """Search for systems of 48, 32 … 2 maps whose attractors are like the target (S, S), each for a tenth of a fit.
+    """Search for systems of 48, 32 … 2 maps whose attractors are like the target (S, S), each for a
+    tenth of a fit.
 
-    Eight maps and fewer are tried as long as their loss is at most 1.6 times the least. Of 32 starts, half go on after
-    a few steps, by their loss, and the eight with the least are judged. The searches are those of a quarter of the
-    picture's size, which counts as 256 × 256 pixels at most.
+    Eight maps and fewer are tried as long as their loss is at most 1.6 times the least. Of 32
+    starts, half go on after a few steps, by their loss, and the eight with the least are judged.
+    The searches are those of a quarter of the picture's size, which counts as 256 × 256 pixels at
+    most.
     """
     size = min(setup.size, 256)
     target = F.adaptive_avg_pool2d(target[None, None].to(device), size)[0, 0]
@@ -93,7 +101,12 @@ def census(target: Tensor, setup: Setup, device: str) -> Iterator[Rung]:
             return
 
 
-def count(target: Tensor, setup: Setup, device: str, watch: Callable[[Iterator[Rung]], Iterable[Rung]] = iter) -> Count:
+def count(
+    target: Tensor,
+    setup: Setup,
+    device: str,
+    watch: Callable[[Iterator[Rung]], Iterable[Rung]] = iter,
+) -> Count:
     """How many maps a fit has whose setup leaves it open; `watch` sees the rungs pass.
 
     No picture is asked that is grey, since a price is one of IoU, nor where a depth is given.

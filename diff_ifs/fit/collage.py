@@ -55,7 +55,9 @@ class Collage:
     """
 
     def __init__(self, target: Tensor):
-        coarse = F.adaptive_avg_pool2d(target[None, None].double().cpu(), min(SIDE, len(target)))[0, 0]
+        coarse = F.adaptive_avg_pool2d(target[None, None].double().cpu(), min(SIDE, len(target)))[
+            0, 0
+        ]
         on = coarse >= min(0.5, float(coarse.max()))
         at = (2 * torch.arange(len(on), dtype=torch.float64) + 1) / len(on) - 1
         row, column = on.nonzero().unbind(1)
@@ -97,12 +99,16 @@ class Collage:
 
         reach = REACHES[0] * (REACHES[1] / REACHES[0]) ** uniform(CANDIDATES, 1)
         cap = CAPS[0] * (CAPS[1] / CAPS[0]) ** float(uniform(1))
-        mean, covariance = moments(left, torch.exp(torch.cdist(some(left, CANDIDATES), left) ** 2 / (-2 * reach**2)))
+        mean, covariance = moments(
+            left, torch.exp(torch.cdist(some(left, CANDIDATES), left) ** 2 / (-2 * reach**2))
+        )
         linear = roots(covariance) @ rotations(2 * math.pi * uniform(CANDIDATES))
         linear[:, :, 1] *= torch.where(uniform(CANDIDATES, 1) < 0.5, -1.0, 1.0)  # mirrors
         noise = torch.randn(CANDIDATES, TRIALS, 2, 3, generator=generator, dtype=torch.float64)
         maps = clip_width(torch.cat([linear @ self.round, mean[..., None]], dim=2))
-        found, costs = self.climb(maps, some(left, SAMPLE), some(self.pixels, SAMPLE), cap, share, noise)
+        found, costs = self.climb(
+            maps, some(left, SAMPLE), some(self.pixels, SAMPLE), cap, share, noise
+        )
         best = found[costs.argmin()]
         best[:, 2] += self.middle - best[:, :2] @ self.middle
         return best

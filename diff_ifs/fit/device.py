@@ -14,9 +14,11 @@ from diff_ifs.setup import Setup
 
 
 def faster(target: Tensor, setup: Setup, devices: Sequence[str]) -> str:
-    """The device on which the steps of a fit take the least time, after a line that says so; the last if it is close.
+    """The device on which the steps of a fit take the least time, after a line that says so; the
+    last if it is close.
 
-    Timed are ten steps of the coarse stage that most steps are like, and ten of the last, each after ten to warm up.
+    Timed are ten steps of the coarse stage that most steps are like, and ten of the last, each
+    after ten to warm up.
     """
     taken = {}
     for device in devices:
@@ -32,6 +34,8 @@ def faster(target: Tensor, setup: Setup, devices: Sequence[str]) -> str:
             run.keep(torch.arange(min(4, len(run.maps))))
         taken[device] = seconds
     best = min(taken, key=lambda device: taken[device] * (1 if device == devices[-1] else 1.2))
-    times = " and ".join(f"{1000 * seconds:.0f} ms on {device}" for device, seconds in taken.items())
+    times = " and ".join(
+        f"{1000 * seconds:.0f} ms on {device}" for device, seconds in taken.items()
+    )
     print(f"computing on {best}: the same steps take {times}", file=sys.stderr)
     return best

@@ -57,15 +57,26 @@ def evaluate(
         supersample = 3 if quality == "final" or size <= 512 else 1
     if search_stroke:
         k = supersample
-        near = distance(maps, WINDOW, size * k, margin=0.125, quality="draft")[k // 2 :: k, k // 2 :: k]
+        near = distance(maps, WINDOW, size * k, margin=0.125, quality="draft")[
+            k // 2 :: k, k // 2 :: k
+        ]
         radius = best_radius(near, foreground(target), finest=2 / size)
-        nearby = [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)] if radius > 0 else []
-        bare, *drawn = (evaluate(maps, target, radius, quality="draft") for radius in (0.0, *nearby))
+        nearby = (
+            [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)] if radius > 0 else []
+        )
+        bare, *drawn = (
+            evaluate(maps, target, radius, quality="draft") for radius in (0.0, *nearby)
+        )
         best = max(drawn, key=lambda found: found.iou, default=bare)
         stroke = best.stroke if best.iou > bare.iou + 0.002 else 0.0
         return evaluate(maps, target, stroke, quality=quality)
     picture = occupancy(
-        maps, WINDOW, size, stroke=stroke, supersample=2 * supersample if stroke > 0 else supersample, quality=quality
+        maps,
+        WINDOW,
+        size,
+        stroke=stroke,
+        supersample=2 * supersample if stroke > 0 else supersample,
+        quality=quality,
     )
     iou = metrics.iou(picture, target)
     return Evaluation(iou, stroke, picture, iou)
@@ -83,7 +94,9 @@ def soft_picture(maps: Tensor, target: Tensor) -> Tensor:
     density, _ = splat_words(maps[None], (words, words), to, size)
     density = blur(density, GREY_BLUR) * target.sum()
     trials = torch.logspace(-1, 2, 91, dtype=target.dtype, device=target.device)
-    errors = torch.stack([(coverage(density[0], alpha) - target).square().mean() for alpha in trials])
+    errors = torch.stack(
+        [(coverage(density[0], alpha) - target).square().mean() for alpha in trials]
+    )
     return coverage(density[0], trials[errors.argmin()])
 
 
@@ -113,7 +126,14 @@ def selection_scores(maps: Tensor, target: Tensor, setup: Setup) -> tuple[float,
     """
     if setup.grey or setup.stroke is not None:
         stroke = setup.stroke or 0.0
-        verdict = evaluate(maps, target, stroke, supersample=2 if stroke > 0 else 1, grey=setup.grey, quality="draft")
+        verdict = evaluate(
+            maps,
+            target,
+            stroke,
+            supersample=2 if stroke > 0 else 1,
+            grey=setup.grey,
+            quality="draft",
+        )
         return verdict.score, verdict.score
     wanted, size = foreground(target).cpu(), len(target)
     picture = occupancy(maps.cpu().double(), WINDOW, 2 * size, supersample=1, quality="draft")

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from diff_ifs.fit.run import Run
 
 REFRESH = 10  # steps between two choices of the words
-PENS = (6.0, 12.0)  # alphas with which grown points draw under a pen, whose curves have fewer points than areas
-BARE = 1.5  # alpha with which grown points draw a picture as wide as they are: more suits a pen of half a pixel
+PENS = (
+    6.0,
+    12.0,
+)  # alphas with which grown points draw under a pen, whose curves have fewer points than areas
+# alpha with which grown points draw a picture as wide as they are: more suits a pen of half a pixel
+BARE = 1.5
 GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
 
 
@@ -34,39 +38,56 @@ class Objective:
         self.target = F.adaptive_avg_pool2d(target[None, None], stage.size)[0, 0]
         pixels = foreground(self.target).cpu().numpy()
         away = distance_transform_edt(~pixels) / stage.size if pixels.any() else 0 * pixels
-        self.toll, self.inside = (  # what stray points pay, and distances to the outside, in pixels
+        (
+            self.stray_penalty,
+            self.inside,
+        ) = (  # what stray points pay, and distances to the outside, in pixels
             torch.from_numpy(field).to(target.dtype).to(target.device)
             for field in (setup.pull * away, distance_transform_edt(pixels))
         )
         self.mass = float(self.target.sum())
         self.discs: Tensor | None = None  # of the pens
         self.pen_variance = 0.0  # of a disc, along each axis
-        self.even, self.tip = self.target[None], slice(None)  # points spread evenly over the target, for each tip
-        self.frame = torch.tensor(frame(WINDOW, stage.size), dtype=target.dtype, device=target.device)
+        self.even, self.tip = (
+            self.target[None],
+            slice(None),
+        )  # points spread evenly over the target, for each tip
+        self.frame = torch.tensor(
+            frame(WINDOW, stage.size), dtype=target.dtype, device=target.device
+        )
         self.words: tuple[Tensor, Tensor] | None = None
         self.trees: list[AddressTree] = []
 
     def refresh(self, maps: Tensor, stroke: Tensor | None, sigma: float) -> None:
         """Fix what holds until the next call: the words that are drawn, and alpha.
 
-        Alpha is the one with which points spread evenly over the target would look most like it, at this blur.
+        Alpha is the one with which points spread evenly over the target would look most like it, at
+        this blur.
         """
         if stroke is not None and self.discs is None:
             self.take_pen(stroke)
         if self.stage.grown:
             half = len(maps) // 2
-            first, second = (self.stage.solidity, self.setup.solidity * BARE) if stroke is None else PENS
+            first, second = (
+                (self.stage.solidity, self.setup.solidity * BARE) if stroke is None else PENS
+            )
             self.alphas = maps.new_tensor([first] * (len(maps) - half) + [second] * half)
             self.trees = [address_tree(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
             return
-        sample = -(-self.stage.size // 128)  # every so manieth row and column is enough to choose among 16
+        sample = -(
+            -self.stage.size // 128
+        )  # one row and column in so many is enough to choose among 16
         even = blur(self.even, self.beyond_pen(sigma))[:, ::sample, ::sample].flatten(1)
         bare = 1 - self.target[::sample, ::sample].flatten()
         trials = [10 ** (0.1 * k - 0.5) for k in range(16)]
         if (loops := kernels(even)) is not None:
-            misfit = torch.from_numpy(loops.misfits(even.contiguous().numpy(), bare.contiguous().numpy(), trials))
+            misfit = torch.from_numpy(
+                loops.misfits(even.contiguous().numpy(), bare.contiguous().numpy(), trials)
+            )
         else:
-            misfit = torch.stack([torch.exp(even * -trial).sub_(bare).square_().mean(1) for trial in trials])
+            misfit = torch.stack(
+                [torch.exp(even * -trial).sub_(bare).square_().mean(1) for trial in trials]
+            )
         solidity = self.setup.solidity if stroke is not None else self.stage.solidity
         alphas = solidity * self.mass * even.new_tensor(trials)[misfit.argmin(0)]
         self.alphas = alphas[self.tip].expand(len(maps)).clone()
@@ -77,7 +98,9 @@ class Objective:
             words = words_by_weight(area_weights(maps), round(self.stage.points**0.5))
             self.words = (words, words)
         elif self.words is None:
-            self.words = tuple(words_of_depth(n, part, maps.device) for part in (depth - depth // 2, depth // 2))
+            self.words = tuple(
+                words_of_depth(n, part, maps.device) for part in (depth - depth // 2, depth // 2)
+            )
 
     def take_pen(self, stroke: Tensor) -> None:
         """Draw with pens of these radii (B,), in world units, that the whole stage keeps."""
@@ -92,16 +115,32 @@ class Objective:
         self.even = convolve(ridges, pen_discs(radii, reach))
 
     def beyond_pen(self, sigma: float) -> float:
-        """What a Gaussian must add to the pen's disc so that both together blur as one of `sigma` would."""
+        """What a Gaussian must add to the pen's disc so that both together blur as one of `sigma`
+        would."""
         return sigma if self.discs is None else max(sigma**2 - self.pen_variance, 0.3**2) ** 0.5
 
     def __call__(self, maps: Tensor, stroke: Tensor | None, sigma: float) -> Tensor:
-        """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray points."""
+        """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray
+        points."""
         if self.trees:
-            toll = torch.zeros_like(self.toll)
-            look = LossSettings(self.target, toll, self.beyond_pen(sigma), self.alphas, self.stage.levels, self.discs)
+            stray_penalty = torch.zeros_like(self.stray_penalty)
+            look = LossSettings(
+                self.target,
+                stray_penalty,
+                self.beyond_pen(sigma),
+                self.alphas,
+                self.stage.levels,
+                self.discs,
+            )
             return tree_loss(maps, self.trees, self.frame, 1 / GROWN**2, look)
-        look = LossSettings(self.target, self.toll, self.beyond_pen(sigma), self.alphas, self.stage.levels, self.discs)
+        look = LossSettings(
+            self.target,
+            self.stray_penalty,
+            self.beyond_pen(sigma),
+            self.alphas,
+            self.stage.levels,
+            self.discs,
+        )
         return word_loss(maps, self.words, self.frame, look, self.setup.pull / self.stage.size)
 
 
@@ -109,7 +148,9 @@ def descend(objective: Objective, run: "Run") -> Tensor:
     """One step of gradient descent on all systems of a run; their losses (B,) before it."""
     rate, sigma = objective.stage.schedule(run.stage_step)
     if run.stage_step % REFRESH == 0:
-        objective.refresh(run.maps, run.stroke, sigma)  # which words or points are drawn, and how solidly
+        objective.refresh(
+            run.maps, run.stroke, sigma
+        )  # which words or points are drawn, and how solidly
     losses = objective(run.maps.requires_grad_(), run.stroke, sigma)
     (gradient,) = torch.autograd.grad(losses.sum(), run.maps)
     run.adam(gradient, rate)  # and back to contractions

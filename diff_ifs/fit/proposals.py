@@ -22,9 +22,9 @@ THIN = 2.5  # half thickness in pixels up to which a picture counts as drawn wit
 def random_maps(target: Tensor, starts: int, n: int, generator: torch.Generator) -> Tensor:
     """Random systems (B, n, 2, 3) whose maps share the picture (S, S) out among themselves.
 
-    The maps send the picture's centre of mass to the centres of a k-means clustering of its pixels (a few rounds of
-    Lloyd's algorithm from random pixels), shrink it to its cluster's share of the area, and turn, stretch and reflect
-    it at random.
+    The maps send the picture's centre of mass to the centres of a k-means clustering of its pixels
+    (a few rounds of Lloyd's algorithm from random pixels), shrink it to its cluster's share of the
+    area, and turn, stretch and reflect it at random.
     """
     coarse = F.adaptive_avg_pool2d(target[None, None].cpu(), min(64, len(target)))[0, 0]
     side = len(coarse)
@@ -50,7 +50,8 @@ def random_maps(target: Tensor, starts: int, n: int, generator: torch.Generator)
 
 
 def pen_radius(target: Tensor) -> float:
-    """Half the thickness, in world units, of a picture (S, S) drawn with a thin pen; 0 for a solid one.
+    """Half the thickness, in world units, of a picture (S, S) drawn with a thin pen; 0 for a solid
+    one.
 
     Along a strip of half-width w, the mean distance of its points to the outside is w / 2.
     """
@@ -61,16 +62,20 @@ def pen_radius(target: Tensor) -> float:
 
 
 def mutate(systems: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
-    """Copies of one system, (B, n, 2, 3), in each of which one or two maps are placed or turned anew at random.
+    """Copies of one system, (B, n, 2, 3), in each of which one or two maps are placed or turned
+    anew at random.
 
-    A map, small ones first, is moved to a pixel of the target (S, S) that the attractor misses, as large as its
-    like, or with the mean and covariance of all that is missed nearby, which may be as flat as a stem; or one keeps
-    its place but is turned or reflected about it. In half of the copies, maps are taken away and others placed where
-    that leaves a gap in the collage. Descent alone does none of these: it follows the nearest slope.
+    A map, small ones first, is moved to a pixel of the target (S, S) that the attractor misses, as
+    large as its like, or with the mean and covariance of all that is missed nearby, which may be as
+    flat as a stem; or one keeps its place but is turned or reflected about it. In half of the
+    copies, maps are taken away and others placed where that leaves a gap in the collage. Descent
+    alone does none of these: it follows the nearest slope.
     """
     systems, maps, side = systems.clone(), systems[0].double(), len(target)
     target = target.cpu()
-    missed = (target - occupancy(maps, WINDOW, side, supersample=1, quality="draft")).clamp(min=0).flatten() + 1e-6
+    missed = (target - occupancy(maps, WINDOW, side, supersample=1, quality="draft")).clamp(
+        min=0
+    ).flatten() + 1e-6
     middle = centroid(maps, area_weights(maps)).float()
     area = determinants(systems[0]).abs()
     at = (2 * torch.arange(side) + 1) / side - 1
@@ -85,7 +90,9 @@ def mutate(systems: Tensor, target: Tensor, generator: torch.Generator) -> Tenso
     noise = torch.full((len(systems), 1, 1, 1), 0.01)
     for b, system in enumerate(systems):
         if chance() < 0.5:
-            fill_gaps(system, collage, 1 if chance() < 0.6 else 2 if chance() < 0.6 else 3, generator)
+            fill_gaps(
+                system, collage, 1 if chance() < 0.6 else 2 if chance() < 0.6 else 3, generator
+            )
             noise[b] = 0.003
             continue
         for _ in range(1 if chance() < 0.6 else 2):
@@ -93,7 +100,9 @@ def mutate(systems: Tensor, target: Tensor, generator: torch.Generator) -> Tenso
             if chance() < 0.5:
                 linear = linear @ torch.diag(torch.tensor([1.0, -1.0]))
             if chance() < 0.5:
-                k = int(torch.multinomial(1 / (area + 0.2 * area.mean() + 1e-9), 1, generator=generator))
+                k = int(
+                    torch.multinomial(1 / (area + 0.2 * area.mean() + 1e-9), 1, generator=generator)
+                )
                 place = pixels[int(torch.multinomial(missed, 1, generator=generator))]
                 if chance() < 0.5:
                     reach = 0.05 * 8 ** chance()
@@ -112,7 +121,8 @@ def mutate(systems: Tensor, target: Tensor, generator: torch.Generator) -> Tenso
 
 
 def fill_gaps(system: Tensor, collage: Collage, count: int, generator: torch.Generator) -> None:
-    """Take `count` maps of a system (n, 2, 3), at most all, and place each where its absence leaves a gap."""
+    """Take `count` maps of a system (n, 2, 3), at most all, and place each where its absence leaves
+    a gap."""
     order = torch.randperm(len(system), generator=generator)
     taken, present = order[:count], order[count:]
     for k in taken:
@@ -121,7 +131,8 @@ def fill_gaps(system: Tensor, collage: Collage, count: int, generator: torch.Gen
 
 
 def initial_systems(target: Tensor, setup: Setup) -> Tensor:
-    """The systems (B, n, 2, 3) that a fit starts from: the setup's maps and jittered copies, or random ones."""
+    """The systems (B, n, 2, 3) that a fit starts from: the setup's maps and jittered copies, or
+    random ones."""
     generator = torch.Generator().manual_seed(setup.seed)
     if isinstance(setup.maps, int | None):
         return contract(random_maps(target, setup.batch, setup.n, generator), min(0.9, setup.bound))

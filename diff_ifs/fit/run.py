@@ -27,13 +27,16 @@ class State:
     step: int
     steps: int
     size: int  # side of the picture of this stage, in pixels
-    loss: float  # of the leader: the system with the least loss, in the last stage the one with the best IoU
+    # of the leader: the system with the least loss, in the last stage the one with the best IoU
+    loss: float
     iou: float  # of the leader's converged attractor with the target, at full size
     maps: Tensor  # of the leader
     stroke: float
     picture: Tensor  # (S, S) coverage of the leader's converged attractor at full size
     trace: list[dict]  # step, size, loss and iou of every state so far
-    path: list[tuple[int, Tensor, float]]  # the leader's (step, maps, stroke) at each state since its start
+    path: list[
+        tuple[int, Tensor, float]
+    ]  # the leader's (step, maps, stroke) at each state since its start
     best_iou: float  # the best of all states so far, by the converged attractor
     best_maps: Tensor
     best_stroke: float
@@ -127,16 +130,17 @@ class Run:
         return objective(self.maps, self.stroke, stage.blurs[0])
 
     def finer(self, target: Tensor) -> Tensor:
-        """The target at the size at which systems are chosen: twice that of the stage, as a coarse one flatters."""
+        """The target at the size at which systems are chosen: twice that of the stage, as a coarse
+        one flatters."""
         size = self.plan[self.stage].size * (1 if self.setup.grey else 2)
         return F.adaptive_avg_pool2d(target[None, None], min(size, len(target)))[0, 0]
 
     def select(self, target: Tensor) -> None:
         """Let the best systems go on, each as often as the stage has copies of it.
 
-        Some are those whose converged attractors are most like the target; see `selection_scores`, of which both IoUs
-        choose in turn. The others have the least loss, because a fit that is all but exact may overlap less than a
-        coarse one does.
+        Some are those whose converged attractors are most like the target; see `selection_scores`,
+        of which both IoUs choose in turn. The others have the least loss, because a fit that is all
+        but exact may overlap less than a coarse one does.
         """
         stage, best = self.plan[self.stage], []
         if len(self.maps) <= stage.systems and stage.copies == 1:
@@ -163,7 +167,8 @@ class Run:
         self.maps = contract(torch.cat(bred).to(self.maps.device), self.setup.bound)
 
     def choose_pens(self, target: Tensor) -> None:
-        """Draw each system with the pen that suits its converged attractor, if that is worth it for the best."""
+        """Draw each system with the pen that suits its converged attractor, if that is worth it for
+        the best."""
         if self.plan[self.stage].levels or self.setup.grey or self.setup.stroke == 0:
             return
         found = [evaluate(maps, target, search_stroke=True, quality="draft") for maps in self.maps]
@@ -192,7 +197,10 @@ class Run:
         with torch.no_grad():
             gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
             gradient = gradient.clamp(-1e15, 1e15)  # its square is finite
-            first, second = self.first.lerp_(gradient, 0.1), self.second.lerp_(gradient.square(), 0.01)
+            first, second = (
+                self.first.lerp_(gradient, 0.1),
+                self.second.lerp_(gradient.square(), 0.01),
+            )
             update = first / (1 - 0.9**k) / ((second / (1 - 0.99**k)).sqrt() + 1e-8)
             self.maps = contract(maps - rate * update, self.setup.bound)
 
@@ -204,9 +212,11 @@ class Run:
             self.rest()
 
     def report(self, target: Tensor, stage: Stage, loss: Tensor) -> State:
-        """Judge the leader, in the final stage more than one, at its end with any stroke; remember the best.
+        """Judge the leader, in the final stage more than one, at its end with any stroke; remember
+        the best.
 
-        Only what the fit ends with is drawn with all its edges, which may take as long as all judgements before.
+        Only what the fit ends with is drawn with all its edges, which may take as long as all
+        judgements before.
         """
         final, end, grey = stage is self.plan[-1], self.stage == len(self.plan), self.setup.grey
         systems, pens = len(self.maps), end and self.setup.stroke != 0
@@ -240,7 +250,9 @@ class Run:
             stroke=found.stroke,
             picture=found.picture,
             trace=list(self.trace),
-            path=[(step, systems[leader].double(), float(pen[leader])) for step, systems, pen in path],
+            path=[
+                (step, systems[leader].double(), float(pen[leader])) for step, systems, pen in path
+            ],
             best_iou=self.best_iou,
             best_maps=self.best_maps.cpu().double(),
             best_stroke=self.best_stroke,
@@ -252,9 +264,11 @@ SAVED = tuple(field.name for field in fields(Run) if field.name not in ("setup",
 
 
 def check_resume(resume: object, setup: Setup) -> None:
-    """Raise ValueError unless `resume` is what `fit` can go on from with this setup: for a dict that was in a file.
+    """Raise ValueError unless `resume` is what `fit` can go on from with this setup: for a dict
+    that was in a file.
 
-    Types and shapes are looked at first, so that nothing is computed of what claims to be too large.
+    Types and shapes are looked at first, so that nothing is computed of what claims to be too
+    large.
     """
     if not isinstance(resume, dict) or resume.keys() != set(SAVED):
         raise ValueError("its fields are not those of a run")
@@ -273,11 +287,18 @@ def check_resume(resume: object, setup: Setup) -> None:
         if type(resume[name]) not in (int, float) or not low <= resume[name] <= 1:
             raise ValueError(f"{name} is no number from {low} to 1")
     history = [resume[name] for name in ("trace", "path_steps", "path_maps", "path_stroke")]
-    if any(type(part) is not list or len(part) != len(history[0]) or len(part) > 10**6 for part in history):
+    if any(
+        type(part) is not list or len(part) != len(history[0]) or len(part) > 10**6
+        for part in history
+    ):
         raise ValueError("trace and path are not lists of one length")
     trace, path_steps, path_maps, path_stroke = history
     for row, step in zip(trace, path_steps, strict=True):
-        numbers = [row.get(key) for key in ("step", "size", "loss", "iou")] if type(row) is dict else [None]
+        numbers = (
+            [row.get(key) for key in ("step", "size", "loss", "iou")]
+            if type(row) is dict
+            else [None]
+        )
         if not all(type(x) in (int, float) and abs(x) <= 1e30 for x in [*numbers, step]):
             raise ValueError("trace or path_steps holds what is no finite number")
 
@@ -290,9 +311,17 @@ def check_resume(resume: object, setup: Setup) -> None:
         wanted[f"path_maps[{k}]"] = maps, (_count(maps), n, 2, 3)
         wanted[f"path_stroke[{k}]"] = strokes, (_count(maps),)
     for name, (value, shape) in wanted.items():
-        if not isinstance(value, Tensor) or value.shape != shape or not 1 <= len(value) <= max(2 * most, n):
+        if (
+            not isinstance(value, Tensor)
+            or value.shape != shape
+            or not 1 <= len(value) <= max(2 * most, n)
+        ):
             raise ValueError(f"{name} is no tensor of shape {shape}")
-        if value.dtype not in (torch.float32, torch.float64) or value.requires_grad or not value.isfinite().all():
+        if (
+            value.dtype not in (torch.float32, torch.float64)
+            or value.requires_grad
+            or not value.isfinite().all()
+        ):
             raise ValueError(f"{name} does not hold finite numbers")
         if "stroke" in name and not (value.min() >= 0 and value.max() <= 1):
             raise ValueError(f"{name} is no radius from 0 to 1")

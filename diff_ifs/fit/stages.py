@@ -15,7 +15,9 @@ class Stage:
     size: int  # side of the picture in pixels
     points: int  # points drawn of each system
     systems: int  # how many of the stage before go on into this one
-    judged: int  # how many of these are chosen by their converged attractors; the others by their loss
+    judged: (
+        int  # how many of these are chosen by their converged attractors; the others by their loss
+    )
     copies: int  # how many of each go on: one as it is, the others with a map or two placed anew
     steps: int
     rates: tuple[float, float]  # learning rate, first and last
@@ -26,7 +28,8 @@ class Stage:
     doubled: bool  # each system is fitted twice: with this alpha, and with a lower one
 
     def schedule(self, step: int) -> tuple[float, float]:
-        """The learning rate, which falls along half a cosine, and the sigma of the splat, which falls geometrically."""
+        """The learning rate, which falls along half a cosine, and the sigma of the splat, which
+        falls geometrically."""
         share = step / max(1, self.steps - 1)
         rate = self.rates[1] + (self.rates[0] - self.rates[1]) * (1 + math.cos(math.pi * share)) / 2
         return rate, self.blurs[0] * (self.blurs[1] / self.blurs[0]) ** share
@@ -35,18 +38,22 @@ class Stage:
 def stages(setup: Setup) -> list[Stage]:
     """The plan of a fit.
 
-    All start at a quarter of the size, where those with the least loss go on after a few steps; there the best four
-    are bred again and again; they go on at half the size, and the best two at full size. Fine pictures weigh more in
-    the end: no pyramid, and more points, that count for more, so that pinholes show. What is larger than 256 pixels a
-    side is fitted as if it were as large, but for the last stage, in which a pixel is half as large, or as it is.
+    All start at a quarter of the size, where those with the least loss go on after a few steps;
+    there the best four are bred again and again; they go on at half the size, and the best two at
+    full size. Fine pictures weigh more in the end: no pyramid, and more points, that count for
+    more, so that pinholes show. What is larger than 256 pixels a side is fitted as if it were as
+    large, but for the last stage, in which a pixel is half as large, or as it is.
     """
     starts, rounds = setup.batch, setup.rounds
     few, final = min(4, starts), min(2, starts)
     copies, half = min(32, starts) // few, -(-few // 2)
     if rounds is None:  # few maps are only right if all are, and many take many proposals
-        rounds = 2 if setup.grey else max(5 + min(setup.n, 32) // 4, min(4 * setup.n, 60 // setup.n))
+        rounds = (
+            2 if setup.grey else max(5 + min(setup.n, 32) // 4, min(4 * setup.n, 60 // setup.n))
+        )
         rounds = rounds if setup.steps is None else min(rounds, setup.steps // 80)
-    # Where the images of few maps overlap, points are dense, and true maps look wrong unless that hardly shows.
+    # Where the images of few maps overlap, points are dense, and true maps look wrong unless that
+    # hardly shows.
     bright = 2 if setup.n < 8 and isinstance(setup.maps, int) and not setup.grey else 1
     longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
     if setup.steps is not None:
@@ -60,7 +67,18 @@ def stages(setup: Setup) -> list[Stage]:
     else:
         table = (
             (4, starts, 0, 1, 40, (1.0, 0.95), (1.0, 0.75), bright, 4, False),
-            (4, min(starts, max(32, starts // 4)), 0, 1, 90, (0.95, 0.3), (0.75, 0.4), bright, 4, False),
+            (
+                4,
+                min(starts, max(32, starts // 4)),
+                0,
+                1,
+                90,
+                (0.95, 0.3),
+                (0.75, 0.4),
+                bright,
+                4,
+                False,
+            ),
             *[(4, few, half, copies, 80, (0.7, 0.2), (0.75, 0.4), bright, 4, False)] * rounds,
             (2, few, half, 1, 80 * longer, (0.33, 0.067), (0.5, 0.3), bright, 4, False),
             (1, final, final, 1, 70 * longer, (0.13, 0.01), (0.5, 0.3), 2, 0, False),

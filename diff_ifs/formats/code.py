@@ -1,8 +1,8 @@
 """The .ifs code: maps as one number, counted out.
 
-Each row (a, b, t) of a map is a point of a lattice in an octahedron; a map is a pair of rows; the maps are a
-multiset, because their order means nothing; and the multiset is counted out. How fine the lattice is follows from the
-number of bytes. docs/FORMAT.md documents it to the bit.
+Each row (a, b, t) of a map is a point of a lattice in an octahedron; a map is a pair of rows; the
+maps are a multiset, because their order means nothing; and the multiset is counted out. How fine
+the lattice is follows from the number of bytes. docs/FORMAT.md documents it to the bit.
 
 Letters: n maps, L steps of the lattice, N points of it.
 """
@@ -22,12 +22,14 @@ FINEST = 1 << 16  # steps of the finest lattice
 MOST_CODED = 255  # maps in a .ifs file
 LEAST_BYTES = 7  # of a .ifs file that `compress.search` makes: one map on a lattice of eight steps
 MAX_SPREAD = 15
-LARGEST = 0.99  # singular value of a map in a file: what shrinks more slowly cannot be drawn in reasonable time
+# singular value of a map in a file: what shrinks more slowly cannot be drawn in reasonable time
+LARGEST = 0.99
 MAX_BYTES = 1 << 16
 
 
 def lattice_points(steps: int, similar: bool = False) -> int:
-    """How many maps the lattice of L = `steps` has: pairs of rows (A, B, T), or similarities (A, B, T, U, mirror)."""
+    """How many maps the lattice of L = `steps` has: pairs of rows (A, B, T), or similarities (A, B,
+    T, U, mirror)."""
     points = _before_ring(steps // 2 + 1, steps, similar)
     return 2 * points if similar else points**2
 
@@ -35,7 +37,8 @@ def lattice_points(steps: int, similar: bool = False) -> int:
 def _before_ring(m: int, steps: int, similar: bool) -> int:
     """The number of lattice points with |A| + |B| < m.
 
-    Ring j has 4j pairs (A, B), or one where j is 0, with 2 (L - 2j) + 1 values of T each, and of U as well.
+    Ring j has 4j pairs (A, B), or one where j is 0, with 2 (L - 2j) + 1 values of T each, and of U
+    as well.
     """
     if m == 0:
         return 0
@@ -46,7 +49,8 @@ def _before_ring(m: int, steps: int, similar: bool) -> int:
 
 
 def rank_point(point: Sequence[int], steps: int) -> int:
-    """The number of a lattice point (A, B, T) or (A, B, T, U): by rings of |A| + |B|, around each, then by T and U."""
+    """The number of a lattice point (A, B, T) or (A, B, T, U): by rings of |A| + |B|, around each,
+    then by T and U."""
     a, b, *shifts = point
     m = abs(a) + abs(b)
     if a > 0 and b >= 0:
@@ -65,21 +69,34 @@ def rank_point(point: Sequence[int], steps: int) -> int:
 
 def unrank_point(number: int, steps: int, similar: bool) -> list[int]:
     """The lattice point that has this number: the inverse of `rank_point`."""
-    m = bisect_right(range(steps // 2 + 1), number, key=lambda ring: _before_ring(ring, steps, similar)) - 1
+    m = (
+        bisect_right(
+            range(steps // 2 + 1), number, key=lambda ring: _before_ring(ring, steps, similar)
+        )
+        - 1
+    )
     around, height = number - _before_ring(m, steps, similar), steps - 2 * m
     shifts = []
     for _ in range(1 + similar):
         around, shift = divmod(around, 2 * height + 1)
         shifts.insert(0, shift - height)
     quarter, along = divmod(around, m) if m else (0, 0)
-    return [*((m - along, along), (-along, m - along), (along - m, -along), (along, along - m))[quarter], *shifts]
+    return [
+        *((m - along, along), (-along, m - along), (along - m, -along), (along, along - m))[
+            quarter
+        ],
+        *shifts,
+    ]
 
 
 def rank_map(numbers: Sequence[int], steps: int, similar: bool) -> int:
-    """The number of a map: of its rows (A, B, T, A', B', T'), or of a similarity (A, B, T, U, mirror)."""
+    """The number of a map: of its rows (A, B, T, A', B', T'), or of a similarity (A, B, T, U,
+    mirror)."""
     if similar:
         return 2 * rank_point(numbers[:4], steps) + numbers[4]
-    return rank_point(numbers[:3], steps) * _before_ring(steps // 2 + 1, steps, False) + rank_point(numbers[3:], steps)
+    return rank_point(numbers[:3], steps) * _before_ring(steps // 2 + 1, steps, False) + rank_point(
+        numbers[3:], steps
+    )
 
 
 def unrank_map(number: int, steps: int, similar: bool) -> list[int]:
@@ -96,7 +113,8 @@ def multisets(steps: int, n: int, similar: bool = False) -> int:
 
 
 def rank_multiset(numbers: Sequence[int]) -> int:
-    """The rank of a multiset of n whole numbers among all of them: Σ C(k_i + i - 1, i) over sorted k_1 <= … <= k_n.
+    """The rank of a multiset of n whole numbers among all of them: Σ C(k_i + i - 1, i) over sorted
+    k_1 <= … <= k_n.
 
     (The combinatorial number system; Knuth, The Art of Computer Programming 4A, 7.2.1.3.)
     """
@@ -107,7 +125,8 @@ def unrank_multiset(rank: int, n: int) -> list[int]:
     """The sorted multiset of `n` whole numbers that has this rank: the inverse of `rank_multiset`."""
     numbers = []
     for i in range(n, 0, -1):
-        # the largest k with C(k + i - 1, i) <= rank; as k^i <= i! C(k + i - 1, i) < (k + i)^i, it is near a root
+        # the largest k with C(k + i - 1, i) <= rank; as k^i <= i! C(k + i - 1, i) < (k + i)^i, it
+        # is near a root
         most = _root(rank * math.factorial(i), i)
         nearby = range(max(0, most - i), most + 1)
         number = nearby[bisect_right(nearby, rank, key=lambda k, i=i: math.comb(k + i - 1, i)) - 1]
@@ -119,7 +138,10 @@ def unrank_multiset(rank: int, n: int) -> list[int]:
 def _root(value: int, degree: int) -> int:
     """The whole part of the root of a whole number, by Newton's method from above."""
     guess = int(2 ** (math.log2(value) / degree) * (1 + 1e-9)) + 1 if value else 0
-    while guess and (better := ((degree - 1) * guess + value // guess ** (degree - 1)) // degree) < guess:
+    while (
+        guess
+        and (better := ((degree - 1) * guess + value // guess ** (degree - 1)) // degree) < guess
+    ):
         guess = better
     return guess
 
@@ -128,12 +150,13 @@ def _root(value: int, degree: int) -> int:
 class Code:
     """All that a .ifs file holds but the maps themselves.
 
-    The box is the frame of reference of the maps: its edges (left, right, bottom, top) are in eighths of the window's
-    half width, times 2^spread, from the window's centre. In the frame in which the box is [-1, 1] × [-1, 1], a row of a
-    map is g / L (2A, 2B, T), with g = 1 + gain / 4.
+    The box is the frame of reference of the maps: its edges (left, right, bottom, top) are in
+    eighths of the window's half width, times 2^spread, from the window's centre. In the frame in
+    which the box is [-1, 1] × [-1, 1], a row of a map is g / L (2A, 2B, T), with g = 1 + gain / 4.
 
-    The numbers of a map are its two rows (A, B, T, A', B', T'). If all maps are similarities, they are (A, B, T, U,
-    mirror) instead, for the rows (A, -B, T) and (B, A, U); with mirror = 1, (A, B, T) and (B, -A, U).
+    The numbers of a map are its two rows (A, B, T, A', B', T'). If all maps are similarities, they
+    are (A, B, T, U, mirror) instead, for the rows (A, -B, T) and (B, A, U); with mirror = 1, (A, B,
+    T) and (B, -A, U).
     """
 
     n: int  # maps
@@ -143,7 +166,9 @@ class Code:
     spread: int = 0
     similar: bool = False
     stroke: int = 0  # its 8-bit code; 0: none
-    window: tuple[float, float, float] | None = None  # xmin, ymin and side, in single precision; None: WINDOW
+    window: tuple[float, float, float] | None = (
+        None  # xmin, ymin and side, in single precision; None: WINDOW
+    )
     length: int = 64  # bytes of the file, which fix L
 
     def header(self) -> tuple[int, int]:
@@ -167,9 +192,12 @@ class Code:
 
     @cached_property
     def steps(self) -> int:
-        """L: the finest lattice with which the maps fit into the file. Raises ValueError if none does."""
+        """L: the finest lattice with which the maps fit into the file. Raises ValueError if none
+        does."""
         space = 1 << max(0, 8 * (self.length - 1) - self.header()[1])
-        steps = bisect_right(range(1, FINEST + 1), space, key=lambda steps: multisets(steps, self.n, self.similar))
+        steps = bisect_right(
+            range(1, FINEST + 1), space, key=lambda steps: multisets(steps, self.n, self.similar)
+        )
         if steps == 0:
             raise ValueError(f"{self.n} maps need more than {self.length} bytes")
         return steps
@@ -197,11 +225,15 @@ class Code:
         left, right, bottom, top = self.box
         return (
             [(right - left) * unit / 2, (top - bottom) * unit / 2],
-            [xmin + side / 2 + (left + right) * unit / 2, ymin + side / 2 + (bottom + top) * unit / 2],
+            [
+                xmin + side / 2 + (left + right) * unit / 2,
+                ymin + side / 2 + (bottom + top) * unit / 2,
+            ],
         )
 
     def rows(self, numbers: Sequence) -> tuple[tuple, tuple]:
-        """The two rows that the 6 numbers of a map stand for, or the 5 of a similarity; or tensors, of many maps."""
+        """The two rows that the 6 numbers of a map stand for, or the 5 of a similarity; or tensors,
+        of many maps."""
         if not self.similar:
             return tuple(numbers[:3]), tuple(numbers[3:])
         a, b, t, u, mirror = numbers
@@ -209,7 +241,8 @@ class Code:
         return (a, -sign * b, t), (b, sign * a, u)
 
     def maps(self, numbers: Sequence[Sequence[int]]) -> list[list[list[float]]]:
-        """The maps, n of 2 × 3, of the numbers of each: every one is the exact fraction, rounded once."""
+        """The maps, n of 2 × 3, of the numbers of each: every one is the exact fraction, rounded
+        once."""
         half, centre = self.frame()
         gain = Fraction(4 + self.gain, 4 * self.steps)
         maps = []
@@ -217,7 +250,12 @@ class Code:
             lines = []
             for (a, b, t), own, middle in zip(self.rows(of_map), half, centre, strict=True):
                 a, b = 2 * gain * a * own / half[0], 2 * gain * b * own / half[1]
-                lines.append([float(x) for x in (a, b, gain * t * own + middle - a * centre[0] - b * centre[1])])
+                lines.append(
+                    [
+                        float(x)
+                        for x in (a, b, gain * t * own + middle - a * centre[0] - b * centre[1])
+                    ]
+                )
             maps.append(lines)
         return maps
 
@@ -231,11 +269,16 @@ def pack(code: Code, numbers: Sequence[Sequence[int]]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[Code, list[list[int]]]:
-    """The code and the numbers of the maps that a file's bytes hold. Raises ValueError, which says what is wrong."""
+    """The code and the numbers of the maps that a file's bytes hold. Raises ValueError, which says
+    what is wrong."""
     if not 5 <= len(data) <= MAX_BYTES:
-        raise ValueError("it has too few bytes" if len(data) < 5 else f"it has more than {MAX_BYTES} bytes")
+        raise ValueError(
+            "it has too few bytes" if len(data) < 5 else f"it has more than {MAX_BYTES} bytes"
+        )
     if data[0] >> 5 != VERSION:
-        raise ValueError(f"it has version {data[0] >> 5}, where this program reads version {VERSION}")
+        raise ValueError(
+            f"it has version {data[0] >> 5}, where this program reads version {VERSION}"
+        )
     if checksum(data):
         raise ValueError("its checksum does not fit")
     bits = "".join(f"{byte:08b}" for byte in data[:-1])
@@ -268,7 +311,13 @@ def unpack(data: bytes) -> tuple[Code, list[list[int]]]:
     box = (read(4) - 10, 10 - read(4), read(4) - 10, 10 - read(4))
     code = Code(n, size, box, gain, spread, similar, stroke, window, len(data))
     half = (box[1] - box[0], box[3] - box[2])
-    if not (1 <= n <= MOST_CODED and size <= 4096 and spread <= MAX_SPREAD and stroke >= has_stroke and min(half) > 0):
+    if not (
+        1 <= n <= MOST_CODED
+        and size <= 4096
+        and spread <= MAX_SPREAD
+        and stroke >= has_stroke
+        and min(half) > 0
+    ):
         raise ValueError("its header makes no sense")
     if similar and half[0] != half[1]:
         raise ValueError("its header makes no sense")
@@ -281,7 +330,8 @@ def unpack(data: bytes) -> tuple[Code, list[list[int]]]:
 
 
 def checksum(data: bytes) -> int:
-    """CRC-8 with the polynomial x^8 + x^2 + x + 1: it notices any flipped bit, any odd number, any burst of 8."""
+    """CRC-8 with the polynomial x^8 + x^2 + x + 1: it notices any flipped bit, any odd number, any
+    burst of 8."""
     rest = 0
     for byte in data:
         rest ^= byte
@@ -291,12 +341,16 @@ def checksum(data: bytes) -> int:
 
 
 def stroke_code(stroke: float, side: float) -> int:
-    """The 8-bit code of the nearest stroke: 4 bits of exponent over 4 of mantissa, as in a floating-point number."""
-    return min(range(256), key=lambda code: abs(stroke_of(code, side) - stroke)) if stroke > 0 else 0
+    """The 8-bit code of the nearest stroke: 4 bits of exponent over 4 of mantissa, as in a
+    floating-point number."""
+    return (
+        min(range(256), key=lambda code: abs(stroke_of(code, side) - stroke)) if stroke > 0 else 0
+    )
 
 
 def stroke_of(code: int, side: float) -> float:
-    """The stroke, in world units, of its code, in a window of this side; exact but for one rounding."""
+    """The stroke, in world units, of its code, in a window of this side; exact but for one
+    rounding."""
     exponent, mantissa = divmod(code, 16)
     units = mantissa if exponent == 0 else (16 + mantissa) << (exponent - 1)
     return units * side / (1 << 20)

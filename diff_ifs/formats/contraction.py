@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-SLOWEST = 0.9999  # the mean contraction of a letter, in long products, beyond which nothing is drawn
+SLOWEST = (
+    0.9999  # the mean contraction of a letter, in long products, beyond which nothing is drawn
+)
 PRODUCTS = 1 << 17  # that are looked at, at most
 LONGEST = 200  # letters of a product
 
@@ -36,7 +38,9 @@ def spectral_radii(linear: "np.ndarray") -> "np.ndarray":
 
     half, area = (linear[..., 0, 0] + linear[..., 1, 1]) / 2, np.linalg.det(linear)
     inner = half**2 - area
-    return np.where(inner < 0, np.sqrt(np.maximum(area, 0)), np.abs(half) + np.sqrt(np.maximum(inner, 0)))
+    return np.where(
+        inner < 0, np.sqrt(np.maximum(area, 0)), np.abs(half) + np.sqrt(np.maximum(inner, 0))
+    )
 
 
 def coordinates(linear: "np.ndarray") -> "np.ndarray":
@@ -51,7 +55,9 @@ def coordinates(linear: "np.ndarray") -> "np.ndarray":
 
     middle, reach, steps = np.zeros(2), 4.0, np.linspace(-1, 1, 9)
     grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
-    grid = grid[np.abs(grid).max(axis=1).argsort(kind="stable")]  # of equals, the middle is the best
+    grid = grid[
+        np.abs(grid).max(axis=1).argsort(kind="stable")
+    ]  # of equals, the middle is the best
     for _ in range(60):
         at = np.clip(middle + reach * grid, -12, 12)
         scale = np.exp(at[:, 0])
@@ -119,7 +125,9 @@ def _products(
     after = np.ones((n, n), bool) if follows is None else follows
     products, letters, looked_at = linear, np.arange(n)[:, None], n
     for length in range(1, LONGEST + 1):
-        again = after[letters[:, 0], letters[:, -1]]  # whether a product may follow itself, and be a power
+        again = after[
+            letters[:, 0], letters[:, -1]
+        ]  # whether a product may follow itself, and be a power
         radii = np.where(again, spectral_radii(products), 0)
         if radii.max() >= 1 - 1e-9:
             return False, letters[radii.argmax()].tolist(), float(radii.max())
@@ -150,7 +158,9 @@ def no_attractor(numbers: Sequence[int], radius: float, noun: str = "map") -> st
     return f"it has no attractor: {what} not shrink the plane (spectral radius {radius:.4g})"
 
 
-def supports(maps: "np.ndarray", follows: "np.ndarray", rate: float, directions: int = 512) -> "np.ndarray":
+def supports(
+    maps: "np.ndarray", follows: "np.ndarray", rate: float, directions: int = 512
+) -> "np.ndarray":
     """How far what each map has just produced reaches in a ring of directions, to a thousandth: (n,
     directions).
 
@@ -161,11 +171,15 @@ def supports(maps: "np.ndarray", follows: "np.ndarray", rate: float, directions:
     import numpy as np
 
     step = 2 * math.pi / directions
-    ring = np.stack([np.cos(step * np.arange(directions)), np.sin(step * np.arange(directions))], axis=1)
+    ring = np.stack(
+        [np.cos(step * np.arange(directions)), np.sin(step * np.arange(directions))], axis=1
+    )
     offset = maps[:, :, 2] @ ring.T
     low, high, left, right = between(ring @ maps[:, :, :2], directions)
     before, kind = np.unique(follows.T, axis=0, return_inverse=True)
-    if len(before) > 100:  # to look at all would take long: as if any could follow any, which is further
+    if (
+        len(before) > 100
+    ):  # to look at all would take long: as if any could follow any, which is further
         before, kind = np.ones((1, len(maps)), bool), np.zeros(len(maps), int)
     found, rows = np.zeros_like(offset), kind.reshape(-1, 1)
     for _ in range(math.ceil(math.log(1e-4 * (1 - rate)) / math.log(max(rate, 1e-9)))):

@@ -1,6 +1,7 @@
 """The files of systems, whichever they are, and JSON among them.
 
-A system that is written is a dict: `maps`, n lists of 2 × 3 numbers, `weights`, `window`, `stroke` and `size`.
+A system that is written is a dict: `maps`, n lists of 2 × 3 numbers, `weights`, `window`, `stroke`
+and `size`.
 """
 
 import json
@@ -18,8 +19,8 @@ MOST_BYTES = {".ifs": 1 << 20, ".csv": 1 << 20, ".json": 1 << 20, ".flame": 1 <<
 def decode(data: bytes, suffix: str, flame: str | None = None, entry: str | None = None) -> Rules:
     """The rules that the bytes of a file hold; suffix: .ifs, .csv, .json or .flame.
 
-    Of several flames or entries in a file, it is the one of a number or a name, or the first. Raises ValueError,
-    ArithmeticError or RecursionError for bytes that hold none.
+    Of several flames or entries in a file, it is the one of a number or a name, or the first.
+    Raises ValueError, ArithmeticError or RecursionError for bytes that hold none.
     """
     if len(data) > MOST_BYTES[suffix]:
         raise ValueError(f"it has more than {MOST_BYTES[suffix]} bytes")
@@ -29,7 +30,9 @@ def decode(data: bytes, suffix: str, flame: str | None = None, entry: str | None
         ("--entry", entry, fractint),
     ):
         if wanted is not None and not fits:
-            raise ValueError(f"{option} is for {'a .flame' if option == '--flame' else 'an .ifs text of Fractint'}")
+            raise ValueError(
+                f"{option} is for {'a .flame' if option == '--flame' else 'an .ifs text of Fractint'}"
+            )
     if suffix == ".flame":
         rules = read_flame(data, flame)
     elif fractint:
@@ -38,7 +41,11 @@ def decode(data: bytes, suffix: str, flame: str | None = None, entry: str | None
         rules = {".ifs": _read_code, ".csv": read_csv, ".json": _read_json}[suffix](data)
     if rules.window is not None:
         width, height = rules.window[1] - rules.window[0], rules.window[3] - rules.window[2]
-        if not (all(abs(x) <= 2e6 for x in rules.window) and width >= 1e-6 and abs(width - height) <= 1e-6 * width):
+        if not (
+            all(abs(x) <= 2e6 for x in rules.window)
+            and width >= 1e-6
+            and abs(width - height) <= 1e-6 * width
+        ):
             raise ValueError("its window is not a square xmin, xmax, ymin, ymax")
         if rules.stroke > width:
             raise ValueError("its stroke is not from 0 to the width of the window")
@@ -82,7 +89,10 @@ def _read_json(data: bytes) -> Rules:
     if fields.get("n", len(maps)) != len(maps):
         raise ValueError('"n" is not the number of its maps')
     window = tuple(_numbers(fields["window"], "window", (4,))) if "window" in fields else None
-    stroke, size = (_numbers(fields.get(key, default), key, ()) for key, default in (("stroke", 0.0), ("size", 256.0)))
+    stroke, size = (
+        _numbers(fields.get(key, default), key, ())
+        for key, default in (("stroke", 0.0), ("size", 256.0))
+    )
     weights = _numbers(fields["weights"], "weights", (len(maps),)) if "weights" in fields else None
     if not (1 <= size <= 1 << 20 and size == int(size)):
         raise ValueError('"size" is not a number of pixels')
@@ -94,12 +104,21 @@ def _refuse(word: str):
 
 
 def _numbers(value: object, key: str, shape: tuple):
-    """Lists of such lengths (None: any up to MAX_MAPS), of finite numbers. Raises ValueError for all else."""
+    """Lists of such lengths (None: any up to MAX_MAPS), of finite numbers. Raises ValueError for
+    all else."""
     if not shape:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             raise ValueError(f'"{key}" must hold finite numbers only')
         return float(value)
-    if not isinstance(value, list | tuple) or len(value) > MAX_MAPS or shape[0] not in (None, len(value)):
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) > MAX_MAPS
+        or shape[0] not in (None, len(value))
+    ):
         form = " × ".join("n" if length is None else str(length) for length in shape)
         raise ValueError(f'"{key}" must be a list of {form}')
     return [_numbers(part, key, shape[1:]) for part in value]

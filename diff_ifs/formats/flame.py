@@ -80,7 +80,9 @@ def read_flame(data: bytes, wanted: str | None = None) -> Rules:
     rules = _rules(file.flame, file.parts)
     if len(file.names) > 1:
         name = file.flame.get("name", "")
-        rules.others = f"it holds {len(file.names)} flames, of which this is {file.number}, {name!r}"
+        rules.others = (
+            f"it holds {len(file.names)} flames, of which this is {file.number}, {name!r}"
+        )
     return rules
 
 
@@ -110,7 +112,9 @@ class _File:
             self.names.append(attributes.get("name", ""))
             if self.flame is None and (self.wanted in (None, str(len(self.names)), self.names[-1])):
                 self.flame, self.number, self.inside = attributes, len(self.names), True
-        elif self.inside and tag == "layer" and attributes.get("visible", "1") not in ("0", "false"):
+        elif (
+            self.inside and tag == "layer" and attributes.get("visible", "1") not in ("0", "false")
+        ):
             self.layers += 1
             if self.layers > 1:
                 raise ValueError("it has more than one layer, which are not drawn here")
@@ -156,7 +160,9 @@ def _rules(flame: dict[str, str], parts: list[tuple[str, dict[str, str]]]) -> Ru
         if any(factor < 0 for factors in chaos for factor in factors):
             raise ValueError("its chaos lists have negative numbers")
     for key in CAMERA:
-        if any(_floats(flame.get(key, "0"), key, 1)) and not (key == "cam_roll" and flame[key] == flame.get("rotate")):
+        if any(_floats(flame.get(key, "0"), key, 1)) and not (
+            key == "cam_roll" and flame[key] == flame.get("rotate")
+        ):
             raise ValueError(f"its camera is three-dimensional ({key}), which is not drawn here")
     (stroke,) = _floats(flame.get("stroke", "0"), "stroke", 1)
     window, size, turn = _camera(flame)
@@ -189,7 +195,13 @@ def _camera(flame: dict[str, str]) -> tuple[tuple[float, ...] | None, int, Map |
         (degrees,) = _floats(flame["rotate"], "rotate", 1)
     else:  # Apophysis writes radians, the other way round, as well
         degrees = -math.degrees(_floats(flame.get("angle", "0"), "angle", 1)[0])
-    if not (min(wide, high) >= 1 and max(wide, high) <= 1 << 20 and scale > 0 and abs(zoom) <= 64 and cam_zoom > 0):
+    if not (
+        min(wide, high) >= 1
+        and max(wide, high) <= 1 << 20
+        and scale > 0
+        and abs(zoom) <= 64
+        and cam_zoom > 0
+    ):
         raise ValueError("its size, scale or zoom makes no sense")
     half, turn = max(wide, high) / 2 / (scale * 2.0**zoom * cam_zoom), None
     if degrees % 360:
@@ -224,7 +236,9 @@ def _amount(attributes: dict[str, str], which: str) -> float:
         elif key == "var":  # amounts of the variations by their numbers in flam3, 0 for linear
             first, *rest = _floats(value, key, len(value.split()), which) or [0.0]
             amount += first
-            found = found or "".join(f"number {k + 1}" for k, other in enumerate(rest) if other)[:10]
+            found = (
+                found or "".join(f"number {k + 1}" for k, other in enumerate(rest) if other)[:10]
+            )
         elif key == "var1":
             number = _floats(value, key, 1, which)[0]
             amount += number == 0
@@ -262,7 +276,9 @@ def _symmetry(kind: str) -> list[Map]:
         raise ValueError(f"its symmetry is of kind {kind[:40]!r}, which is not drawn here")
     turns = [2 * math.pi * k / abs(number) for k in range(1, int(abs(number)))]
     mirror = [[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]] if number < 0 else []
-    return mirror + [[[math.cos(t), -math.sin(t), 0.0], [math.sin(t), math.cos(t), 0.0]] for t in turns]
+    return mirror + [
+        [[math.cos(t), -math.sin(t), 0.0], [math.sin(t), math.cos(t), 0.0]] for t in turns
+    ]
 
 
 def _upright(map_: Map) -> Map:
@@ -283,7 +299,9 @@ def _floats(text: str, key: str, count: int, which: str = "") -> list[float]:
     values = _numbers(text)
     if len(values) != count or not all(map(math.isfinite, values)):
         where = f" in {which}" if which else ""
-        raise ValueError(f"its {key} must be {count} finite number{'s' * (count > 1)}, not {text[:40]!r}{where}")
+        raise ValueError(
+            f"its {key} must be {count} finite number{'s' * (count > 1)}, not {text[:40]!r}{where}"
+        )
     return values
 
 

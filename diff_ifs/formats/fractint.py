@@ -45,7 +45,9 @@ def read_fractint(data: bytes, wanted: str | None = None) -> Rules:
             raise ValueError(f"it has no entry {wanted!r}, but {listed(names)}")
     head, body = entries[number]
     if "(3d)" in head.lower():
-        raise ValueError(f"its entry {names[number]!r} is three-dimensional (3D), which is not drawn here")
+        raise ValueError(
+            f"its entry {names[number]!r} is three-dimensional (3D), which is not drawn here"
+        )
     rules = _rules(body)
     if len(entries) > 1:
         rules.others = f"it holds {len(entries)} entries, of which this is {names[number]!r}"

@@ -34,9 +34,15 @@ class Rules:
     window: tuple[float, float, float, float] | None = None  # None: the attractor's own box
     stroke: float = 0.0
     size: int = 256
-    opacities: list[float] = field(default_factory=list)  # n from 0, hidden, to 1; empty: all are shown
-    chaos: list[list[float]] = field(default_factory=list)  # n factors each, of the weights of what follows; or none
-    finals: list[tuple[Map, float]] = field(default_factory=list)  # each with its opacity: the part that it acts on
+    opacities: list[float] = field(
+        default_factory=list
+    )  # n from 0, hidden, to 1; empty: all are shown
+    chaos: list[list[float]] = field(
+        default_factory=list
+    )  # n factors each, of the weights of what follows; or none
+    finals: list[tuple[Map, float]] = field(
+        default_factory=list
+    )  # each with its opacity: the part that it acts on
     noun: str = "map"
     others: str = ""
 
@@ -95,12 +101,20 @@ def prepared(rules: Rules) -> Prepared:
     found = {"rate": rate, "stretch": float(stretches(maps[:, :, :2]).max())}
     plain = follows is None and shown.all() and len(chain.finals) == 1
     if plain and abs(np.linalg.det(final[:, :2])) > 1e-6 * stretches(final[:, :2]) ** 2:
-        if maps is not chain.maps or np.ptp(chain.steps, axis=0).max() > 1e-12 or np.ptp(chain.opacities) > 0:
+        if (
+            maps is not chain.maps
+            or np.ptp(chain.steps, axis=0).max() > 1e-12
+            or np.ptp(chain.opacities) > 0
+        ):
             return Prepared(_moved(maps, final), None, None, chain, **found)
-        weights = None if rules.weights is None else np.array([rules.weights[k - 1] for (k,) in words])
+        weights = (
+            None if rules.weights is None else np.array([rules.weights[k - 1] for (k,) in words])
+        )
         return Prepared(_moved(maps, final), weights, None, None, **found)
     even = np.full((len(maps), len(maps)), 1 / len(maps))
-    picture = replace(chain, maps=maps, steps=even, opacities=shown * 1.0) if follows is None else chain
+    picture = (
+        replace(chain, maps=maps, steps=even, opacities=shown * 1.0) if follows is None else chain
+    )
     return Prepared(maps, None, picture, chain, **found)
 
 
@@ -131,7 +145,9 @@ def _chain(rules: Rules) -> tuple[Chain, list[tuple[int, ...]]]:
     kept = np.flatnonzero(weights > 0)
     steps = steps[np.ix_(kept, kept)]
     if (stuck := ~(steps > 0).any(axis=1)).any():
-        raise ValueError(f"no {noun} may come after {noun} {kept[stuck.argmax()] + 1}, as its chaos list has it")
+        raise ValueError(
+            f"no {noun} may come after {noun} {kept[stuck.argmax()] + 1}, as its chaos list has it"
+        )
     reached = steps > 0
     for _ in range(len(kept).bit_length()):
         reached |= (reached.astype(np.float32) @ reached.astype(np.float32)) > 0
@@ -201,7 +217,9 @@ def _without_isometries(
                 apart = np.abs(group - element)
                 same = apart[:, :, :2].max(axis=(1, 2)) < 1e-3
                 moved = apart[:, :, 2].max(axis=1) > 1e-3 * reach
-                if (same & moved).any():  # two turns about different centres: a shift, which never ends
+                if (
+                    same & moved
+                ).any():  # two turns about different centres: a shift, which never ends
                     word += group_words[int((same & moved).argmax())]
                     what = ", ".join(map(str, dict.fromkeys(reversed(word))))
                     raise ValueError(
@@ -234,7 +252,9 @@ def _come_back(maps: "np.ndarray") -> "np.ndarray":
     reach = 1 + np.abs(maps[:, :, 2]).max(axis=1)
     for _ in range(360 if some.any() else 0):
         apart = np.abs(power - SAME)
-        back |= (apart[:, :, :2].max(axis=(1, 2)) < 1e-3) & (apart[:, :, 2].max(axis=1) < 1e-3 * reach)
+        back |= (apart[:, :, :2].max(axis=(1, 2)) < 1e-3) & (
+            apart[:, :, 2].max(axis=1) < 1e-3 * reach
+        )
         power = np.where(some[:, None, None], composed(maps, power), power)
     return back & some
 

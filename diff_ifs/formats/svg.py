@@ -39,7 +39,9 @@ def to_svg(system: dict, name: str) -> str:
     moved = maps.copy()  # about the middle, in units of the window
     moved[:, :, 2] = (maps[:, :, 2] + maps[:, :, :2] @ middle - middle) / side
     outline = outline / side
-    flat, scale, back = np.linalg.svd(moved[:, :, :2])  # what is flat has no inverse, which SVG wants of a matrix
+    flat, scale, back = np.linalg.svd(
+        moved[:, :, :2]
+    )  # what is flat has no inverse, which SVG wants of a matrix
     scale[:, 1] = np.maximum(scale[:, 1], 1e-3 * np.maximum(scale[:, 0], 1e-3))
     moved[:, :, :2] = flat * scale[:, None] @ back
     pen = 2 * system["stroke"] / side
@@ -50,13 +52,17 @@ def to_svg(system: dict, name: str) -> str:
         f'width="{size}" height="{size}" viewBox="0 0 1 1">\n<title>{escape(name)}</title>\n'
         '<rect width="1" height="1" fill="#000"/>\n'
     )
-    into = f"matrix(1 0 0 -1 {_short((middle[0] - xmin) / side)} {_short((ymax - middle[1]) / side)})"
+    into = (
+        f"matrix(1 0 0 -1 {_short((middle[0] - xmin) / side)} {_short((ymax - middle[1]) / side)})"
+    )
     extent = float(np.ptp(outline, axis=0).max())
     spacing, style = max(pen / 16, FINE / 2), 'fill="none" stroke="#fff" stroke-linecap="round"'
     if pen and (ratios**2 > ROUND * areas).any():
         dots = _as_path(_dots(moved, extent, spacing))
         width = _short(pen + FINE / 1.5)
-        return f'{head}<path transform="{into}" {style} stroke-width="{width}" d="{dots}"/>\n</svg>\n'
+        return (
+            f'{head}<path transform="{into}" {style} stroke-width="{width}" d="{dots}"/>\n</svg>\n'
+        )
     slowest = min(float(norm.max()), 0.99)
     steps = [max(1, round(math.log(max(s, 1e-6)) / math.log(slowest))) for s in norm]
     most, levels, pieces, wide = FEW if pen else PIECES, 0, [1], extent
@@ -130,7 +136,9 @@ def _dots(maps: "np.ndarray", extent: float, fine: float) -> "np.ndarray":
         found.append(words[small][:, :, 2])
         words = composed(words[~small][:, None], maps).reshape(-1, 2, 3)
         places = np.round(
-            np.concatenate([words[:, :, 2] / (fine / 2), words[:, :, :2].reshape(-1, 4) * extent / fine], 1)
+            np.concatenate(
+                [words[:, :, 2] / (fine / 2), words[:, :, :2].reshape(-1, 4) * extent / fine], 1
+            )
         )
         words = words[np.unique(places, axis=0, return_index=True)[1]]
         if len(words) > 20 * PIECES:

@@ -8,22 +8,41 @@ import numpy as np
 from diff_ifs.kernels.jit import exact, exact_part, turn_and_flip
 
 
-def hill_climb(maps, left, pixels, away, middle, noise, cap: float, share: float, widest: float, finest: float):
+def hill_climb(
+    maps, left, pixels, away, middle, noise, cap: float, share: float, widest: float, finest: float
+):
     """Maps (C, 2, 3) and costs (C,) as those of `fit.collage.Collage.climb`."""
     found, costs = maps.copy(), np.empty(len(maps))
-    _hill_climb_loop(found, left, pixels, away, middle, noise, cap, share, widest, finest, np.empty((2, 3)), costs)
+    _hill_climb_loop(
+        found,
+        left,
+        pixels,
+        away,
+        middle,
+        noise,
+        cap,
+        share,
+        widest,
+        finest,
+        np.empty((2, 3)),
+        costs,
+    )
     return found, costs
 
 
 @exact
-def _hill_climb_loop(maps, left, pixels, away, middle, noise, cap, share, widest, finest, tried, costs):
+def _hill_climb_loop(
+    maps, left, pixels, away, middle, noise, cap, share, widest, finest, tried, costs
+):
     for p in range(len(maps)):
         best, step = maps[p], 0.3
         costs[p] = _collage_cost(best, left, pixels, away, middle, cap, share)
         for trial in noise[p]:
             if step < finest:
                 break
-            size = step * (np.sqrt(abs(best[0, 0] * best[1, 1] - best[0, 1] * best[1, 0])) / 2 + 0.05)
+            size = step * (
+                np.sqrt(abs(best[0, 0] * best[1, 1] - best[0, 1] * best[1, 0])) / 2 + 0.05
+            )
             for i in range(2):
                 for j in range(3):
                     tried[i, j] = best[i, j] + size * trial[i, j] * (0.5 if j == 2 else 1.0)
@@ -56,7 +75,9 @@ def _collage_cost(map_, left, pixels, away, middle, cap, share):
         stray += min(_distance(a * x + b * y + e, c * x + d * y + f, away, middle), cap) ** 2
     for p in range(len(left)):
         x, y = left[p, 0] - e, left[p, 1] - f
-        before = _distance((d * x - b * y) / determinant, (a * y - c * x) / determinant, away, middle)
+        before = _distance(
+            (d * x - b * y) / determinant, (a * y - c * x) / determinant, away, middle
+        )
         missed += min(scale * before, cap) ** 2
     return area * stray / len(pixels) + share * missed / len(left)
 
@@ -65,6 +86,9 @@ def _collage_cost(map_, left, pixels, away, middle, cap, share):
 def _distance(x, y, away, middle):
     x, y, side = x + middle[0], y + middle[1], len(away)
     across, up = min(max(x, -1.0), 1.0), min(max(y, -1.0), 1.0)
-    column, row = min(int((1 + across) * side / 2), side - 1), min(int((1 - up) * side / 2), side - 1)
+    column, row = (
+        min(int((1 + across) * side / 2), side - 1),
+        min(int((1 - up) * side / 2), side - 1),
+    )
     beyond = (x - across) * (x - across) + (y - up) * (y - up)
     return away[row, column] + (np.sqrt(beyond) if beyond > 0 else 0.0)

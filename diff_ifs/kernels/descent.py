@@ -11,7 +11,9 @@ from diff_ifs.kernels.splat import splat, splat_gradient
 from diff_ifs.kernels.words import outer_and_inner_words, outer_and_inner_words_gradient
 
 
-def word_loss(maps, first, second, to, floor: float, excess_pull: float, alphas, discs, look, threads: int):
+def word_loss(
+    maps, first, second, to, floor: float, excess_pull: float, alphas, discs, look, threads: int
+):
     """Losses (B,) as those of `ifs_model.word_loss`, and their gradient for the maps.
 
     maps, first, second, to, floor: as in `outer_and_inner_words`; alphas: (B,); discs: (B, 2 R + 1,
@@ -28,11 +30,15 @@ def word_loss(maps, first, second, to, floor: float, excess_pull: float, alphas,
             words = maps[part], first[part], second[part], to, floor
             points = [half.astype(alphas.dtype) for half in outer_and_inner_words(*words)]
             density, excess = splat(*points, len(target))
-            loss, by_density = look_loss(density, discs[part], away, taps, alphas[part], target, levels)
+            loss, by_density = look_loss(
+                density, discs[part], away, taps, alphas[part], target, levels
+            )
             losses[part] = loss + excess * alphas.dtype.type(excess_pull)
             by_excess = np.full_like(excess, excess_pull)
             by_points = splat_gradient(*points, by_density, by_excess)
-            gradient[part] = outer_and_inner_words_gradient(*words, *(by.astype(maps.dtype) for by in by_points))
+            gradient[part] = outer_and_inner_words_gradient(
+                *words, *(by.astype(maps.dtype) for by in by_points)
+            )
 
     by_system(work, threads, maps, first, second, alphas, discs, losses, gradient)
     return losses, gradient
@@ -57,7 +63,9 @@ def _descend_loop(maps, gradient, first, second, moved, first_share, second_shar
                 g = min(max(g, -1e15), 1e15)  # its square is finite
                 first[p, i, j] += 0.1 * (g - first[p, i, j])
                 second[p, i, j] += 0.01 * (g * g - second[p, i, j])
-                update = first[p, i, j] / first_share / (np.sqrt(second[p, i, j] / second_share) + 1e-8)
+                update = (
+                    first[p, i, j] / first_share / (np.sqrt(second[p, i, j] / second_share) + 1e-8)
+                )
                 moved[p, i, j] = maps[p, i, j] - rate * update
         q, r = turn_and_flip(moved[p])
         if q + r > bound:  # clamp the singular values, as `ifs_model.contract` does
@@ -105,9 +113,13 @@ def tree_loss(maps, letters, parents, roots, to, weight: float, alphas, discs, l
             places = to[None, None], points[None], *shares
             density, excess = splat(*places, len(target))
             part = slice(b, b + 1)
-            losses[part], by_density = look_loss(density, discs[part], away, taps, alphas[part], target, levels)
+            losses[part], by_density = look_loss(
+                density, discs[part], away, taps, alphas[part], target, levels
+            )
             by_points = splat_gradient(*places, by_density, np.zeros_like(excess))[1][0]
-            gradient[b] = tree_points_gradient(maps[b], points, letters[b], parents[b], by_points, roots[b])
+            gradient[b] = tree_points_gradient(
+                maps[b], points, letters[b], parents[b], by_points, roots[b]
+            )
 
     by_system(work, threads, maps, letters, parents, roots, alphas, discs, losses, gradient)
     return losses, gradient

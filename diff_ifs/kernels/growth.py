@@ -47,7 +47,12 @@ def _pen_ious_loop(taken, wanted, reach, along, near, hits, misses):
                 here[column] = min(here[column], along[other, column] + step)
         if row % 2:
             for column in range(0, side, 2):
-                a, b, c, d = near[0, column], near[0, column + 1], near[1, column], near[1, column + 1]
+                a, b, c, d = (
+                    near[0, column],
+                    near[0, column + 1],
+                    near[1, column],
+                    near[1, column + 1],
+                )
                 half = min(max(min(a, b), min(c, d)), max(a, b), max(c, d))  # the second smallest
                 if wanted[row // 2, column // 2]:
                     hits[half] += 1
@@ -132,7 +137,9 @@ def _occupy_further(room, count, grid, origin, into, found):
     (x, y, cells), (new, origins), (vacant, outermost, columns) = room, into, grid
     for p in range(count):
         cell = cells[p]
-        if _at_border(vacant, cell, columns) and _is_further(x[p], y[p], outermost[cell], cell, columns):
+        if _at_border(vacant, cell, columns) and _is_further(
+            x[p], y[p], outermost[cell], cell, columns
+        ):
             vacant[cell] = False
             new[0, found], new[1, found], origins[found] = x[p], y[p], origin + p
             found += 1
@@ -153,7 +160,11 @@ def _at_border(vacant, cell, columns):
 @exact_part
 def _is_further(x, y, outermost, cell, columns):
     steps = 20  # that a point can lie further out in a cell than another
-    u, v, further = min(max(x - cell % columns, 0.0), 1.0), min(max(y - cell // columns, 0.0), 1.0), False
+    u, v, further = (
+        min(max(x - cell % columns, 0.0), 1.0),
+        min(max(y - cell // columns, 0.0), 1.0),
+        False,
+    )
     for k, way in enumerate((u, v, (u + v) / 2, (u - v + 1) / 2)):
         ahead, back = 1 + int(way * steps), 1 + int((1 - way) * steps)
         if ahead > outermost[2 * k]:
@@ -185,7 +196,12 @@ def _support_loop(images, least, enough, found, tighter):
             most = least[d]
             for k in range(len(offset)):
                 there = left[k, d]
-                most = max(most, offset[k, d] + low[k, d] * found[there] + high[k, d] * found[(there + 1) % count])
+                most = max(
+                    most,
+                    offset[k, d]
+                    + low[k, d] * found[there]
+                    + high[k, d] * found[(there + 1) % count],
+                )
             tighter[d] = min(found[d], most)
             change = max(change, found[d] - tighter[d])
         if change <= enough:

@@ -50,7 +50,9 @@ def by_tile(kernel, corners, counts, *words) -> list:
     cuts = [tiles * k // parts for k in range(parts + 1)]
 
     def run(low: int, high: int):
-        return kernel(corners[low:high], counts[low:high], *(array[ends[low] : ends[high]] for array in words))
+        return kernel(
+            corners[low:high], counts[low:high], *(array[ends[low] : ends[high]] for array in words)
+        )
 
     return list(zip(*_workers(CORES + 1, os.getpid()).map(run, cuts, cuts[1:]), strict=True))
 

@@ -38,7 +38,11 @@ def _convolve_loop(pictures, quarters, rows, found):
                 if up < 0 and down >= size:
                     break
                 if up < 0 or down >= size:  # one of them, taken twice
-                    up, down, part = down if up < 0 else up, up if up >= 0 else down, pictures.dtype.type(0.5)
+                    up, down, part = (
+                        down if up < 0 else up,
+                        up if up >= 0 else down,
+                        pictures.dtype.type(0.5),
+                    )
                 above, below = pictures[b, up], pictures[b, down]
                 for c in range(size):
                     middle[c] = part * (above[c] + below[c])
@@ -54,7 +58,11 @@ def _add_shifted(line, middle, step, taps, sums):
     for k in range(0, last + 1, 3):
         # beyond the last tap are some of nothing
         second, third = min(k + 1, last), min(k + 2, last)
-        t0, t1, t2 = taps[k], taps[second] if k < last else zero, taps[third] if k + 1 < last else zero
+        t0, t1, t2 = (
+            taps[k],
+            taps[second] if k < last else zero,
+            taps[third] if k + 1 < last else zero,
+        )
         if t0 == zero and t1 == zero and t2 == zero:
             continue
         a0, b0 = line[middle - k * step :], line[middle + k * step :]
@@ -106,7 +114,9 @@ def look_loss(density, discs, away, taps, alphas, target, levels: int):
     size, reach, held = len(target), discs.shape[1] // 2, _held(density)
     wanted, reached = _more(held, 1, size), _more(held, reach, size)
     drawn = convolve(density, discs, reached) if reach else density
-    losses, gradient = picture_loss(drawn, taps, alphas, target, levels, reached, _more(wanted, reach, size))
+    losses, gradient = picture_loss(
+        drawn, taps, alphas, target, levels, reached, _more(wanted, reach, size)
+    )
     _add_stray(drawn, away, losses, gradient)
     return losses, convolve(gradient, discs, wanted) if reach else gradient
 
@@ -175,7 +185,9 @@ def _pool(fine, coarse):
         for row in range(coarse.shape[1]):
             up, down = fine[b, 2 * row], fine[b, 2 * row + 1]
             for c in range(coarse.shape[2]):
-                coarse[b, row, c] = quarter * (up[2 * c] + up[2 * c + 1] + down[2 * c] + down[2 * c + 1])
+                coarse[b, row, c] = quarter * (
+                    up[2 * c] + up[2 * c + 1] + down[2 * c] + down[2 * c + 1]
+                )
 
 
 @compiled

@@ -21,7 +21,9 @@ def splat(outer, inner, outer_shares, inner_shares, size: int, threads: int = 1)
     return density, excess
 
 
-def splat_gradient(outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient, threads: int = 1):
+def splat_gradient(
+    outer, inner, outer_shares, inner_shares, density_gradient, excess_gradient, threads: int = 1
+):
     """Gradients of `splat` for outer, inner and both shares, from those of the density and the
     excess.
     """
@@ -57,7 +59,11 @@ def _place(outer, x, y, size, u, v, pixel, right, low):
 def _splat_loop(outer, inner, outer_shares, inner_shares, density, excess):
     size, room = density.shape[1], min(inner.shape[2], BLOCK)
     real, side = outer.dtype.type, np.uint32(size + 4)
-    u, v, pixel = np.empty(room, outer.dtype), np.empty(room, outer.dtype), np.empty(room, np.uint32)
+    u, v, pixel = (
+        np.empty(room, outer.dtype),
+        np.empty(room, outer.dtype),
+        np.empty(room, np.uint32),
+    )
     right, low = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
     for b in range(len(outer)):
         picture, beyond, last = np.zeros((size + 4) * (size + 4), outer.dtype), 0.0, real(size - 1)
@@ -68,7 +74,9 @@ def _splat_loop(outer, inner, outer_shares, inner_shares, density, excess):
                 _place(outer[b, k], x, y, size, u, v, pixel, right, low)
                 share, outside = outer_shares[b, k], real(0)
                 for m in range(len(x)):
-                    outside += shares[m] * (max(-u[m], u[m] - last, real(0)) + max(-v[m], v[m] - last, real(0)))
+                    outside += shares[m] * (
+                        max(-u[m], u[m] - last, real(0)) + max(-v[m], v[m] - last, real(0))
+                    )
                 beyond += share * outside
                 for m in range(len(x)):
                     weight = share * shares[m]
@@ -90,11 +98,24 @@ def _splat_loop(outer, inner, outer_shares, inner_shares, density, excess):
 
 @compiled
 def _splat_gradient_loop(
-    outer, inner, outer_shares, inner_shares, density_g, excess_g, outer_g, inner_g, outer_s, inner_s
+    outer,
+    inner,
+    outer_shares,
+    inner_shares,
+    density_g,
+    excess_g,
+    outer_g,
+    inner_g,
+    outer_s,
+    inner_s,
 ):
     size, room = density_g.shape[1], min(inner.shape[2], BLOCK)
     real, side = outer.dtype.type, np.uint32(size + 4)
-    u, v, pixel = np.empty(room, outer.dtype), np.empty(room, outer.dtype), np.empty(room, np.uint32)
+    u, v, pixel = (
+        np.empty(room, outer.dtype),
+        np.empty(room, outer.dtype),
+        np.empty(room, np.uint32),
+    )
     right, low = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
     g00, g01 = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
     g10, g11 = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
@@ -108,7 +129,10 @@ def _splat_gradient_loop(
         for begin in range(0, inner.shape[2], BLOCK):
             x, y = inner[b, 0, begin : begin + BLOCK], inner[b, 1, begin : begin + BLOCK]
             by_x, by_y = inner_g[b, 0, begin : begin + BLOCK], inner_g[b, 1, begin : begin + BLOCK]
-            shares, by_shares = inner_shares[b, begin : begin + BLOCK], inner_s[b, begin : begin + BLOCK]
+            shares, by_shares = (
+                inner_shares[b, begin : begin + BLOCK],
+                inner_s[b, begin : begin + BLOCK],
+            )
             for k in range(outer.shape[1]):
                 _place(outer[b, k], x, y, size, u, v, pixel, right, low)
                 for m in range(len(x)):
@@ -119,13 +143,27 @@ def _splat_gradient_loop(
                 share, by = outer_shares[b, k], outer_g[b, k]
                 u_by_x, u_by_y = outer[b, k, 0, 0] * share, outer[b, k, 0, 1] * share
                 v_by_x, v_by_y = outer[b, k, 1, 0] * share, outer[b, k, 1, 1] * share
-                ux, uy, u1, vx, vy, v1, by_share = real(0), real(0), real(0), real(0), real(0), real(0), real(0)
+                ux, uy, u1, vx, vy, v1, by_share = (
+                    real(0),
+                    real(0),
+                    real(0),
+                    real(0),
+                    real(0),
+                    real(0),
+                    real(0),
+                )
                 for m in range(len(x)):
                     top, bottom = g01[m] - g00[m], g11[m] - g10[m]  # differences along u
                     left = g00[m] + top * right[m]
                     down = g10[m] + bottom * right[m] - left  # difference along v
-                    by_weight, by_u, by_v = left + down * low[m], top + (bottom - top) * low[m], down
-                    by_weight += pull * (max(-u[m], u[m] - last, real(0)) + max(-v[m], v[m] - last, real(0)))
+                    by_weight, by_u, by_v = (
+                        left + down * low[m],
+                        top + (bottom - top) * low[m],
+                        down,
+                    )
+                    by_weight += pull * (
+                        max(-u[m], u[m] - last, real(0)) + max(-v[m], v[m] - last, real(0))
+                    )
                     by_u += pull if u[m] > last else -pull if u[m] < real(0) else real(0)
                     by_v += pull if v[m] > last else -pull if v[m] < real(0) else real(0)
                     by_u, by_v = by_u * shares[m], by_v * shares[m]

@@ -27,8 +27,14 @@ def signed_depth(w, x, y, half, chart):
     frame, shapes, depths, nearest, extents = chart
     a, b, c, d = w[0, 0], w[0, 1], w[1, 0], w[1, 1]
     wide, high, cell, span = frame[2], frame[3], frame[6], frame[7]
-    off_x, off_y = x - (a * frame[0] + b * frame[1] + w[0, 2]), y - (c * frame[0] + d * frame[1] + w[1, 2])
-    if abs(off_x) > abs(a) * wide + abs(b) * high + half or abs(off_y) > abs(c) * wide + abs(d) * high + half:
+    off_x, off_y = (
+        x - (a * frame[0] + b * frame[1] + w[0, 2]),
+        y - (c * frame[0] + d * frame[1] + w[1, 2]),
+    )
+    if (
+        abs(off_x) > abs(a) * wide + abs(b) * high + half
+        or abs(off_y) > abs(c) * wide + abs(d) * high + half
+    ):
         return -np.inf
     q, r = stretch(w)
     large, small = q + r, abs(q - r)
@@ -36,7 +42,10 @@ def signed_depth(w, x, y, half, chart):
     if small > large / 8:  # others are so thin that their axes tell more than an inverse
         area = a * d - b * c
         u, v = (d * off_x - b * off_y) / area, (a * off_y - c * off_x) / area
-        beyond_u, beyond_v = half * (abs(d) + abs(b)) / abs(area), half * (abs(a) + abs(c)) / abs(area)
+        beyond_u, beyond_v = (
+            half * (abs(d) + abs(b)) / abs(area),
+            half * (abs(a) + abs(c)) / abs(area),
+        )
         if abs(u) > wide + beyond_u or abs(v) > high + beyond_v:
             return -np.inf
         inside = abs(u) <= wide and abs(v) <= high
@@ -118,7 +127,10 @@ def select_words(keys, heights, words, count, beam, colours, covers, frame, room
         alike = k > 0 and keys[now] - keys[before] <= ALIKE
         if alike:
             for i in range(2):
-                a, b = words[before, i, 0] - words[now, i, 0], words[before, i, 1] - words[now, i, 1]
+                a, b = (
+                    words[before, i, 0] - words[now, i, 0],
+                    words[before, i, 1] - words[now, i, 1],
+                )
                 shift = a * frame[0] + b * frame[1] + (words[before, i, 2] - words[now, i, 2])
                 alike &= abs(shift) + abs(a) * frame[2] + abs(b) * frame[3] <= ALIKE
         if not alike:
@@ -189,7 +201,10 @@ def _subdivide_loop(tiles, tile_words, alphabet, chart, size, beam, colours, unt
     (corners, counts), (words, lengths, digits), (maps, map_digits) = tiles, tile_words, alphabet
     limit, thin, width, recursion, allowed = until
     found_words, kept_words, out_words, (keys, heights, kept_keys), indices = rooms
-    (found, found_lengths, found_digits), (kept, kept_lengths, kept_digits) = found_words, kept_words
+    (found, found_lengths, found_digits), (kept, kept_lengths, kept_digits) = (
+        found_words,
+        kept_words,
+    )
     out, out_lengths, out_digits = out_words
     (out_counts, dues), chosen = results, indices[0]
     half, first, end, all_looked_at = size / 2, 0, 0, 0
@@ -205,11 +220,22 @@ def _subdivide_loop(tiles, tile_words, alphabet, chart, size, beam, colours, unt
                 count += 1
         first, looked_at = first + counts[i], counts[i]
         while True:
-            number, more = select_words(keys, heights, found, count, beam, colours, 2.0 * size, chart[0], indices)
+            number, more = select_words(
+                keys, heights, found, count, beam, colours, 2.0 * size, chart[0], indices
+            )
             dues[i] = max(dues[i], more)
             coarse = 0
             for k in range(number):
-                _copy(found, found_lengths, found_digits, chosen[k], kept, kept_lengths, kept_digits, k)
+                _copy(
+                    found,
+                    found_lengths,
+                    found_digits,
+                    chosen[k],
+                    kept,
+                    kept_lengths,
+                    kept_digits,
+                    k,
+                )
                 kept_keys[k] = keys[chosen[k]]
                 q, r = stretch(kept[k])
                 large = q + r > limit and abs(q - r) > thin
@@ -221,8 +247,20 @@ def _subdivide_loop(tiles, tile_words, alphabet, chart, size, beam, colours, unt
                 q, r = stretch(kept[k])
                 large = q + r > limit and abs(q - r) > thin
                 if not (large or kept_digits[k, 0] > width) or kept_lengths[k] >= recursion:
-                    _copy(kept, kept_lengths, kept_digits, k, found, found_lengths, found_digits, count)
-                    keys[count], heights[count] = kept_keys[k], -(kept_digits[k, 0] + kept_digits[k, 1])
+                    _copy(
+                        kept,
+                        kept_lengths,
+                        kept_digits,
+                        k,
+                        found,
+                        found_lengths,
+                        found_digits,
+                        count,
+                    )
+                    keys[count], heights[count] = (
+                        kept_keys[k],
+                        -(kept_digits[k, 0] + kept_digits[k, 1]),
+                    )
                     count += 1
                     continue
                 for j in range(len(maps)):
@@ -236,8 +274,13 @@ def _subdivide_loop(tiles, tile_words, alphabet, chart, size, beam, colours, unt
                     if score > -np.inf:
                         found_lengths[count] = kept_lengths[k] + 1
                         found_digits[count, 0] = kept_digits[k, 0] * map_digits[j, 0]
-                        found_digits[count, 1] = kept_digits[k, 1] + kept_digits[k, 0] * map_digits[j, 1]
-                        keys[count], heights[count] = -score, -(found_digits[count, 0] + found_digits[count, 1])
+                        found_digits[count, 1] = (
+                            kept_digits[k, 1] + kept_digits[k, 0] * map_digits[j, 1]
+                        )
+                        keys[count], heights[count] = (
+                            -score,
+                            -(found_digits[count, 0] + found_digits[count, 1]),
+                        )
                         count += 1
         for k in range(number):
             _copy(kept, kept_lengths, kept_digits, k, out, out_lengths, out_digits, end + k)
@@ -294,7 +337,10 @@ def _draw_tiles_loop(tiles, tile_words, chart, until, size, colours, picture):
                 coarser += 1
             scale, deepest = frame[6] * (1 << coarser), recursion - lengths[k]
             offset, rows, columns = shapes[coarser, 0], shapes[coarser, 1], shapes[coarser, 2]
-            e, f = a * frame[4] + b * frame[5] + words[k, 0, 2], c * frame[4] + d * frame[5] + words[k, 1, 2]
+            e, f = (
+                a * frame[4] + b * frame[5] + words[k, 0, 2],
+                c * frame[4] + d * frame[5] + words[k, 1, 2],
+            )
             to_x, to_y = (a * scale, b * scale), (c * scale, d * scale)  # from cells
             area = to_x[0] * to_y[1] - to_x[1] * to_y[0]
             flat = not abs(area) > 1e-9 * ((q + r) * scale) ** 2
@@ -317,8 +363,12 @@ def _draw_tiles_loop(tiles, tile_words, chart, until, size, colours, picture):
                         continue
                     colour = picture[y, x]
                     for row in range(int(low), min(int(high), rows - 1) + 1):
-                        start, stop = slab_interval(x - e - to_x[1] * row, to_x[0], to_x[1], 0.0, float(columns))
-                        start, stop = slab_interval(y - f - to_y[1] * row, to_y[0], to_y[1], start, stop)
+                        start, stop = slab_interval(
+                            x - e - to_x[1] * row, to_x[0], to_x[1], 0.0, float(columns)
+                        )
+                        start, stop = slab_interval(
+                            y - f - to_y[1] * row, to_y[0], to_y[1], start, stop
+                        )
                         if not start <= stop:
                             continue
                         for column in range(int(start), min(int(stop), columns - 1) + 1):
@@ -328,7 +378,11 @@ def _draw_tiles_loop(tiles, tile_words, chart, until, size, colours, picture):
                             u = a * points[0, p] + b * points[1, p] + words[k, 0, 2]
                             v = c * points[0, p] + d * points[1, p] + words[k, 1, 2]
                             if x <= u < x + 1 and y <= v < y + 1:
-                                address = digits[k, 1] + digits[k, 0] * points[2, p] if colours > 0 else 0.0
+                                address = (
+                                    digits[k, 1] + digits[k, 0] * points[2, p]
+                                    if colours > 0
+                                    else 0.0
+                                )
                                 colour = max(colour, int(address * colours) + 1)
                                 if colour >= highest:
                                     break

@@ -18,14 +18,20 @@ def outer_and_inner_words(maps, first, second, to, floor: float):
     systems, outer_words, inner_words = len(maps), first.shape[1], second.shape[1]
     outer, inner = np.empty((systems, outer_words, 2, 3)), np.empty((systems, 2, inner_words))
     shares = np.empty((systems, outer_words)), np.empty((systems, inner_words))
-    _outer_and_inner_loop(maps, first, second, to, floor, _words_room(first, second, maps), outer, inner, *shares)
+    _outer_and_inner_loop(
+        maps, first, second, to, floor, _words_room(first, second, maps), outer, inner, *shares
+    )
     return outer, inner, *shares
 
 
-def outer_and_inner_words_gradient(maps, first, second, to, floor: float, outer_g, inner_g, outer_s, inner_s):
+def outer_and_inner_words_gradient(
+    maps, first, second, to, floor: float, outer_g, inner_g, outer_s, inner_s
+):
     """Gradient of `outer_and_inner_words` for the maps, from those of what it returns."""
     gradient, room = np.zeros_like(maps), _words_room(first, second, maps)
-    _outer_and_inner_gradient_loop(maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient)
+    _outer_and_inner_gradient_loop(
+        maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient
+    )
     return gradient
 
 
@@ -68,7 +74,11 @@ def _words_by_weight_loop(weights, rounds, parents, letters, lengths, heavy, lea
             # child 0 takes the place of its parent, the others the next free places
             for letter in range(n):
                 child = 1 + done * n + letter
-                parents[b, child], letters[b, child], lengths[b, child] = parent, letter, lengths[b, parent] + 1
+                parents[b, child], letters[b, child], lengths[b, child] = (
+                    parent,
+                    letter,
+                    lengths[b, parent] + 1,
+                )
                 k = place if letter == 0 else first + letter - 1
                 heavy[b, k], leaves[b, k] = weight * weights[b, letter], child
 
@@ -128,7 +138,9 @@ def _spell(maps, weights, word, prefixes, shares):
 
 
 @compiled
-def _outer_and_inner_loop(maps, first, second, to, floor, room, outer, inner, outer_shares, inner_shares):
+def _outer_and_inner_loop(
+    maps, first, second, to, floor, room, outer, inner, outer_shares, inner_shares
+):
     prefixes, shares, weights, mean = room
     for b in range(len(maps)):
         x, y, _ = _measure(maps[b], floor, weights, mean)
@@ -139,12 +151,16 @@ def _outer_and_inner_loop(maps, first, second, to, floor, room, outer, inner, ou
         for m in range(second.shape[1]):
             end = _spell(maps[b], weights, second[b, m], prefixes, shares)
             for i in range(2):
-                inner[b, i, m] = prefixes[end, i, 0] * x + prefixes[end, i, 1] * y + prefixes[end, i, 2]
+                inner[b, i, m] = (
+                    prefixes[end, i, 0] * x + prefixes[end, i, 1] * y + prefixes[end, i, 2]
+                )
             inner_shares[b, m] = shares[end]
 
 
 @compiled_part
-def _spell_gradient(maps, weights, word, end, prefixes, shares, by_map, by_share, by_maps, by_weights):
+def _spell_gradient(
+    maps, weights, word, end, prefixes, shares, by_map, by_share, by_maps, by_weights
+):
     """Adds what a word's map and share have to do with its letters; `by_map` (2, 3) is used up."""
     for i in range(end - 1, -1, -1):
         f, g, by_letter = prefixes[i], maps[word[i]], by_maps[word[i]]
@@ -160,7 +176,9 @@ def _spell_gradient(maps, weights, word, end, prefixes, shares, by_map, by_share
 
 
 @compiled
-def _outer_and_inner_gradient_loop(maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient):
+def _outer_and_inner_gradient_loop(
+    maps, first, second, to, floor, room, outer_g, inner_g, outer_s, inner_s, gradient
+):
     prefixes, shares, weights, mean = room
     by_map, by_weights = np.empty((2, 3)), np.empty(len(weights))
     for b in range(len(maps)):
@@ -173,16 +191,38 @@ def _outer_and_inner_gradient_loop(maps, first, second, to, floor, room, outer_g
                 by_map[0, j] = to[0, 0] * outer_g[b, k, 0, j] + to[1, 0] * outer_g[b, k, 1, j]
                 by_map[1, j] = to[0, 1] * outer_g[b, k, 0, j] + to[1, 1] * outer_g[b, k, 1, j]
             _spell_gradient(
-                maps[b], weights, first[b, k], end, prefixes, shares, by_map, outer_s[b, k], gradient[b], by_weights
+                maps[b],
+                weights,
+                first[b, k],
+                end,
+                prefixes,
+                shares,
+                by_map,
+                outer_s[b, k],
+                gradient[b],
+                by_weights,
             )
         for m in range(second.shape[1]):
             end = _spell(maps[b], weights, second[b, m], prefixes, shares)
             for i in range(2):
-                by_map[i, 0], by_map[i, 1], by_map[i, 2] = inner_g[b, i, m] * x, inner_g[b, i, m] * y, inner_g[b, i, m]
+                by_map[i, 0], by_map[i, 1], by_map[i, 2] = (
+                    inner_g[b, i, m] * x,
+                    inner_g[b, i, m] * y,
+                    inner_g[b, i, m],
+                )
                 by_x += inner_g[b, i, m] * prefixes[end, i, 0]
                 by_y += inner_g[b, i, m] * prefixes[end, i, 1]
             _spell_gradient(
-                maps[b], weights, second[b, m], end, prefixes, shares, by_map, inner_s[b, m], gradient[b], by_weights
+                maps[b],
+                weights,
+                second[b, m],
+                end,
+                prefixes,
+                shares,
+                by_map,
+                inner_s[b, m],
+                gradient[b],
+                by_weights,
             )
         # The centroid (x, y) solves (1 - A) (x, y) = t, with (A, t) the weighted mean of the maps.
         # The gradient (p, q) for t solves the same with A transposed.
@@ -191,7 +231,9 @@ def _outer_and_inner_gradient_loop(maps, first, second, to, floor, room, outer_g
         mean_weight = 0.0
         for k in range(len(maps[b])):
             f, by = maps[b, k], gradient[b, k]
-            by_weights[k] += p * (f[0, 0] * x + f[0, 1] * y + f[0, 2]) + q * (f[1, 0] * x + f[1, 1] * y + f[1, 2])
+            by_weights[k] += p * (f[0, 0] * x + f[0, 1] * y + f[0, 2]) + q * (
+                f[1, 0] * x + f[1, 1] * y + f[1, 2]
+            )
             for i in range(2):
                 pull = weights[k] * (q if i else p)
                 by[i, 0] += pull * x
