@@ -237,6 +237,9 @@ class Run:
             if len(target) > 512:  # all before were sketches
                 self.best_score = evaluate(self.best_maps, target, self.best_stroke).score
         self.path_stroke[-1][leader] = found.stroke
+        if end and not grey and self.best_score >= found.score:  # which was that of a draft
+            kept = evaluate(self.best_maps, target, self.best_stroke)
+            self.best_score, self.best_iou = kept.score, kept.iou
         if found.score > self.best_score:
             self.best_score, self.best_iou = found.score, found.iou
             self.best_maps, self.best_stroke = maps, found.stroke
