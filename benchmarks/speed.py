@@ -230,7 +230,6 @@ class Step:
             solidity=1.0,
             levels=4,
             grown=grown,
-            doubled=grown,
         )
         self.objective, self.run, self.device = (
             Objective(target, stage, setup),

@@ -327,7 +327,6 @@ def test_the_best_state_is_kept_when_later_ones_are_worse(monkeypatch):
     monkeypatch.setattr(run_module, "evaluate", stricter_each_time)
     states = list(fit(blob(), QUICK, every=10))
     assert states[-1].iou < states[0].iou
-    assert states[-1].best_iou == states[0].iou
     assert torch.equal(states[-1].best_maps, states[0].maps)
 
 

@@ -547,7 +547,7 @@ def test_a_full_disk_is_said_in_one_line_and_what_was_there_is_whole(fitted, mon
     monkeypatch.setattr(os, "fsync", full)
     assert train_ifs.main(["koch", *TINY, "--resume"]) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    assert said.count("\n") == 2, "what was read, and what is wrong"
     assert "No space left on device); make room, and run again" in said
     assert Path("koch.pt").read_bytes() == before[Path("koch.pt")]
     assert Path("results/koch/koch.gif").read_bytes() == before[Path("results/koch/koch.gif")]

@@ -69,35 +69,6 @@ def test_the_plan_is_the_one_that_is_documented():
     assert solid[10] < solid[11] < solid[12], "pinholes count for more in the end"
 
 
-def test_few_maps_may_overlap():
-    """Up to seven maps from random starts are drawn twice as solid, so that dense points hardly
-    show."""
-    few, more = stages(Setup(maps=7)), stages(Setup(maps=8))
-    given = stages(Setup(maps=[similarity(0.5, at=(0.1 * k, 0)) for k in range(7)]))
-    assert {stage.solidity for stage in few[:-2]} == {2}
-    assert {stage.solidity for stage in [*more[:-2], *given[:-2]]} == {1}
-    assert [stage.doubled for stage in few[-4:]] == [False, True, False, True]
-    assert (
-        [stage.doubled for stage in more[-4:]]
-        == [stage.doubled for stage in given[-4:]]
-        == [False] * 3 + [True]
-    )
-
-
-def test_a_doubled_stage_draws_half_of_the_systems_as_solid_as_points_spread_evenly():
-    setup = Setup(maps=3, size=64, starts=4, solidity=3.0)
-    stage = next(stage for stage in stages(setup) if stage.doubled)
-    maps = initial_systems(disc(0.5, 64), setup)
-    alphas = []
-    for doubled in (False, True):
-        objective = Objective(disc(0.5, 64), dataclasses.replace(stage, doubled=doubled), setup)
-        objective.refresh(maps, None, 1.0)
-        alphas.append(objective.alphas)
-    alone, halves = alphas
-    assert torch.equal(halves[:2], alone[:2])
-    assert torch.allclose(halves[2:], alone[2:] / 2)
-
-
 def test_a_large_picture_is_fitted_like_one_of_256_pixels_but_for_the_last_stage():
     """The words that are drawn suit it, and what they cannot tell apart is left to grown points."""
     large, plain = stages(Setup(maps=12, size=1024)), stages(Setup(maps=12))

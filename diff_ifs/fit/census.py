@@ -87,7 +87,6 @@ def census(target: Tensor, setup: Setup, device: str) -> Iterator[Rung]:
         short = replace(setup, maps=n, size=size, starts=min(setup.batch, 32), rounds=0, depth=None)
         run = Run.started(target, short, device)
         for stage, kept in zip(run.plan, (16, 8), strict=False):
-            stage = replace(stage, solidity=setup.solidity)  # the same for all: losses compare
             objective = Objective(target, stage, short)
             for _ in range(stage.steps):
                 losses = descend(objective, run)

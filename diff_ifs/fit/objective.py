@@ -90,9 +90,7 @@ class Objective:
             )
         solidity = self.setup.solidity if stroke is not None else self.stage.solidity
         alphas = solidity * self.mass * even.new_tensor(trials)[misfit.argmin(0)]
-        self.alphas = alphas[self.tip].expand(len(maps)).clone()
-        if self.stage.doubled and stroke is None:
-            self.alphas[-(len(maps) // 2) :] *= self.setup.solidity / self.stage.solidity
+        self.alphas = alphas[self.tip].expand(len(maps)).contiguous()
         n, depth = maps.shape[-3], self.setup.depth
         if depth is None:
             words = words_by_weight(area_weights(maps), round(self.stage.points**0.5))

@@ -5,7 +5,7 @@ Letters in shapes: B systems, n maps, S side of the picture.
 
 import copy
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 import torch
 import torch.nn.functional as F
@@ -124,7 +124,7 @@ class Run:
     @torch.no_grad()
     def losses(self, target: Tensor) -> Tensor:
         """Losses (B,) of all systems before the first step of a stage."""
-        stage = replace(self.plan[self.stage], doubled=False)  # all with the same alpha
+        stage = self.plan[self.stage]
         objective = Objective(target, stage, self.setup)
         objective.refresh(self.maps, self.stroke, stage.blurs[0])
         return objective(self.maps, self.stroke, stage.blurs[0])
@@ -182,8 +182,8 @@ class Run:
         self.stroke = torch.where(radii > 0, radii, self.stroke)
 
     def double(self) -> None:
-        """Fit each system twice, with one alpha and with another, where the plan says so."""
-        if self.plan[self.stage].doubled:
+        """In a grown stage, fit each system twice: with one alpha and with another."""
+        if self.plan[self.stage].grown:
             self.keep(torch.arange(len(self.maps)).repeat(2))
 
     def adam(self, gradient: Tensor, rate: float) -> None:
@@ -237,12 +237,12 @@ class Run:
             if len(target) > 512:  # all before were sketches
                 self.best_score = evaluate(self.best_maps, target, self.best_stroke).score
         self.path_stroke[-1][leader] = found.stroke
-        if end and not grey and self.best_score >= found.score:  # which was that of a draft
-            kept = evaluate(self.best_maps, target, self.best_stroke)
-            self.best_score, self.best_iou = kept.score, kept.iou
         if found.score > self.best_score:
             self.best_score, self.best_iou = found.score, found.iou
             self.best_maps, self.best_stroke = maps, found.stroke
+        elif end and not grey:  # its score was that of a draft
+            kept = evaluate(self.best_maps, target, self.best_stroke)
+            self.best_score, self.best_iou = kept.score, kept.iou
         row = {"step": self.step, "size": stage.size, "loss": float(loss[leader]), "iou": found.iou}
         self.trace.append(row)
         path = zip(self.path_steps, self.path_maps, self.path_stroke, strict=True)

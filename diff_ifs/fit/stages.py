@@ -25,7 +25,6 @@ class Stage:
     solidity: float  # alpha, as a multiple of what suits points spread evenly over the target
     levels: int  # of the pyramid above the picture itself
     grown: bool  # points as the attractor grows, one a cell, instead of words of about equal weight
-    doubled: bool  # each system is fitted twice: with this alpha, and with a lower one
 
     def schedule(self, step: int) -> tuple[float, float]:
         """The learning rate, which falls along half a cosine, and the sigma of the splat, which
@@ -52,9 +51,6 @@ def stages(setup: Setup) -> list[Stage]:
             2 if setup.grey else max(5 + min(setup.n, 32) // 4, min(4 * setup.n, 60 // setup.n))
         )
         rounds = rounds if setup.steps is None else min(rounds, setup.steps // 80)
-    # Where the images of few maps overlap, points are dense, and true maps look wrong unless that
-    # hardly shows.
-    bright = 2 if setup.n < 8 and isinstance(setup.maps, int) and not setup.grey else 1
     longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
     if setup.steps is not None:
         rounds = min(rounds, setup.steps // 5)  # so that each stage has a step
@@ -66,7 +62,7 @@ def stages(setup: Setup) -> list[Stage]:
         )
     else:
         table = (
-            (4, starts, 0, 1, 40, (1.0, 0.95), (1.0, 0.75), bright, 4, False),
+            (4, starts, 0, 1, 40, (1.0, 0.95), (1.0, 0.75), 1, 4, False),
             (
                 4,
                 min(starts, max(32, starts // 4)),
@@ -75,12 +71,12 @@ def stages(setup: Setup) -> list[Stage]:
                 90,
                 (0.95, 0.3),
                 (0.75, 0.4),
-                bright,
+                1,
                 4,
                 False,
             ),
-            *[(4, few, half, copies, 80, (0.7, 0.2), (0.75, 0.4), bright, 4, False)] * rounds,
-            (2, few, half, 1, 80 * longer, (0.33, 0.067), (0.5, 0.3), bright, 4, False),
+            *[(4, few, half, copies, 80, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * rounds,
+            (2, few, half, 1, 80 * longer, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
             (1, final, final, 1, 70 * longer, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
             (1, final, final, 1, 100 * longer, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
         )
@@ -106,7 +102,6 @@ def stages(setup: Setup) -> list[Stage]:
                 solidity=setup.solidity * solidity,
                 levels=levels,
                 grown=grown,
-                doubled=grown or (bright > 1 and scale == 2),
             )
         )
     return plan
