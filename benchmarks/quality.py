@@ -3,9 +3,10 @@
     python benchmarks/quality.py FOLDER [--maps N|auto] [--size S] [--seed X] [--jobs J] [--device DEV]
                                  [--shard I/K] [--out OUT]
 
-OUT (default: quality_N) gets fits.csv, one row a picture, written as soon as it is fitted,
+OUT (default: quality_FOLDER_N) gets fits.csv, one row a picture, written as soon as it is fitted,
 table.txt and sheet.png: target, fit and difference side by side. Pictures that are in fits.csv
-already are not fitted again.
+already are not fitted again. settings.json says which folder and settings the rows are of; an OUT
+of others, or one with anything else in it, is refused.
 
 J pictures (default: as many as there are cores to use) are fitted side by side, in processes of one
 thread each; with --jobs 1, and on a GPU, one after the other, by as many threads as PyTorch takes.
@@ -19,6 +20,7 @@ and the sheet are made of all rows that are there: those of the shard that ends 
 
 import argparse
 import csv
+import json
 import multiprocessing
 import os
 import re
@@ -153,6 +155,13 @@ def summarise(out: Path, names: list[str]) -> str:
     return summary
 
 
+def settings_of(out: Path) -> dict | None:
+    """What the rows in a folder are of; None where there is nothing, and {} where it is not known."""
+    if (path := out / "settings.json").is_file():
+        return json.loads(path.read_text())
+    return {} if out.is_dir() and any(out.iterdir()) else None
+
+
 def shard(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or int(found[1]) >= int(found[2]):
@@ -180,10 +189,19 @@ def main(argv: list[str] | None = None) -> None:
         size=arguments.size,
         seed=arguments.seed,
     )
-    out, (turn, shards) = arguments.out or Path(f"quality_{arguments.maps}"), arguments.shard
+    turn, shards = arguments.shard
+    out = arguments.out or Path(f"quality_{arguments.folder.resolve().name}_{arguments.maps}")
     pictures = sorted(arguments.folder.glob("*.png"))
     if not pictures:
         parse.error(f"there are no PNG files in {arguments.folder}")
+    settings = {"folder": str(arguments.folder.resolve())}
+    settings |= {name: getattr(arguments, name) for name in ("maps", "size", "seed")}
+    if (there := settings_of(out)) not in (None, settings):
+        parse.error(
+            f"{out} holds {there or 'other things'}, not fits of {settings}: give another --out"
+        )
+    with atomic_write(out / "settings.json") as file:
+        file.write(json.dumps(settings).encode())
     known = {row["name"] for path in out.glob("fits*.csv") for row in rows_of(path)}
     todo = [path for path in pictures[turn::shards] if path.stem not in known]
     done = out / ("fits.csv" if shards == 1 else f"fits_{turn}_{shards}.csv")

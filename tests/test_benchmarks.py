@@ -4,6 +4,7 @@ import csv
 import math
 from pathlib import Path
 
+import on_gpu
 import pytest
 import quality
 import speed
@@ -27,6 +28,9 @@ def shapes(tmp_path, monkeypatch):
     few = {"steps": 20, "starts": 2, "rounds": 1}
     monkeypatch.setattr(quality, "Setup", lambda **fields: Setup(**(fields | few)))
     return folder
+
+
+QUICK = {"maps": 4, "size": 32, "starts": 4, "steps": 40, "points": 1000}
 
 
 def rows(out: Path) -> list[dict]:
@@ -71,6 +75,52 @@ def test_a_picture_is_fitted_once_by_whatever_shard(shapes, monkeypatch):
     monkeypatch.setattr(quality, "fit_picture", lambda *_: pytest.fail("all pictures were there"))
     quality.main(common)
     assert [row["name"] for row in rows(Path("out"))] == ["ellipse_0", "ellipse_1", "ellipse_2"]
+
+
+def test_rows_belong_to_a_folder_and_its_settings(shapes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(quality, "fit_pictures", lambda *_: iter(()))
+    monkeypatch.setattr(quality, "fit", lambda *_: iter([None]))
+    quality.main([str(shapes), "--maps", "2", "--out", "out"])
+    others = tmp_path / "others"
+    others.mkdir()
+    Image.new("L", (8, 8)).save(others / "ellipse_0.png")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").touch()
+    for arguments in (
+        [str(others), "--maps", "2", "--out", "out"],
+        [str(shapes), "--maps", "3", "--out", "out"],
+        [str(shapes), "--maps", "2", "--seed", "1", "--out", "out"],
+        [str(shapes), "--maps", "2", "--out", str(tmp_path / "full")],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            quality.main(arguments)
+        assert stop.value.code == 2
+        assert "give another --out" in capsys.readouterr().err
+    quality.main([str(shapes), "--maps", "2", "--out", "out"])
+
+
+def test_what_a_gpu_does_is_one_table(capsys, monkeypatch):
+    """Here on the CPU, and without the steps and the tests of devices, which have their own."""
+    monkeypatch.setattr(on_gpu, "TARGETS", ("koch",))
+    monkeypatch.setattr(on_gpu, "load_setup", lambda name, options: (Setup(**QUICK),))
+    monkeypatch.setattr(on_gpu.speed, "rates", lambda place: {"place": place})
+    monkeypatch.setattr(
+        on_gpu.speed, "steps_table", lambda place, rate: print("steps", place, rate)
+    )
+    monkeypatch.setattr(
+        on_gpu.subprocess,
+        "run",
+        lambda *_, **how: on_gpu.subprocess.CompletedProcess((), 0, "9 passed", ""),
+    )
+    on_gpu.main(["--device", "cpu", "--size", "32"])
+    said = capsys.readouterr().out
+    rows = [line for line in said.splitlines() if line.startswith("| koch | 4 | ")]
+    (row,) = rows
+    here, there = (float(cell) for cell in row.split("|")[3:5])
+    assert here == there > 0.3
+    assert "A fit here takes" in said
+    assert said.count("steps cpu {'place': 'cpu'}") == 2
+    assert said.endswith("tests/test_devices.py: 9 passed\n")
 
 
 @pytest.mark.parametrize("text", ["2/2", "1", "-1/2", "0/0", "a/b"])
