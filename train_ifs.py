@@ -158,8 +158,8 @@ def fit(
     """
     from diff_ifs.arrays import as_target
     from diff_ifs.fit.census import count
-    from diff_ifs.fit.objective import REFRESH, Objective, descend
-    from diff_ifs.fit.run import Run
+    from diff_ifs.fit.objective import REFRESH, Objective
+    from diff_ifs.fit.run import Run, descend
 
     target = as_target(target, setup.size).to(device)
     if setup.maps is None:

@@ -16,7 +16,7 @@ Exponentials, the words and the optimiser are not counted. The loops hold nothin
 place in the cache.
 
 Where there is one system, the rates are those for one picture, else those for eight. A step is
-`fit.objective.descend`, a tenth of a choice of words included. The distance field draws the Koch
+`fit.run.descend`, a tenth of a choice of words included. The distance field draws the Koch
 curve as 4³ segments, which do not resolve a picture of this size; our step draws as many points as
 do, which the agreement that is printed shows. Times are medians; memory is the peak beyond what was
 there before. PLOT (default: speed_DEVICE.png) shows cost against points, depth, resolution and
@@ -43,8 +43,8 @@ from diff_ifs.draw.coverage import occupancy
 from diff_ifs.files.command import pick_device
 from diff_ifs.files.names import find_pictures
 from diff_ifs.files.target import load_target
-from diff_ifs.fit.objective import REFRESH, Objective, descend
-from diff_ifs.fit.run import Run
+from diff_ifs.fit.objective import REFRESH, Objective
+from diff_ifs.fit.run import Run, descend
 from diff_ifs.fit.stages import Stage
 from diff_ifs.metrics import iou
 from diff_ifs.setup import WINDOW, Map, Setup, affine

@@ -13,8 +13,8 @@ import train_ifs
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit.device import faster
 from diff_ifs.fit.judge import evaluate
-from diff_ifs.fit.objective import REFRESH, Objective, descend
-from diff_ifs.fit.run import Run
+from diff_ifs.fit.objective import REFRESH, Objective
+from diff_ifs.fit.run import Run, descend
 from diff_ifs.fit.stages import stages
 from diff_ifs.setup import WINDOW, Setup
 from train_ifs import fit

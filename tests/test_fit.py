@@ -11,9 +11,9 @@ from diff_ifs import backend
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit import run as run_module
 from diff_ifs.fit.judge import best_radius, evaluate, selection_scores
-from diff_ifs.fit.objective import Objective, descend
+from diff_ifs.fit.objective import Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
-from diff_ifs.fit.run import Run
+from diff_ifs.fit.run import Run, descend
 from diff_ifs.fit.stages import stages
 from diff_ifs.kernels import pen_ious
 from diff_ifs.metrics import mse

@@ -11,9 +11,9 @@ from drawings import discs
 from systems import CARPET, KOCH
 
 from diff_ifs.backend import blur
-from diff_ifs.fit.objective import Objective, descend
+from diff_ifs.fit.objective import Objective
 from diff_ifs.fit.proposals import initial_systems
-from diff_ifs.fit.run import Run, check_resume
+from diff_ifs.fit.run import Run, check_resume, descend
 from diff_ifs.fit.stages import Stage, stages
 from diff_ifs.setup import Setup, affine, similarity
 from train_ifs import fit

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diff_ifs.fit.judge import selection_scores
-from diff_ifs.fit.objective import Objective, descend
-from diff_ifs.fit.run import Run
+from diff_ifs.fit.objective import Objective
+from diff_ifs.fit.run import Run, descend
 from diff_ifs.setup import Setup
 
 LADDER = (48, 32, 24, 16, 12, 8, 7, 6, 5, 4, 3, 2)  # numbers of maps that are tried

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from diff_ifs.fit.objective import REFRESH, Objective, descend
-from diff_ifs.fit.run import Run
+from diff_ifs.fit.objective import REFRESH, Objective
+from diff_ifs.fit.run import Run, descend
 from diff_ifs.setup import Setup
 
 

@@ -3,8 +3,6 @@
 Letters in shapes: B systems, n maps, S side of the picture.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
@@ -16,9 +14,6 @@ from diff_ifs.fit.stages import Stage
 from diff_ifs.metrics import foreground
 from diff_ifs.setup import WINDOW, Setup
 from ifs_model import AddressTree, LossSettings, area_weights, frame, pen_discs, words_of_depth
-
-if TYPE_CHECKING:
-    from diff_ifs.fit.run import Run
 
 REFRESH = 10  # steps between two choices of the words
 PENS = (
@@ -140,16 +135,3 @@ class Objective:
             self.discs,
         )
         return word_loss(maps, self.words, self.frame, look, self.setup.pull / self.stage.size)
-
-
-def descend(objective: Objective, run: "Run") -> Tensor:
-    """One step of gradient descent on all systems of a run; their losses (B,) before it."""
-    rate, sigma = objective.stage.schedule(run.stage_step)
-    if run.stage_step % REFRESH == 0:
-        objective.refresh(
-            run.maps, run.stroke, sigma
-        )  # which words or points are drawn, and how solidly
-    losses = objective(run.maps.requires_grad_(), run.stroke, sigma)
-    (gradient,) = torch.autograd.grad(losses.sum(), run.maps)
-    run.adam(gradient, rate)  # and back to contractions
-    return losses.detach()

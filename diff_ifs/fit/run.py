@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diff_ifs.backend import kernels
 from diff_ifs.fit.judge import PEN_GAIN, evaluate, selection_scores
-from diff_ifs.fit.objective import Objective
+from diff_ifs.fit.objective import REFRESH, Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
 from diff_ifs.fit.stages import Stage, stages
 from diff_ifs.setup import MAX_SINGULAR, Setup
@@ -261,6 +261,19 @@ class Run:
             best_stroke=self.best_stroke,
             resume=self.snapshot(),
         )
+
+
+def descend(objective: Objective, run: Run) -> Tensor:
+    """One step of gradient descent on all systems of a run; their losses (B,) before it."""
+    rate, sigma = objective.stage.schedule(run.stage_step)
+    if run.stage_step % REFRESH == 0:
+        objective.refresh(
+            run.maps, run.stroke, sigma
+        )  # which words or points are drawn, and how solidly
+    losses = objective(run.maps.requires_grad_(), run.stroke, sigma)
+    (gradient,) = torch.autograd.grad(losses.sum(), run.maps)
+    run.adam(gradient, rate)  # and back to contractions
+    return losses.detach()
 
 
 SAVED = tuple(field.name for field in fields(Run) if field.name not in ("setup", "plan"))
