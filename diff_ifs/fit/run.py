@@ -232,16 +232,18 @@ class Run:
         leader = max(judged, key=lambda k: judged[k].score)
         maps = self.maps[leader].detach()
         found = judged[leader]
+        kept = None
         if end and not grey:
             found = evaluate(maps, target, found.stroke)
             if len(target) > 512:  # all before were sketches
-                self.best_score = evaluate(self.best_maps, target, self.best_stroke).score
+                kept = evaluate(self.best_maps, target, self.best_stroke)
+                self.best_score = kept.score
         self.path_stroke[-1][leader] = found.stroke
         if found.score > self.best_score:
             self.best_score, self.best_iou = found.score, found.iou
             self.best_maps, self.best_stroke = maps, found.stroke
         elif end and not grey:  # its score was that of a draft
-            kept = evaluate(self.best_maps, target, self.best_stroke)
+            kept = kept or evaluate(self.best_maps, target, self.best_stroke)
             self.best_score, self.best_iou = kept.score, kept.iou
         row = {"step": self.step, "size": stage.size, "loss": float(loss[leader]), "iou": found.iou}
         self.trace.append(row)
