@@ -6,21 +6,20 @@ Takes about three minutes on two cores. First come the rates of the machine: cop
 gathering, a matrix product. The floor of a step is the time that its own share of these takes at
 those rates:
 
-- a scatter and a gather at four pixels for each point, by PyTorch's own operations on tensors that hold all points, or,
-  on a CPU, by the compiled loops of `kernels.growth`, which hold none: two floors;
-- eight pictures written and read: the density, four passes that blur it and its gradient, coverage, error, gradient;
-- the operations of these four passes, one multiplication and one addition for each tap and pixel, as fast as those of a
-  matrix product.
+- a scatter and a gather at four pixels for each point, by PyTorch's own operations on tensors that
+  hold all points, or, on a CPU, by the compiled loops of `kernels.splat`, which hold none: two
+  floors;
+- eight pictures written and read: the density, four passes that blur it and its gradient, coverage,
+  error, gradient;
+- the operations of these four passes, one multiplication and one addition for each tap and pixel,
+  as fast as those of a matrix product.
 
-Exponentials, the words and the optimiser are not counted. The loops hold nothing of a point but its
-place in the cache.
-
-Where there is one system, the rates are those for one picture, else those for eight. A step is
-`fit.run.descend`, a tenth of a choice of words included. The distance field draws the Koch
-curve as 4³ segments, which do not resolve a picture of this size; our step draws as many points as
-do, which the agreement that is printed shows. Times are medians; memory is the peak beyond what was
-there before. PLOT (default: speed_DEVICE.png) shows cost against points, depth, resolution and
-batch.
+Exponentials, the words and the optimiser are not counted; of a point, the loops hold its place in
+the cache. Where there is one system, the rates are those for one picture, else those for eight. A
+step is `fit.run.descend`, a tenth of a choice of words included. The distance field draws the Koch
+curve as 4³ segments; our step draws as many points as resolve it no worse, which the agreement
+shows. Times are medians; memory is the peak beyond what was there before. PLOT (default:
+speed_DEVICE.png) shows cost against points, depth, resolution and batch.
 """
 
 import argparse
@@ -56,9 +55,7 @@ MOST = 4_000_000  # points of all systems together; what would need more is left
 MANY = 8  # pictures in a batch whose rates stand for those of all batches
 PASSES = 16  # over a picture, to write or to read it, in one step
 TAPS = 4  # pixels that share a point
-# bytes written and read for each point by tensors that hold all points: place, weight, fractions,
-# index
-HELD = 56
+HELD = 56  # bytes for each point in tensors that hold all: place, weight, fractions, index
 SPREAD = 1.0  # sigma of the splat in pixels
 KOCH_ENDS = ((-0.9, -0.26), (0.9, -0.26))
 KOCH_POINTS = 4_000  # resolve the Koch curve
@@ -90,9 +87,7 @@ def _peak_of_one_call(work: Callable[[], object], device: str) -> float:
     if device != "cpu" or not sys.platform.startswith("linux"):
         return math.nan
     with contextlib.suppress(AttributeError):  # not in every C library
-        ctypes.CDLL(None).malloc_trim(
-            0
-        )  # so that memory that was freed before counts again when it is taken
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed before counts again when it is taken
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what there is
     before = _resident()
     work()
@@ -136,23 +131,18 @@ def rates(device: str) -> dict[str, float]:
 def _picture_rates(device: str, batch: int, generator: torch.Generator) -> dict[str, float]:
     count, threads = batch * 200_000, torch.get_num_threads()
     index = torch.randint(SIZE**2, (batch, 200_000), generator=generator).to(device)
-    values, picture = (
-        torch.ones(index.shape, device=device),
-        torch.zeros(batch, SIZE**2, device=device),
-    )
+    values = torch.ones(index.shape, device=device)
+    picture = torch.zeros(batch, SIZE**2, device=device)
     works = {
         "scatter": lambda: picture.scatter_add_(1, index, values),
         "gather": lambda: picture.gather(1, index),
     }
     if (loops := kernels(picture)) is not None:
-        outer = torch.eye(2, 3).repeat(batch, 200, 1, 1) * (
-            SIZE / 2
-        )  # points anywhere in the picture
+        outer = torch.eye(2, 3).repeat(batch, 200, 1, 1) * (SIZE / 2)  # points anywhere
         outer[..., 2] = torch.rand(batch, 200, 2, generator=generator) * (SIZE / 2 - 1)
         inner = torch.rand(batch, 2, 1000, generator=generator)
-        words = [
-            part.numpy() for part in (outer, inner, torch.ones(batch, 200), torch.ones(batch, 1000))
-        ]
+        shares = torch.ones(batch, 200), torch.ones(batch, 1000)
+        words = [part.numpy() for part in (outer, inner, *shares)]
         upstream = torch.rand(batch, SIZE, SIZE).numpy(), torch.ones(batch).numpy()
         works["splat"] = lambda: loops.splat(*words, SIZE, threads)
         works["splat's gradient"] = lambda: loops.splat_gradient(*words, *upstream, threads)
@@ -169,9 +159,7 @@ def floors(rate: dict[str, float], points: int, systems: int, size: int) -> tupl
     operations = 4 * 2 * (2 * len(gaussian(SPREAD)) - 1)
     pictures = systems * size**2 * (PASSES * 4 * rate["byte"] + operations * rate["operation"])
     by_torch = TAPS * (rate[f"scatter {batch}"] + rate[f"gather {batch}"]) + HELD * rate["byte"]
-    compiled = rate.get(f"splat {batch}", math.nan) + rate.get(
-        f"splat's gradient {batch}", math.nan
-    )
+    compiled = sum(rate.get(f"{name} {batch}", math.nan) for name in ("splat", "splat's gradient"))
     return pictures + systems * points * by_torch, pictures + systems * points * compiled
 
 
@@ -181,8 +169,7 @@ def floors(rate: dict[str, float], points: int, systems: int, size: int) -> tupl
 def koch_maps() -> list[Map]:
     """The maps of the Koch curve between KOCH_ENDS."""
     left, right = (complex(*end) for end in KOCH_ENDS)
-    joints = [0, 1 / 3, 1 / 2 + 1j * math.sqrt(3) / 6, 2 / 3, 1]
-    maps = []
+    joints, maps = [0, 1 / 3, 1 / 2 + 1j * math.sqrt(3) / 6, 2 / 3, 1], []
     for start, end in itertools.pairwise(joints):
         turn = complex(end - start)
         move = left + (right - left) * start - turn * left
@@ -196,46 +183,15 @@ KOCH = {"name": "koch", "maps": koch_maps(), "stroke": 0.01}
 class Step:
     """A fit that stands at the start of a stage."""
 
-    def __init__(
-        self,
-        device: str,
-        points: int,
-        systems: int,
-        size: int = SIZE,
-        name: str = "apple",
-        grown: bool = False,
-        **fields,
-    ):
-        setup = Setup(
-            **{
-                "maps": 12,
-                "starts": systems,
-                "size": size,
-                "points": points,
-                "stroke": 0.0,
-                **fields,
-            }
-        )
-        target = load_target(find_pictures(name)[0], size).to(device)
-        rates, blurs = (setup.rate / 100, setup.rate / 100), (SPREAD, SPREAD)
-        stage = Stage(
-            size,
-            points,
-            systems,
-            systems,
-            1,
-            10**9,
-            rates,
-            blurs,
-            solidity=1.0,
-            levels=4,
-            grown=grown,
-        )
-        self.objective, self.run, self.device = (
-            Objective(target, stage, setup),
-            Run.started(target, setup, device),
-            device,
-        )
+    def __init__(self, device: str, points: int, systems: int, size=SIZE, grown=False, **fields):
+        chosen = {"name": "apple", "maps": 12, "stroke": 0.0} | fields
+        target = load_target(find_pictures(chosen.pop("name"))[0], size).to(device)
+        setup = Setup(starts=systems, size=size, points=points, **chosen)
+        rates, blurs, endless = (setup.rate / 100, setup.rate / 100), (SPREAD, SPREAD), 10**9
+        plan = (size, points, systems, systems, 1, endless, rates, blurs)
+        stage = Stage(*plan, solidity=1.0, levels=4, grown=grown)
+        self.objective, self.device = Objective(target, stage, setup), device
+        self.run = Run.started(target, setup, device)
         self.objective.refresh(self.run.maps, self.run.stroke, SPREAD)
 
     def forward(self) -> Tensor:
@@ -259,10 +215,8 @@ class Step:
         alpha."""
         look = self.objective
         density, _ = splat_words(self.run.maps[:1], look.words, look.frame, len(wanted))
-        radius = self.run.stroke[:1] * len(wanted) / 2
-        soft = blur(
-            convolve(density, pen_discs(radius, look.discs.shape[-1] // 2)), look.beyond_pen(SPREAD)
-        )[0]
+        pen = pen_discs(self.run.stroke[:1] * len(wanted) / 2, look.discs.shape[-1] // 2)
+        soft = blur(convolve(density, pen), look.beyond_pen(SPREAD))[0]
         alphas = torch.logspace(0, 2, 60, device=soft.device) / soft.max()
         return max(iou(coverage(soft, alpha), wanted) for alpha in alphas)
 
@@ -302,14 +256,10 @@ def distance_field(maps: Tensor, segment: Tensor, depth: int, size: int, radius:
     (arXiv 2203.01231); a pixel is on within `radius` pixels.
     """
     to = torch.tensor(frame(WINDOW, size), device=maps.device)
-    ends = apply(
-        to, apply(word_maps(maps, words_of_depth(len(maps), depth, maps.device)), segment)
-    )  # (K, 2, 2)
+    words = word_maps(maps, words_of_depth(len(maps), depth, maps.device))
+    ends = apply(to, apply(words, segment))[..., None, None]  # (K, 2, 2, 1, 1)
     at = torch.arange(size, dtype=maps.dtype, device=maps.device)
-    start, along = (
-        ends[:, 0, :, None, None],
-        (ends[:, 1] - ends[:, 0])[..., None, None],
-    )  # (K, 2, 1, 1)
+    start, along = ends[:, 0], ends[:, 1] - ends[:, 0]
     across, down = at - start[:, 0], at[:, None] - start[:, 1]
     place = ((across * along[:, 0] + down * along[:, 1]) / along.square().sum(1)).clamp(0, 1)
     near = torch.hypot(across - place * along[:, 0], down - place * along[:, 1]).amin(0)
@@ -335,14 +285,10 @@ def distance_field_step(
 def steps_table(device: str, rate: dict[str, float]) -> dict[tuple[int, int], float]:
     """Print the steps at full size; their seconds by (points, systems)."""
     print(f"\nA training step at {SIZE} × {SIZE}, 12 maps: milliseconds")
-    print(
-        f"{'points':>8} {'systems':>8} {'a step, in milliseconds':>32} {'Mpoints/s':>10} {'systems/s':>10}",
-        end="",
-    )
-    print(f" {'× the floor, by':>19} {'peak MiB':>10}")
-    print(
-        f"{'':17} {'forward':>8} {'and backward':>13} {'and Adam':>9} {'':21} {'torch':>9} {'loops':>9}"
-    )
+    print("  points  systems          a step, in milliseconds  Mpoints/s  systems/s ", end="")
+    print("    × the floor, by   peak MiB")
+    print("                   forward  and backward  and Adam ", end="")
+    print("                          torch     loops")
     found = {}
     for points in POINTS:
         for systems in SYSTEMS:
@@ -355,13 +301,11 @@ def steps_table(device: str, rate: dict[str, float]) -> dict[tuple[int, int], fl
             backward, whole = seconds(step.gradient, device), step.seconds()
             found[points, systems] = whole
             by_torch, by_loops = (whole / floor for floor in floors(rate, points, systems, SIZE))
-            print(
-                f"{points:8} {systems:8} {1e3 * forward:8.2f} {1e3 * backward:13.2f} {1e3 * whole:9.2f} "
-                f"{points * systems / whole / 1e6:10.1f} {systems / whole:10.1f} {by_torch:9.2f} "
-                + (f"{'–':>9}" if math.isnan(by_loops) else f"{by_loops:9.2f}")
-                + f" {step.memory():10.0f}",
-                flush=True,
-            )
+            print(f"{points:8} {systems:8} {1e3 * forward:8.2f} {1e3 * backward:13.2f}", end="")
+            print(f" {1e3 * whole:9.2f} {points * systems / whole / 1e6:10.1f}", end="")
+            print(f" {systems / whole:10.1f} {by_torch:9.2f}", end="")
+            print(f" {'–':>9}" if math.isnan(by_loops) else f" {by_loops:9.2f}", end="")
+            print(f" {step.memory():10.0f}", flush=True)
     return found
 
 
@@ -372,45 +316,33 @@ def rivals_table(device: str, whole: float) -> None:
     generator = torch.Generator().manual_seed(0)
     part, points = 256, 40_000
     places = (SIZE * torch.rand(2, part, generator=generator)).to(device)
-    upstream, shares = (
-        torch.rand(SIZE, SIZE, generator=generator).to(device),
-        torch.ones(part, device=device),
-    )
+    upstream = torch.rand(SIZE, SIZE, generator=generator).to(device)
+    shares = torch.ones(part, device=device)
 
     def dense() -> None:
         dense_splat(places, shares, SIZE, SPREAD, upstream)
 
     slow = seconds(dense, device) * points / part
     print(f"our step, {points:,} points of 12 maps {1e3 * whole:34.2f}")
-    print(
-        f"dense splat of as many, its loss not counted {1e3 * slow:24.0f}   {slow / whole:.0f} × as long "
-        f"(measured on {part} points)   {peak_memory(dense, device):.0f} MiB at 64 points a chunk"
-    )
+    print(f"dense splat of as many, its loss not counted {1e3 * slow:24.0f}   ", end="")
+    print(f"{slow / whole:.0f} × as long (measured on {part} points)   ", end="")
+    print(f"{peak_memory(dense, device):.0f} MiB at 64 points a chunk")
 
     field, radius = field_step(device, 3), KOCH["stroke"] * SIZE / 2
-    slow = seconds(
-        field, device, budget=4.0
-    )  # its calls take from 50 to 100 ms, so that a few say little
+    slow = seconds(field, device, budget=4.0)  # of calls of 50 to 100 ms a few say little
     theirs = peak_memory(field, device)
     maps, segment = (torch.tensor(part, device=device) for part in (KOCH["maps"], KOCH_ENDS))
-    curve = occupancy(
-        torch.tensor(KOCH["maps"]), WINDOW, SIZE, stroke=KOCH["stroke"], supersample=6
-    )
-    curve = curve.to(device)
+    curve = occupancy(maps.cpu(), WINDOW, SIZE, stroke=KOCH["stroke"], supersample=6).to(device)
     for count in (KOCH_POINTS, points):
         koch = Step(device, count, 1, **KOCH)
         agreement = koch.agreement(curve)
         whole, ours = koch.seconds(), koch.memory()
-        print(
-            f"our step, Koch curve, {count:6,} points under a pen {1e3 * whole:17.2f}   {ours:.0f} MiB   "
-            f"IoU with the curve {agreement:.3f}; distance field: {slow / whole:.0f} × as long, "
-            f"{theirs / max(ours, 1):.0f} × the memory"
-        )
+        print(f"our step, Koch curve, {count:6,} points under a pen {1e3 * whole:17.2f}   ", end="")
+        print(f"{ours:.0f} MiB   IoU with the curve {agreement:.3f}; distance field: ", end="")
+        print(f"{slow / whole:.0f} × as long, {theirs / max(ours, 1):.0f} × the memory")
     drawn = [iou(distance_field(maps, segment, depth, SIZE, radius), curve) for depth in (3, 4, 5)]
-    print(
-        f"distance field, Koch curve, depth 3 {1e3 * slow:34.0f}   {theirs:.0f} MiB   "
-        f"IoU with the curve {drawn[0]:.3f}; depth 4: {drawn[1]:.3f}, depth 5: {drawn[2]:.3f}"
-    )
+    print(f"distance field, Koch curve, depth 3 {1e3 * slow:34.0f}   {theirs:.0f} MiB   ", end="")
+    print("IoU with the curve {:.3f}; depth 4: {:.3f}, depth 5: {:.3f}".format(*drawn))
 
 
 def field_step(device: str, depth: int) -> Callable[[], None]:
@@ -418,16 +350,14 @@ def field_step(device: str, depth: int) -> Callable[[], None]:
     drawn."""
     step = Step(device, KOCH_POINTS, 1, **KOCH)
     maps, segment = step.run.maps[0], torch.tensor(KOCH_ENDS, device=device)
-    return lambda: distance_field_step(
-        maps, segment, depth, step.objective.target, KOCH["stroke"] * SIZE / 2
-    )
+    target, radius = step.objective.target, KOCH["stroke"] * SIZE / 2
+    return lambda: distance_field_step(maps, segment, depth, target, radius)
 
 
 def grown_table(device: str) -> None:
     """Print the steps of the last stage, whose points are those of the grown attractor."""
-    print(
-        f"\nA step with grown points, {SIZE} × {SIZE}, 12 maps: milliseconds\n systems  points of each      step"
-    )
+    print(f"\nA step with grown points, {SIZE} × {SIZE}, 12 maps: milliseconds")
+    print(" systems  points of each      step")
     for systems in (1, 2, 4):
         step = Step(device, 40_000, systems, grown=True)
         points = sum(len(tree.letters) for tree in step.objective.trees) / systems
@@ -436,9 +366,8 @@ def grown_table(device: str) -> None:
 
 def starts_table(device: str) -> dict[int, float]:
     """Print what a batch of starts at 64 × 64 gains; the seconds of its steps by systems."""
-    print(
-        "\nStarts side by side, 64 × 64, 2,500 points each\n systems   step (ms)   steps of one start/s   × one by one"
-    )
+    print("\nStarts side by side, 64 × 64, 2,500 points each")
+    print(" systems   step (ms)   steps of one start/s   × one by one")
     found = {}
     for systems in (1, 4, 8, 32, 64):
         found[systems] = Step(device, 2500, systems, size=64).seconds()
@@ -461,44 +390,29 @@ def plot(path: Path, curves: dict[str, dict[str, dict[float, float]]]) -> None:
     for axis, (title, lines) in zip(axes, curves.items(), strict=True):
         for label, line in lines.items():
             (x0, y0), (x1, y1) = list(line.items())[-2:]
-            per_letter = title.startswith("depth")  # cost there grows as a power of n
-            slope = (
-                f"× {(y1 / y0) ** (1 / (x1 - x0)):.1f} a letter"
-                if per_letter
-                else f"slope {slope_of(line):.2f}"
-            )
-            axis.plot(
-                line.keys(), [1e3 * y for y in line.values()], "o-", label=f"{label}: {slope}"
-            )
-            if not per_letter:
-                axis.set_xscale("log")
+            slope = f"slope {math.log(y1 / y0) / math.log(x1 / x0):.2f}"
+            if title.startswith("depth"):  # cost there grows as a power of n
+                slope = f"× {(y1 / y0) ** (1 / (x1 - x0)):.1f} a letter"
+            costs = [1e3 * y for y in line.values()]
+            axis.plot(line.keys(), costs, "o-", label=f"{label}: {slope}")
         axis.set(xlabel=title, yscale="log")
+        axis.set_xscale("linear" if title.startswith("depth") else "log")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     axes[0].set_ylabel("a step (ms)")
     figure.savefig(path, dpi=110)
 
 
-def slope_of(line: dict[float, float]) -> float:
-    """The power of x with which y grows between the last two points."""
-    (x0, y0), (x1, y1) = list(line.items())[-2:]
-    return math.log(y1 / y0) / math.log(x1 / x0)
-
-
 def main(argv: list[str] | None = None) -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parse.add_argument(
-        "--device", help="cuda, mps or cpu (default: cuda where it is there, else cpu)"
-    )
+    parse.add_argument("--device", help="cuda, mps or cpu (default: cuda where there is one)")
     parse.add_argument("--out", type=Path, help="the plot (default: speed_DEVICE.png)")
     arguments = parse.parse_args(argv)
     device = pick_device(arguments.device)
     out = arguments.out or Path(f"speed_{device.split(':')[0]}.png")
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.startswith("cuda")
-        else f"{torch.get_num_threads()} threads"
-    )
+    name = f"{torch.get_num_threads()} threads"
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name(device)
     print(f"{device} ({name}), PyTorch {torch.__version__}\n\nRates of the machine")
     rate = rates(device)
     print(f"copying              {2e-9 / rate['byte'] / 2:9.1f} GB/s, written and read")
@@ -514,27 +428,18 @@ def main(argv: list[str] | None = None) -> None:
     starts = starts_table(device)
     by_points = {points: Step(device, points, 1).seconds() for points in (1_000, 12_000, 120_000)}
     by_points |= {points: time for (points, systems), time in steps.items() if systems == 1}
-    by_size = {
-        size: Step(device, 40_000, 1, size=size).seconds() for size in (64, 128, 256, 512, 1024)
-    }
-    by_depth = {
-        depth: Step(device, 4000, 1, **KOCH, depth=depth).seconds() for depth in range(3, 10)
-    }
+    by_points = dict(sorted(by_points.items()))
+    sides, depths = (64, 128, 256, 512, 1024), range(3, 10)
+    by_size = {size: Step(device, 40_000, 1, size).seconds() for size in sides}
+    by_depth = {depth: Step(device, 4000, 1, **KOCH, depth=depth).seconds() for depth in depths}
     by_field = {depth: seconds(field_step(device, depth), device) for depth in range(1, 5)}
-    plot(
-        out,
-        {
-            f"points ({SIZE} × {SIZE}, one system)": {
-                "words of equal weight": dict(sorted(by_points.items()))
-            },
-            f"depth (Koch curve, {SIZE} × {SIZE})": {
-                "all words": by_depth,
-                "distance field": by_field,
-            },
-            "side of the picture (40,000 points)": {"one system": by_size},
-            "systems (64 × 64, 2,500 points each)": {"a batch": starts},
-        },
-    )
+    curves = {
+        f"points ({SIZE} × {SIZE}, one system)": {"words of equal weight": by_points},
+        f"depth (Koch curve, {SIZE} × {SIZE})": {"all words": by_depth, "distance field": by_field},
+        "side of the picture (40,000 points)": {"one system": by_size},
+        "systems (64 × 64, 2,500 points each)": {"a batch": starts},
+    }
+    plot(out, curves)
     grown = math.log(steps[400_000, 1] / steps[40_000, 1]) / math.log(10)
     print(
         f"\nCost grows with points from 40,000 to 400,000 as their power {grown:.2f}. Plot: {out}"

@@ -309,7 +309,8 @@ def saved(picture: Image.Image, kind: str = "PNG", **options) -> Path:
     return path
 
 
-MODES = "PNG 1, PNG L, PNG LA, PNG P, PNG RGB, PNG RGBA, PNG I;16, TIFF PA, TIFF CMYK, TIFF YCbCr, TIFF I, TIFF I;16B"
+MODES = "PNG 1, PNG L, PNG LA, PNG P, PNG RGB, PNG RGBA, PNG I;16, TIFF PA, TIFF CMYK, TIFF YCbCr"
+MODES += ", TIFF I, TIFF I;16B"
 
 
 @pytest.mark.parametrize(
@@ -571,9 +572,12 @@ NUMBERS, MAP = "((0.5, 0.0, 0.1), (0.0, 0.25, 0.2))", "affine(0.5, 0, 0, 0.25, 0
         f"from diff_ifs import Setup, affine, similarity\nSETUP = Setup(maps=[{MAP}])",
         f"from diff_ifs import Setup, affine\nSETUP = Setup(maps=[{MAP}])",
         f"from diff_ifs import Setup\nimport diff_ifs\nSETUP = Setup(maps=[diff_ifs.{MAP}])",
-        f"import torch\nfrom diff_ifs import Setup\nSETUP = Setup(maps=torch.tensor([{NUMBERS}], dtype=float))",
-        f"import numpy as np\nfrom diff_ifs import Setup\nSETUP = Setup(maps=[np.array({NUMBERS})])",
-        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom diff_ifs import Setup\n\n"
+        f"import torch\nfrom diff_ifs import Setup\nSETUP = Setup(maps=torch.tensor([{NUMBERS}], "
+        "dtype=float))",
+        "import numpy as np\nfrom diff_ifs import Setup\nSETUP = "
+        f"Setup(maps=[np.array({NUMBERS})])",
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom diff_ifs "
+        "import Setup\n\n"
         f"@dataclass\nclass Own:\n    maps: list\n\nSETUP = Setup(maps=Own([{NUMBERS}]).maps)",
     ],
 )
@@ -593,10 +597,10 @@ def test_numbers_of_numpy_in_a_setup_are_plain_in_its_checkpoint(state):
 @pytest.mark.parametrize("seed", range(3))
 def test_checkpoints_that_strangers_craft_are_refused_before_they_take_memory(state, seed):
     resource = pytest.importorskip("resource")
-    import survive  # its imports are slow
+    import nonsense  # its imports are slow
 
     save_checkpoint(Path("disc.pt"), "disc", SMALL, state, DISC)
-    crafted = sorted(survive.crafted(torch.load("disc.pt", weights_only=True)).items())
+    crafted = sorted(nonsense.crafted(torch.load("disc.pt", weights_only=True)).items())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, content in crafted[seed::3]:
         Path(f"{name}.pt").write_bytes(content)
@@ -677,8 +681,9 @@ def test_two_runs_of_one_name_are_not_at_work_at_once_and_a_dead_one_does_not_co
     folder = Path("results/koch")
     holder = (
         "import sys, time\nfrom pathlib import Path\nfrom diff_ifs.files.disk import lock_results\n"
+        "with lock_results('koch', Path('results/koch')):\n"
+        "    print('mine', flush=True)\n    time.sleep(60)\n"
     )
-    holder += "with lock_results('koch', Path('results/koch')):\n    print('mine', flush=True)\n    time.sleep(60)\n"
     with subprocess.Popen(
         [sys.executable, "-c", holder],
         stdout=subprocess.PIPE,
