@@ -5,8 +5,10 @@ from math import cos, radians, sin
 
 from diff_ifs import Setup, affine, similarity
 
-RING = [similarity(0.22, degrees=angle, at=(0.4 * cos(radians(angle)), 0.4 * sin(radians(angle)) - 0.15))
-        for angle in range(0, 360, 45)]  # fmt: skip
+RING = [
+    similarity(0.22, degrees=k, at=(0.4 * cos(radians(k)), 0.4 * sin(radians(k)) - 0.15))
+    for k in range(0, 360, 45)
+]
 
 SETUP = Setup(
     maps=[

@@ -59,7 +59,8 @@ def explore(arguments: argparse.Namespace) -> None:
     system = load_system(arguments.name)
     if system.picture is not None or max(map(stretch, system.maps.tolist())) >= 1:
         raise InputError(
-            f"{system.path} has {CHAINED}, or maps that stretch the plane, which the page does not draw"
+            f"{system.path} has {CHAINED}, or maps that stretch the plane, which the page does "
+            "not draw"
         )
     name = system.path.stem if is_system_file(arguments.name) else arguments.name
     out = arguments.out or Path("results", name, f"{name}.html")

@@ -31,7 +31,8 @@ def compose(f: Tensor, g: Tensor) -> Tensor:
 
 
 def apply(maps: Tensor, points: Tensor) -> Tensor:
-    """Images of points (..., P, 2) under maps (..., 2, 3), the batch dimensions of which broadcast."""
+    """Images of points (..., P, 2) under maps (..., 2, 3), the batch dimensions of which
+    broadcast."""
     return points @ maps[..., :2].mT + maps[..., None, :, 2]
 
 
@@ -187,7 +188,8 @@ def word_maps(maps: Tensor, words: Tensor) -> Tensor:
 
 
 def word_weights(weights: Tensor, words: Tensor) -> Tensor:
-    """The product (B, K) of the weights (B, n) of a word's letters, for words (K, L) or (B, K, L)."""
+    """The product (B, K) of the weights (B, n) of a word's letters, for words (K, L) or (B, K,
+    L)."""
     alphabet = torch.cat([weights, torch.ones_like(weights[..., :1])], dim=-1)
     words = words.expand(*weights.shape[:-1], *words.shape[-2:])
     return alphabet.gather(-1, words.flatten(-2)).unflatten(-1, words.shape[-2:]).prod(-1)

@@ -60,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
     parse = Parser(prog="render_ifs.py", description=__doc__)
     add = parse.add_argument
     add("name", metavar="NAME",
-        help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file .ifs (ours, or Fractint's), .csv, "
+        help="the fractal: NAME for NAME.pt, as train_ifs.py writes it, or a file .ifs (ours, or "
+             "Fractint's), .csv, "
         ".json or .flame")  # fmt: skip
     add(
         "recursion",
@@ -72,17 +73,21 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--kind",
         choices=("occupancy", "density", "distance", "grey"),
-        help="occupancy: the fractal with smooth edges (default); density: its measure, on a logarithmic scale; "
+        help="occupancy: the fractal with smooth edges (default); density: its measure, on a "
+        "logarithmic scale; "
         "distance: how far each pixel is from it; grey: what was fitted to a grey picture",
     )
     add("--figure", choices=FIGURES,
-        help="what level 0 is: the fractal's longest diameter, the checkpoint's window, the fractal's convex hull or "
+        help="what level 0 is: the fractal's longest diameter, the checkpoint's window, the "
+             "fractal's convex hull or "
         "its centre of mass (default: the fixed points of its maps)")  # fmt: skip
     add("--window", type=float, nargs=4, metavar=("XMIN", "XMAX", "YMIN", "YMAX"),
-        help="the square of the world to draw (default: that of the checkpoint or the file, -1 1 -1 1; where there "
+        help="the square of the world to draw (default: that of the checkpoint or the file, -1 1 "
+             "-1 1; where there "
         "is none, what the fractal fills, with a margin)")  # fmt: skip
     add("--zoom-at", type=float, nargs=3, metavar=("X", "Y", "FACTOR"),
-        help="draw the window around (X, Y) that is FACTOR times smaller; a pen keeps its width in pixels")  # fmt: skip
+        help="draw the window around (X, Y) that is FACTOR times smaller; a pen keeps its width "
+             "in pixels")  # fmt: skip
     add(
         "--stroke",
         type=float,
@@ -90,7 +95,8 @@ def parser() -> argparse.ArgumentParser:
         help="radius of the pen in world units (default: that of the checkpoint)",
     )
     add("--supersample", type=int, metavar="N",
-        help="sub-pixels a side that smooth the edges of --kind occupancy (default 4 to 1, by size)")  # fmt: skip
+        help="sub-pixels a side that smooth the edges of --kind occupancy (default 4 to 1, by "
+             "size)")  # fmt: skip
     add(
         "--flame",
         metavar="N",
@@ -134,7 +140,8 @@ def parser() -> argparse.ArgumentParser:
         help="a film of N frames that zooms in to --zoom-at, or of --morph",
     )
     add("--sweep", choices=("levels", "fit"),
-        help="levels: a film of the levels 0 to RECURSION; fit: one of the fit, from its first maps to its last; "
+        help="levels: a film of the levels 0 to RECURSION; fit: one of the fit, from its first "
+             "maps to its last; "
         "--out FILE.png makes either a contact sheet")  # fmt: skip
     add(
         "--morph",
@@ -143,7 +150,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parse.add_argument_group("the run").add_argument
     add("--out", type=Path, metavar="FILE",
-        help="the file to write: .png, .npy for the bare numbers, .gif or .mp4 (default: in results/NAME)")  # fmt: skip
+        help="the file to write: .png, .npy for the bare numbers, .gif or .mp4 (default: in "
+             "results/NAME)")  # fmt: skip
     add(
         "--memory",
         type=float,
@@ -182,7 +190,8 @@ def render(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path("results", name, default_name(arguments, name, recursion, size))
     if out.suffix not in ((".gif", ".mp4", ".png") if film else (".png", ".npy")):
         raise InputError(
-            f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not {out.name!r}"
+            f"--out must end in {'.gif, .mp4 or .png' if film else '.png or .npy'} here, not "
+            f"{out.name!r}"
         )
     system = load_system(arguments.name, arguments.flame, arguments.entry)
     check_place(out)
@@ -195,7 +204,8 @@ def render(arguments: argparse.Namespace) -> None:
     seen_grey = type(exposure) is float and 0 < exposure <= 1e6
     if arguments.kind == "grey" and not seen_grey:
         raise InputError(
-            f"{system.path} is not the fit of a grey picture; leave out --kind grey, or fit it again"
+            f"{system.path} is not the fit of a grey picture; leave out --kind grey, or fit it "
+            "again"
         )
     if seen_grey and not (chosen or arguments.morph):
         arguments.kind, supersample = "grey", 1
@@ -217,7 +227,8 @@ def render(arguments: argparse.Namespace) -> None:
     for each in (system, aim) if aim else ():
         if each.picture is not None or max(map(stretch, each.maps.tolist())) >= 1:
             raise InputError(
-                f"{each.path} has {CHAINED}, or maps that stretch the plane: --morph cannot follow these"
+                f"{each.path} has {CHAINED}, or maps that stretch the plane: --morph cannot "
+                "follow these"
             )
     if aim and arguments.window is None:
         check_window(aim.window, size * supersample)
@@ -263,7 +274,8 @@ def render(arguments: argparse.Namespace) -> None:
                 print("nothing of the fractal lies in this window", file=sys.stderr)
     except MemoryError as error:
         raise InputError(
-            f"{arguments.memory:g} GiB are too little ({error}); give --memory GIB or a lower RESOLUTION"
+            f"{arguments.memory:g} GiB are too little ({error}); give --memory GIB or a lower "
+            "RESOLUTION"
         ) from error
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
@@ -286,7 +298,8 @@ def warn_if_short(maps: "Tensor", view: "View", system: System) -> None:
         and (part := missing_fraction(maps, system.window, view.recursion)) > 0.002
     ):
         print(
-            f"level {view.recursion} lacks {part:.1%} of the attractor, because its maps shrink by {slowest:.3f} only; "
+            f"level {view.recursion} lacks {part:.1%} of the attractor, because its maps shrink "
+            f"by {slowest:.3f} only; "
             f"RECURSION {enough} draws all of it",
             file=sys.stderr,
         )
@@ -395,7 +408,8 @@ def aimed(
         return x, y, factor
     check_sharp(max(abs(u), abs(v)), 2 * reach, view.size * view.supersample)
     print(
-        f"({x}, {y}) is off the fractal; zooming in at its nearest point: --zoom-at {u!r} {v!r} {factor:g}",
+        f"({x}, {y}) is off the fractal; zooming in at its nearest point: --zoom-at {u!r} {v!r} "
+        f"{factor:g}",
         file=sys.stderr,
     )
     return u, v, factor

@@ -38,7 +38,8 @@ def drawn(system: System) -> np.ndarray:
 
 
 def played(system: System, games: int = 4000, steps: int = 1000) -> np.ndarray:
-    """The pixels (S, S) that chaos games hit, which give each map its weight, or one by its area."""
+    """The pixels (S, S) that chaos games hit, which give each map its weight, or one by its
+    area."""
     chance, rules = np.random.default_rng(0), system.measure or system.picture
     maps = system.maps if rules is None else rules.maps
     if rules is None:

@@ -91,7 +91,8 @@ def map_error(found: torch.Tensor, truth: tuple[list, list, list]) -> tuple[floa
 
 def main() -> None:
     print(
-        "| target | maps | IoU | HD95 (px) | numbers stored | whole command (s) | maps off by (px) |"
+        "| target | maps | IoU | HD95 (px) | numbers stored | whole command (s) | "
+        "maps off by (px) |"
     )
     print("|---|---|---|---|---|---|---|")
     for name in sys.argv[1:] or LIMITS:

@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> None:
     shapes = sorted(arguments.folder.glob("*.png")) if arguments.folder else []
     works += [(path, Setup(maps=8, size=arguments.size, grey=False)) for path in shapes]
     print(
-        "| fit | maps | IoU here | IoU on the CPU | seconds here | seconds on the CPU |\n|---|---|---|---|---|---|"
+        "| fit | maps | IoU here | IoU on the CPU | seconds here | seconds on the CPU "
+        "|\n|---|---|---|---|---|---|"
     )
     ratios = []
     for done, (path, setup) in enumerate(works):

@@ -51,10 +51,12 @@ def main(path: str) -> None:
         size = tab.run("return `${innerWidth} × ${innerHeight}`")
     first = sorted(seen["milliseconds"])
     print(
-        f"{Path(path).name}: {Path(path).stat().st_size / 1000:.0f} kB, {size}, {len(first)} first pictures"
+        f"{Path(path).name}: {Path(path).stat().st_size / 1000:.0f} kB, {size}, {len(first)} "
+        "first pictures"
     )
     print(
-        f"first picture: median {statistics.median(first):.0f} ms, nine tenths {first[len(first) * 9 // 10]:.0f} ms"
+        f"first picture: median {statistics.median(first):.0f} ms, nine tenths "
+        f"{first[len(first) * 9 // 10]:.0f} ms"
     )
     print(f"last picture: {seen['refined'][-1]:.0f} ms")
 

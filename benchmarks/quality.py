@@ -1,7 +1,7 @@
 """Fit every PNG of a folder without a setup, and say how good the fits are.
 
-    python benchmarks/quality.py FOLDER [--maps N|auto] [--size S] [--seed X] [--jobs J] [--device DEV]
-                                 [--shard I/K] [--out OUT]
+    python benchmarks/quality.py FOLDER [--maps N|auto] [--size S] [--seed X] [--jobs J]
+                                 [--device DEV] [--shard I/K] [--out OUT]
 
 OUT (default: quality_FOLDER_N) gets fits.csv, one row a picture, written as soon as it is fitted,
 table.txt and sheet.png: target, fit and difference side by side. Pictures that are in fits.csv
@@ -14,7 +14,7 @@ With --shard I/K, I from 0 to K − 1, only every K-th picture is fitted, and it
 fits_I_K.csv: one such command on each of K machines that share OUT does the whole folder. The table
 and the sheet are made of all rows that are there: those of the shard that ends last are whole.
 
-    srun --ntasks 8 bash -c 'python benchmarks/quality.py FOLDER --shard $SLURM_PROCID/$SLURM_NTASKS'
+    srun -n 8 bash -c 'python benchmarks/quality.py FOLDER --shard $SLURM_PROCID/$SLURM_NTASKS'
     parallel python benchmarks/quality.py FOLDER --jobs 1 --shard {}/8 ::: 0 1 2 3 4 5 6 7
 """
 
@@ -156,7 +156,8 @@ def summarise(out: Path, names: list[str]) -> str:
 
 
 def settings_of(out: Path) -> dict | None:
-    """What the rows in a folder are of; None where there is nothing, and {} where it is not known."""
+    """What the rows in a folder are of; None where there is nothing, and {} where it is not
+    known."""
     if (path := out / "settings.json").is_file():
         return json.loads(path.read_text())
     return {} if out.is_dir() and any(out.iterdir()) else None

@@ -181,7 +181,8 @@ def main(argv: list[str] | None = None) -> None:
     often = [sum(found[name, seed][0] >= GOAL for seed in range(arguments.seeds)) for name in names]
     most = sum(2 * count > arguments.seeds for count in often)
     lines.append(
-        f"IoU >= {GOAL}: {sum(often)} of {len(found)} fits; {most} of {len(often)} attractors in most of the seeds"
+        f"IoU >= {GOAL}: {sum(often)} of {len(found)} fits; {most} of {len(often)} attractors in "
+        "most of the seeds"
     )
     text = "\n".join(lines) + "\n"
     with atomic_write(arguments.out / "table.txt") as file:

@@ -124,7 +124,8 @@ def chaos_game(maps: torch.Tensor) -> list[tuple[str, float, str]]:
 
 
 def enumeration(maps: torch.Tensor) -> tuple[str, float, str]:
-    """All words of D letters, for the largest D with at most four million points, and a bincount."""
+    """All words of D letters, for the largest D with at most four million points, and a
+    bincount."""
     maps = maps.double()
     depth = int(math.log(4e6) / math.log(len(maps)))
     weights = area_weights(maps)

@@ -14,7 +14,8 @@ def as_coverage(picture: Tensor | np.ndarray) -> Tensor:
     tensor = torch.as_tensor(picture)
     if tensor.ndim != 2:
         raise ValueError(
-            f"a picture must be of shape (height, width), not {tuple(tensor.shape)}; convert colours first"
+            f"a picture must be of shape (height, width), not {tuple(tensor.shape)}; convert "
+            "colours first"
         )
     if tensor.dtype == torch.uint8:
         return tensor.float() / 255
@@ -37,6 +38,7 @@ def as_target(picture: Tensor | np.ndarray, size: int) -> Tensor:
     if target.shape != (size, size):
         height, width = target.shape
         raise ValueError(
-            f"the target is {height} × {width}, the setup's size {size}: give Setup(size=...), or scale it"
+            f"the target is {height} × {width}, the setup's size {size}: give Setup(size=...), or "
+            "scale it"
         )
     return target

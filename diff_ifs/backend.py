@@ -36,7 +36,8 @@ def load_kernels() -> ModuleType:
         raise InputError(words) from error
     if numba.config.DISABLE_JIT:
         raise InputError(
-            "NUMBA_DISABLE_JIT is set, and without compiled loops pictures would take hours: unset it"
+            "NUMBA_DISABLE_JIT is set, and without compiled loops pictures would take hours: "
+            "unset it"
         )
     return loops
 

@@ -115,7 +115,8 @@ class Setup:
             self._check_maps()
         if self.depth is not None and self.n**self.depth > MAX_POINTS:
             raise ValueError(
-                f"Setup.depth {self.depth} would draw {self.n}^{self.depth} points; at most {MAX_POINTS}"
+                f"Setup.depth {self.depth} would draw {self.n}^{self.depth} points; at most "
+                f"{MAX_POINTS}"
             )
 
     def _check_maps(self) -> None:
@@ -134,7 +135,8 @@ class Setup:
             maps = []
         if not maps:
             raise ValueError(
-                "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers, such as similarity(0.5, at=(0, 0.4))"
+                "Setup.maps must be 1 to 1000 maps of 2 × 3 numbers, such as "
+                "similarity(0.5, at=(0, 0.4))"
             )
         if not all(
             math.isfinite(x) and abs(x) <= 100 for map_ in maps for row in map_ for x in row
@@ -143,7 +145,8 @@ class Setup:
         stretches = [stretch(map_) for map_ in maps]
         if (most := max(stretches)) >= 1:
             raise ValueError(
-                f"Setup.maps[{stretches.index(most)}] must shrink the world, say by 0.99; it stretches by {most:.3f}"
+                f"Setup.maps[{stretches.index(most)}] must shrink the world, say by 0.99; it "
+                f"stretches by {most:.3f}"
             )
         object.__setattr__(self, "maps", tuple(tuple(tuple(row) for row in map_) for map_ in maps))
 

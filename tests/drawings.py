@@ -1,4 +1,5 @@
-"""Pictures as render_ifs.py draws them, of systems so simple that numpy or Pillow draws them too."""
+"""Pictures as render_ifs.py draws them, of systems so simple that numpy or Pillow draws them
+too."""
 
 import numpy as np
 import torch
@@ -67,7 +68,8 @@ def middles(size: int, window=WINDOW) -> tuple[np.ndarray, np.ndarray]:
 
 
 def discs(radius: float, size: int, window=WINDOW, parts: int = 4, places=PLACES) -> np.ndarray:
-    """Coverage (S, S) of discs about the middles of those parts of pixels in which the places lie."""
+    """Coverage (S, S) of discs about the middles of those parts of pixels in which the places
+    lie."""
     part = (window[1] - window[0]) / (size * parts)
     at = np.arange(size * parts)
     taken = np.zeros((size * parts, size * parts), dtype=bool)

@@ -66,9 +66,8 @@ def written(xforms, center=(0, 0), scale=128, size=256, finals=(), rotate=0, mor
     def words(numbers):
         return " ".join(map(repr, np.atleast_1d(numbers).tolist()))
 
-    lines = [
-        f'<flame name="test" size="{size} {size}" center="{words(center)}" scale="{scale}" rotate="{rotate}">'
-    ]
+    look = f'size="{size} {size}" center="{words(center)}" scale="{scale}" rotate="{rotate}"'
+    lines = [f'<flame name="test" {look}>']
     for tag, some in (("xform", xforms), ("finalxform", [{"coefs": final} for final in finals])):
         for numbers in some:
             said = {"weight": 1.0, "linear": 1.0, **numbers}

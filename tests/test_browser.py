@@ -195,7 +195,8 @@ def test_a_saved_svg_shows_the_fractal(stroke, tab, tmp_path):
     bare(tab)
     tab.click("[data-tab=save]")
     path = tab.download("#save-svg", "drawn.svg")
-    frame = f"<!doctype html><style>body {{ margin: 0 }}</style><img width=400 height=400 src='{path.as_uri()}'>"
+    frame = "<!doctype html><style>body { margin: 0 }</style>"
+    frame += f"<img width=400 height=400 src='{path.as_uri()}'>"
     (tmp_path / "frame.html").write_text(frame, encoding="utf-8")
     tab.browser.get((tmp_path / "frame.html").as_uri())
     (tmp_path / "seen.png").write_bytes(tab.find("img").screenshot_as_png)

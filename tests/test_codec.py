@@ -729,10 +729,13 @@ FORMS = {
     "flame": compress_ifs.as_text(system(KOCH), "koch", "flame").encode(),
     "ifs": compress_ifs.as_text(system(KOCH), "koch", "fractint").encode(),
     "csv": b"a,b,c,d,e,f,p\n0.5,0,0,0.5,0,0,0.5\n0.5,-1.2,0.1,0.25,0.5,0.4,0.5\n",
-    "chain.flame": b"""<flames><flame name="a" size="64 48" center="0 0.1" scale="30" rotate="20" cam_zoom="1.5">
-<xform weight="1" linear3D="0.9" coefs="0.5 0.1 0 0.5 0 0" post="1 0 0 0.8 0.1 0" chaos="0 1 1" opacity="0"/>
-<xform weight="2" var="1 0 0" coefs="0.5 0 0.2 0.5 1 0" chaos="1 0 1"/><xform var1="0" coefs="1 0 0 1 0 0" chaos="1 1 0"/>
-<finalxform linear="1" coefs="0.9 0 0.1 0.9 0 0" opacity="0.5"/><edit><flame/></edit></flame></flames>""",
+    "chain.flame": b"""<flames>
+<flame name="a" size="64 48" center="0 0.1" scale="30" rotate="20" cam_zoom="1.5">
+<xform weight="1" linear3D="0.9" coefs="0.5 0.1 0 0.5 0 0" post="1 0 0 0.8 0.1 0" chaos="0 1 1"
+ opacity="0"/><xform weight="2" var="1 0 0" coefs="0.5 0 0.2 0.5 1 0" chaos="1 0 1"/>
+<xform var1="0" coefs="1 0 0 1 0 0" chaos="1 1 0"/>
+<finalxform linear="1" coefs="0.9 0 0.1 0.9 0 0" opacity="0.5"/><edit><flame/></edit></flame>
+</flames>""",
 }
 
 

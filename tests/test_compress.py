@@ -1,4 +1,5 @@
-"""What compress_ifs.py writes and says, counted by hand and judged once more from the file alone."""
+"""What compress_ifs.py writes and says, counted by hand and judged once more from the file
+alone."""
 
 import dataclasses
 import re
@@ -81,7 +82,8 @@ def test_what_is_said_is_true_of_the_file(capsys):
     data = compressed("blob", "--bytes", 20, out="deep/er.ifs")
     said = capsys.readouterr().out
     found = re.fullmatch(
-        r"blob: (\d+) bytes, IoU (\S+) -> (\S+), (\d+) maps of (\S+) bits, (\S+) times smaller than blob.png "
+        r"blob: (\d+) bytes, IoU (\S+) -> (\S+), (\d+) maps of (\S+) bits, (\S+) times smaller "
+        r"than blob.png "
         r"\((\d+) bytes\), \S+ s -> deep/er.ifs\n",
         said,
     )

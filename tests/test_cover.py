@@ -72,7 +72,8 @@ def test_a_cover_draws_what_growth_does(maps, size):
 
 @pytest.mark.slow
 def test_colours_are_drawn_wherever_there_are_points():
-    """Words are split until they have one colour, so that many of them end at the edges of pixels."""
+    """Words are split until they have one colour, so that many of them end at the edges of
+    pixels."""
     grown = alone(CORNER_GASKET, WINDOW, 192)
     assert not (grown & (covered(CORNER_GASKET, WINDOW, 192, colours=1024) == 0)).any()
 

@@ -232,7 +232,8 @@ def test_colours_of_a_pen_are_those_of_the_nearest_pixel():
 
 
 def test_what_a_level_lacks_is_a_part_of_the_pixels():
-    """Level k of halves of an interval has 2^(k+1) points, the fixed points' images, of 128 pixels."""
+    """Level k of halves of an interval has 2^(k+1) points, the fixed points' images, of 128
+    pixels."""
     line = torch.tensor(
         [similarity(0.5, at=(-0.5, 0.011)), similarity(0.5, at=(0.5, 0.011))]
     ).double()

@@ -174,7 +174,8 @@ def test_json_at_its_limits_is_read(fields):
 
 
 def test_the_checksum_is_the_crc_8_of_everybody():
-    """The check value of CRC-8 (polynomial 7, start 0), as catalogues of such codes have it, is F4."""
+    """The check value of CRC-8 (polynomial 7, start 0), as catalogues of such codes have it, is
+    F4."""
     assert checksum(b"123456789") == 0xF4
     assert checksum(b"123456789\xf4") == 0
     assert checksum(b"") == 0
@@ -201,7 +202,8 @@ def test_the_checksum_is_the_crc_8_of_everybody():
         ),
         (
             Code(4, 16, (-8, 8, -8, 8), window=(-0.5, 0.25, 1.5)),
-            f"001 0 0 1 1 {0xBF000000:032b} {0x3E800000:032b} {0x3FC00000:032b} 0 000 0001 1011 0010 0010 0010 0010",
+            f"001 0 0 1 1 {0xBF000000:032b} {0x3E800000:032b} {0x3FC00000:032b} 0 000 0001 1011 "
+            "0010 0010 0010 0010",
         ),
     ],
 )

@@ -61,7 +61,7 @@ FLAMES = {
     "an amount": {"xforms": with_(LEAF, linear=[0.8, 0.9, 1.2])},
     "post": {
         "xforms": with_(
-            LEAF, post=[(0.9, 0.1, -0.2, 0.8, 0.1, 0.2), turned(70, 1, 0, 0), turned(0, 1, 0.2, 0.1)]
+            LEAF, post=[(0.9, 0.1, -0.2, 0.8, 0.1, 0.2), turned(70, 1, 0, 0), turned(0, 1, 0.2, 0.1)],
         )
     },
     "rotate": {"xforms": LEAF, "rotate": 40, "center": (0.2, -0.1), "scale": 45},
@@ -177,10 +177,13 @@ PLAIN = prepared(decode(flame([f'linear="1" {x}' for x in THREE]), ".flame"))
     [
         'var1="0"',
         'var="1 0 0 0"',
-        'linear3D="1.0" color_type="DIFFUSION" material="0.5" mod_gamma="0.5" linear3D_fx_priority="0"',
+        'linear3D="1.0" color_type="DIFFUSION" material="0.5" mod_gamma="0.5" '
+        'linear3D_fx_priority="0"',
         'linear="1" flatten="1" pre_zscale="2" post_flatten="1"',
-        'linear="0.5" linear3D="0.5" julian="0" julian_power="3" color="0.3" var_color="1" symmetry="0.5" animate="1"',
-        'linear="1" post="1 0 0 1 0 0" yzCoefs="1 0 0 1 0 0" name="sin" plotmode="on" opacity="0.5"',
+        'linear="0.5" linear3D="0.5" julian="0" julian_power="3" color="0.3" var_color="1" '
+        'symmetry="0.5" animate="1"',
+        'linear="1" post="1 0 0 1 0 0" yzCoefs="1 0 0 1 0 0" name="sin" plotmode="on" '
+        'opacity="0.5"',
         'weight="2" linear="1" chaos="1 1 1"',
     ],
 )
@@ -272,8 +275,11 @@ space (3D) { .0 .0 .0 .0 .18 .0 .0 .0 .0 .0 .0 .0 .01 }
 Two Words {.5 0 0 .5 0 0
  .5 0 0 .5 1 1}
 """
-BINARY_MAPS = [[[0.5, 0, -2.563477], [0, 0.5, -0.000003]], [[0.5, 0, 2.436544], [0, 0.5, -0.000003]],
-               [[0, -0.5, 4.873085], [0.5, 0, 7.563492]]]  # fmt: skip
+BINARY_MAPS = [
+    [[0.5, 0, -2.563477], [0, 0.5, -0.000003]],
+    [[0.5, 0, 2.436544], [0, 0.5, -0.000003]],
+    [[0, -0.5, 4.873085], [0.5, 0, 7.563492]],
+]
 
 
 def test_an_entry_of_fractint_is_read_with_its_comments(capsys):
@@ -293,8 +299,10 @@ def test_an_entry_of_fractint_is_read_with_its_comments(capsys):
     "text",
     [
         ".5 0 0 .5 -2.563477 -0.000003\n.5 0 0 .5 2.436544 -0.000003\n0 -.5 .5 0 4.873085 7.563492",
-        "a,b,c,d,e,f,p\r\n.5,0,0,.5,-2.563477,-0.000003,1\r\n.5,0,0,.5,2.436544,-0.000003,1\r\n0,-.5,.5,0,4.873085,7.563492,1",
-        "# rows\n.5; 0; 0; .5; -2.563477; -3e-6;\n.5\t0\t0\t.5\t2.436544\t-3E-06\n0 -.5 .5 0 4.873085 7.563492\n\n",
+        "a,b,c,d,e,f,p\r\n.5,0,0,.5,-2.563477,-0.000003,1\r\n"
+        ".5,0,0,.5,2.436544,-0.000003,1\r\n0,-.5,.5,0,4.873085,7.563492,1",
+        "# rows\n.5; 0; 0; .5; -2.563477; -3e-6;\n.5\t0\t0\t.5\t2.436544\t-3E-06\n"
+        "0 -.5 .5 0 4.873085 7.563492\n\n",
     ],
 )
 def test_rows_of_numbers_are_maps(text):

@@ -1,4 +1,5 @@
-"""Imports run one way: scripts, then files, compress, fit and draw, then backend, then the ground."""
+"""Imports run one way: scripts, then files, compress, fit and draw, then backend, then the
+ground."""
 
 import ast
 import sys

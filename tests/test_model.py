@@ -428,7 +428,7 @@ def test_rows_that_hold_nothing_are_skipped_without_a_difference(middle, pens, m
         assert torch.allclose(ours, theirs)
 
 
-def test_descendants_are_points_of_the_attractor_and_their_gradients_agree_with_finite_differences():
+def test_descendants_are_on_the_attractor_and_their_gradients_agree_with_finite_differences():
     maps = (0.8 * random_maps(1, 3, seed=8)[0]).requires_grad_()
     tree = address_tree(maps.detach(), WINDOW, 8)
     assert len(tree.sizes) > 3

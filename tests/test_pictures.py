@@ -425,7 +425,8 @@ def test_a_grey_point_is_a_gaussian_half_a_pixel_of_the_fit_wide(size, window):
 @pytest.mark.parametrize(
     ("options", "kind"),
     [([], "grey"), (["--color", "map"], "occupancy"), (["--figure", "hull"], "occupancy"),
-     (["--supersample", "2"], "occupancy"), (["--kind", "occupancy"], "occupancy"), (["--gamma", "2"], "grey")],
+     (["--supersample", "2"], "occupancy"), (["--kind", "occupancy"], "occupancy"),
+     (["--gamma", "2"], "grey")],
 )  # fmt: skip
 def test_the_fit_of_a_grey_picture_is_drawn_grey_unless_something_else_is_asked_for(
     options, kind, capsys

@@ -273,9 +273,9 @@ def test_what_a_map_costs_is_how_far_it_strays_and_how_much_it_misses(map_):
     middle, map_ = collage.middle.numpy(), np.array(map_)
     centred = np.c_[map_[:, :2], map_[:, 2] + map_[:, :2] @ middle - middle]
     nothing = torch.zeros(1, 1, 2, 3).double()
+    start, there = torch.from_numpy(centred)[None], torch.from_numpy(left - middle)
     for cap in (0.05, 0.15):
-        _, cost = collage.climb(torch.from_numpy(centred)[None], torch.from_numpy(left - middle), collage.pixels,
-                                cap, 0.3, nothing)  # fmt: skip
+        _, cost = collage.climb(start, there, collage.pixels, cap, 0.3, nothing)
         assert float(cost) == pytest.approx(cost_by_hand(map_, left, 0.3, cap), rel=0.12)
 
 

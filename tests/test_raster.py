@@ -438,7 +438,8 @@ def test_each_map_has_its_own_colour():
     ("window", "stroke"), [(WINDOW, 0.0), (WINDOW, 0.03), ((0.0, 0.03, 0.0, 0.03), 0.0)]
 )
 def test_colours_are_where_the_plain_picture_is(window, stroke):
-    """The search for the highest colour of a pixel does not look for edges as the plain one does."""
+    """The search for the highest colour of a pixel does not look for edges as the plain one
+    does."""
     (coloured,) = coverage_strips(
         FERN, View(window, 64, stroke=stroke, supersample=3), torch.ones(1000, 3)
     )

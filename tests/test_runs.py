@@ -100,7 +100,8 @@ def test_without_options_the_fit_is_the_default_one(given, monkeypatch):
     ],
 )
 def test_each_option_is_a_field_of_the_setup_that_wins_over_the_file(option, field, value, given):
-    text = "from diff_ifs import Setup\nSETUP = Setup(maps=4, steps=50, size=48, grey=False, rate=0.02)\n"
+    text = "from diff_ifs import Setup\n"
+    text += "SETUP = Setup(maps=4, steps=50, size=48, grey=False, rate=0.02)\n"
     Path("eff_setup.py").write_text(text)
     written = Setup(maps=4, steps=50, size=48, grey=False, rate=0.02)
     train_ifs.main(["eff", option, *([] if isinstance(value, bool) else [str(value)])])

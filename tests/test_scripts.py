@@ -294,7 +294,8 @@ def test_help_and_refusals_do_not_wait_for_torch():
         shutil.copy(ROOT / "koch.png", f"{name}.png")
         Path(f"{name}_setup.py").write_text(text)
     code = f"import contextlib, sys\nsys.path.insert(0, {str(ROOT)!r})\nimport train_ifs\n"
-    code += f"for argv in {REFUSED}:\n    with contextlib.suppress(SystemExit):\n        assert train_ifs.main(argv) == 2\n"
+    code += f"for argv in {REFUSED}:\n    with contextlib.suppress(SystemExit):\n"
+    code += "        assert train_ifs.main(argv) == 2\n"
     code += "    assert not {'torch', 'scipy', 'matplotlib', 'tqdm'} & set(sys.modules), argv\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,5 @@
-"""Pictures as people save them, each drawn here, with the mask that was drawn as the expectation."""
+"""Pictures as people save them, each drawn here, with the mask that was drawn as the
+expectation."""
 
 import re
 from pathlib import Path

@@ -124,7 +124,8 @@ class FarField:
         self.tree: cKDTree | None = None
 
     def filled(self, strip: Tensor, top: int) -> Tensor:
-        """Distances (H, S) of rows from `top` on, with those beyond the window's width filled in."""
+        """Distances (H, S) of rows from `top` on, with those beyond the window's width filled
+        in."""
         (left, right, _, high), size = self.view.window, self.view.size
         row, column = (strip > right - left).nonzero().double().unbind(1)
         if not len(row):

@@ -110,7 +110,8 @@ def _unpacked(path: Path) -> object:
 
 
 def _stretch(maps: np.ndarray) -> np.ndarray:
-    """The larger singular values of maps (..., 2, 3), as `ifs_model.singular_values` computes them."""
+    """The larger singular values of maps (..., 2, 3), as `ifs_model.singular_values` computes
+    them."""
     a, b, c, d = np.moveaxis(maps[..., :2].astype(float), (-2, -1), (0, 1)).reshape(
         4, *maps.shape[:-2]
     )
@@ -231,7 +232,8 @@ def load_origin(path: Path, name: str, options: dict) -> tuple[dict, Setup]:
     checkpoint = load_checkpoint(path)
     if checkpoint["name"] != name:
         raise InputError(
-            f"{path} is a fit of {checkpoint['name']!r}, not of {name!r}; rename it, or leave out --resume"
+            f"{path} is a fit of {checkpoint['name']!r}, not of {name!r}; rename it, or leave out "
+            "--resume"
         )
     setup = setup_of(path, checkpoint)
     changed = [field for field, value in options.items() if not _same(getattr(setup, field), value)]
@@ -245,7 +247,8 @@ def check_target(path: Path, checkpoint: dict, picture: Path, target: np.ndarray
     """Raise InputError if a fit is not of this target (S, S), read from a picture."""
     if type(checkpoint.get("target")) is not str or checkpoint["target"] != fingerprint(target):
         raise InputError(
-            f"{path} is a fit of another {picture.name}; restore that, or fit it anew without --resume"
+            f"{path} is a fit of another {picture.name}; restore that, or fit it anew without "
+            "--resume"
         )
 
 

@@ -38,7 +38,8 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Deaf(io.FileIO):
-    """A standard stream that somebody may have stopped reading: what cannot be written is dropped."""
+    """A standard stream that somebody may have stopped reading: what cannot be written is
+    dropped."""
 
     def write(self, data) -> int:
         try:
@@ -101,7 +102,8 @@ def check_device(wanted: str | None) -> None:
         )
     if not there:
         raise InputError(
-            f"there is no device {wanted!r} here: its driver is missing; --device cpu works everywhere"
+            f"there is no device {wanted!r} here: its driver is missing; --device cpu works "
+            "everywhere"
         )
 
 

@@ -71,7 +71,8 @@ def swapped(reading: Reading) -> Reading:
 
 
 def _parted(values: np.ndarray, cut: float, unit: str) -> np.ndarray:
-    """1 where values (H, W) reach a cut, else 0. Raises NoFigureError where one of both is nowhere."""
+    """1 where values (H, W) reach a cut, else 0. Raises NoFigureError where one of both is
+    nowhere."""
     figure = values >= cut - 1e-6
     if figure.all() or not figure.any():
         low, high = int(values.min() * 255 + 1e-6) + 1, int(values.max() * 255 + 1e-6)

@@ -31,7 +31,8 @@ def two_surfaces(grey: np.ndarray) -> tuple[np.ndarray | float, np.ndarray | flo
 
 
 def smooth_surface(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The polynomials of degree 2 on which most values (H, W, C) at places (N, 2) lie: (H, W, C)."""
+    """The polynomials of degree 2 on which most values (H, W, C) at places (N, 2) lie: (H, W,
+    C)."""
     at, wanted = _polynomials(values.shape, places), values[tuple(places.T)]
     weights = np.ones(len(places))
     for _ in range(12):  # least absolute deviations, by weighted least squares
@@ -142,7 +143,8 @@ def _surfaces(small: np.ndarray, bright: np.ndarray) -> tuple[float, np.ndarray,
 
 
 def _class_levels(grey: np.ndarray, cut: float) -> tuple[float, float]:
-    """The levels of what is below and above a cut: inside of it, or where lines are the clearest."""
+    """The levels of what is below and above a cut: inside of it, or where lines are the
+    clearest."""
     levels = []
     for part, clearest in ((grey <= cut, 0.02), (grey > cut, 0.98)):
         inside = ndimage.binary_erosion(part, np.ones((3, 3)), border_value=1)

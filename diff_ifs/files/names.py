@@ -102,7 +102,8 @@ def find_checkpoint(name: str) -> Path:
         )
     known = {path.stem for path in Path().glob("*.pt")}
     raise InputError(
-        f"there is no {path} here, nor a {name}.png to fit; {_there_are(known, name, 'checkpoints')}"
+        f"there is no {path} here, nor a {name}.png to fit; "
+        f"{_there_are(known, name, 'checkpoints')}"
     )
 
 

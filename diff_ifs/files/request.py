@@ -57,7 +57,8 @@ def check_options(arguments: argparse.Namespace, size: int, film: bool) -> int:
     if arguments.frames is not None:
         if not (arguments.zoom_at or arguments.morph) or arguments.sweep:
             raise InputError(
-                "--frames N makes a film that zooms in: it needs --zoom-at X Y FACTOR or --morph B, and no --sweep"
+                "--frames N makes a film that zooms in: it needs --zoom-at X Y FACTOR or --morph "
+                "B, and no --sweep"
             )
         if not 1 <= arguments.frames <= MOST_FRAMES:
             raise InputError(f"--frames must be from 1 to {MOST_FRAMES}")
@@ -94,7 +95,8 @@ def check_window(window: Window, side: int) -> Window:
     width, height = window[1] - window[0], window[3] - window[2]
     if not (0 < width < 1e6 and abs(width - height) <= 1e-6 * width):
         raise InputError(
-            "--window XMIN XMAX YMIN YMAX must be a square with XMIN < XMAX and YMIN < YMAX, as in -1 0 -1 0"
+            "--window XMIN XMAX YMIN YMAX must be a square with XMIN < XMAX and YMIN < YMAX, as "
+            "in -1 0 -1 0"
         )
     check_sharp(max(map(abs, window)), width, side)
     return window
@@ -104,7 +106,8 @@ def check_stroke(stroke: float, width: float) -> None:
     """Raise InputError for a pen that is wider than the window."""
     if not 0 <= stroke <= width:
         raise InputError(
-            f"a stroke of {stroke} does not fit the window; give --stroke R with R from 0 to its width"
+            f"a stroke of {stroke} does not fit the window; give --stroke R with R from 0 to its "
+            "width"
         )
 
 

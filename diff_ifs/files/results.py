@@ -109,7 +109,8 @@ def save_array(path: Path, strips: "Iterator[Tensor]", size: int) -> None:
                 )
                 if needed > free:
                     raise InputError(
-                        f"{path} would take {needed / 2**30:.1f} GiB, and the disk has {free / 2**30:.1f} left"
+                        f"{path} would take {needed / 2**30:.1f} GiB, and the disk has "
+                        f"{free / 2**30:.1f} left"
                     )
                 layout = {"descr": values.dtype.str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, layout)
@@ -154,7 +155,8 @@ def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: fl
     if path.suffix == ".mp4":
         if not can_film():
             raise InputError(
-                "an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in .gif"
+                "an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in "
+                ".gif"
             )
         rate = max(1.0, len(frames) / seconds)
         width, height = frames[0].size

@@ -54,7 +54,8 @@ def load_system(name: str, flame: str | None = None, entry: str | None = None) -
         return _of_file(Path(name), flame, entry)
     if flame is not None or entry is not None:
         raise InputError(
-            f"{'--entry' if flame is None else '--flame'} is for files of several fractals, not for NAME.pt"
+            f"{'--entry' if flame is None else '--flame'} is for files of several fractals, not "
+            "for NAME.pt"
         )
     path = find_checkpoint(name)
     from diff_ifs.files.checkpoint import load_checkpoint
@@ -82,7 +83,8 @@ def _of_file(path: Path, flame: str | None, entry: str | None) -> System:
     notes = [f"{path}: {rules.others}"] if rules.others else []
     if what.stretch > 1:
         notes.append(
-            f"{path}: maps that stretch the plane by up to {what.stretch:.4g}, and long products of "
+            f"{path}: maps that stretch the plane by up to {what.stretch:.4g}, and long "
+            "products of "
             f"them that shrink it to {what.rate:.4g} a map"
         )
     return System(

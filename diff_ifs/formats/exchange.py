@@ -31,7 +31,8 @@ def decode(data: bytes, suffix: str, flame: str | None = None, entry: str | None
     ):
         if wanted is not None and not fits:
             raise ValueError(
-                f"{option} is for {'a .flame' if option == '--flame' else 'an .ifs text of Fractint'}"
+                f"{option} is for "
+                f"{'a .flame' if option == '--flame' else 'an .ifs text of Fractint'}"
             )
     if suffix == ".flame":
         rules = read_flame(data, flame)

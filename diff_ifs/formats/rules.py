@@ -135,7 +135,8 @@ def _chain(rules: Rules) -> tuple[Chain, list[tuple[int, ...]]]:
         raise ValueError(f"{noun} {int((weights < 0).argmax()) + 1} has a negative weight")
     if (factors < 0).any():
         raise ValueError(
-            f"the chaos list of {noun} {int((factors < 0).any(axis=1).argmax()) + 1} has a negative number"
+            f"the chaos list of {noun} {int((factors < 0).any(axis=1).argmax()) + 1} has a "
+            "negative number"
         )
     if not weights.any():
         raise ValueError(f"the weights of all {noun}s are 0")
@@ -223,7 +224,8 @@ def _without_isometries(
                     word += group_words[int((same & moved).argmax())]
                     what = ", ".join(map(str, dict.fromkeys(reversed(word))))
                     raise ValueError(
-                        f"it has no attractor: {noun}s {what} one after the other shift the plane without an end"
+                        f"it has no attractor: {noun}s {what} one after the other shift the plane "
+                        "without an end"
                     )
                 if not same.any():
                     waiting.append(len(group))
@@ -242,7 +244,8 @@ def _without_isometries(
 
 
 def _come_back(maps: "np.ndarray") -> "np.ndarray":
-    """Whether maps (n,), repeated at most 360 times, come back to where they began, up to rounding."""
+    """Whether maps (n,), repeated at most 360 times, come back to where they began, up to
+    rounding."""
     import numpy as np
 
     linear = maps[:, :, :2]
