@@ -97,7 +97,7 @@ def stops(most: int, chance: random.Random, base: Path) -> None:
         for k in range(most):
             folder = base / f"stop_{number}_{twice}_{k}"
             folder.mkdir()
-            moment = chance.uniform(0.1, 4.0)
+            moment = chance.uniform(0.1, 2.5)
             signals = [(moment, number), *[(moment + chance.uniform(0.0, 0.5), number)] * twice]
             done = fork(folder, "train", ["koch", *TINY, "--steps", "20000"], signals)
             bad += damaged(folder)

@@ -99,6 +99,7 @@ def test_rows_belong_to_a_folder_and_its_settings(shapes, tmp_path, capsys, monk
     quality.main([str(shapes), "--maps", "2", "--out", "out"])
 
 
+@pytest.mark.slow
 def test_what_a_gpu_does_is_one_table(capsys, monkeypatch):
     """Here on the CPU, and without the steps and the tests of devices, which have their own."""
     monkeypatch.setattr(on_gpu, "TARGETS", ("koch",))
@@ -131,6 +132,7 @@ def test_a_shard_that_is_none_is_refused(shapes, text, capsys):
     assert "such as 0/2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_dense_splat_and_its_gradient_agree_with_ours():
     generator = torch.Generator().manual_seed(0)
     points = 8 + 16 * torch.rand(2, 100, generator=generator, dtype=torch.float64)

@@ -294,7 +294,8 @@ def test_the_linearised_picture_foretells_what_steps_do(blob):
 
     def error(numbers: torch.Tensor) -> float:
         smooth = blur_matrix(64, SOFT, blob)
-        wrong = evaluate(maps_of(code, numbers), blob, supersample=4).picture - blob
+        drawn = occupancy(maps_of(code, numbers), WINDOW, 64, supersample=4, quality="draft")
+        wrong = drawn - blob
         return float((smooth @ wrong @ smooth).square().sum()) / 2
 
     said, seen = [], []
@@ -383,7 +384,7 @@ def test_systems_that_show_little_or_nothing_can_be_refitted(blob, maps, stroke)
 
 @pytest.mark.slow
 def test_the_fewest_bytes_keep_the_goal(blob):
-    found = fit_within(system(BLOB), blob, 0.97, 30)
+    found = fit_within(system(BLOB), blob, 0.97, 10)
     assert found.iou >= 0.97
     assert len(found.data) == found.code.length <= 26
     with pytest.raises(InputError, match="no number of bytes"):
@@ -426,11 +427,10 @@ def test_a_checkpoint_becomes_a_file_that_draws_the_same_without_it(folder, caps
 @pytest.mark.slow
 def test_the_same_maps_give_the_same_bytes_in_any_order(folder):
     files = []
-    for order in ([0, 1, 2, 3], [2, 0, 3, 1], [3, 2, 1, 0], [1, 3, 0, 2]):
+    for order in ([0, 1, 2, 3], [2, 0, 3, 1], [3, 2, 1, 0]):
         torch.save({**torch.load("blob.pt", weights_only=True), "maps": BLOB[order]}, "blob.pt")
-        assert compress_ifs.main(["blob", "--bits", "5", "--effort", "8", "--quiet"]) == 0
+        assert compress_ifs.main(["blob", "--bits", "5", "--effort", "4", "--quiet"]) == 0
         files.append(Path("blob.ifs").read_bytes())
-    assert len(files) == 4
     assert len(set(files)) == 1
 
 
@@ -459,9 +459,9 @@ def test_a_fit_is_refitted_to_its_own_picture(folder, capsys):
 
 @pytest.mark.slow
 def test_a_loss_that_is_allowed_saves_bytes(folder, capsys):
-    assert compress_ifs.main(["blob", "--loss", "0.05", "--effort", "8", "--quiet"]) == 0
+    assert compress_ifs.main(["blob", "--loss", "0.05", "--effort", "3", "--quiet"]) == 0
     small = Path("blob.ifs").stat().st_size
-    assert compress_ifs.main(["blob", "--loss", "0.01", "--effort", "8", "--quiet"]) == 0
+    assert compress_ifs.main(["blob", "--loss", "0.01", "--effort", "3", "--quiet"]) == 0
     assert small < Path("blob.ifs").stat().st_size < 40
 
 

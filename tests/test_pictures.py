@@ -66,6 +66,7 @@ def test_sub_pixels_smooth_the_edges(parts):
     assert len(np.unique(picture)) > parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "parts"),
     [(1024, 4), pytest.param(1025, 2, marks=pytest.mark.slow)],

@@ -164,7 +164,7 @@ def test_every_contractive_system_has_a_soft_picture_and_gradients(maps):
 
 
 @pytest.mark.slow
-@FEW
+@settings(FEW, max_examples=12)
 @given(systems(bound=0.9))
 def test_the_attractor_drawn_is_invariant_under_its_own_maps(maps):
     window = window_of(maps)
@@ -184,9 +184,9 @@ def test_the_attractor_drawn_is_invariant_under_its_own_maps(maps):
 
 
 @pytest.mark.slow
-@settings(FEW, max_examples=12)
+@settings(FEW, max_examples=8)
 @given(
-    systems(bound=0.9),
+    systems(most=12, bound=0.9),
     st.integers(0, 3),
     st.booleans(),
     st.floats(0.01, 50),
@@ -222,8 +222,8 @@ def test_moving_a_system_and_its_window_moves_the_picture(maps, quarters, mirror
 
 
 @pytest.mark.slow
-@settings(FEW, max_examples=15)
-@given(systems(), systems())
+@settings(FEW, max_examples=8)
+@given(systems(most=20), systems(most=20))
 def test_a_picture_is_like_itself_and_likeness_is_mutual(ours, theirs):
     a, b = (occupancy(maps, window_of(maps), SIDE, supersample=1) for maps in (ours, theirs))
     assert iou(a, a) == dice(a, a) == 1

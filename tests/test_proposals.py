@@ -133,6 +133,7 @@ def bred():
     return mutate(EIGHT.expand(400, -1, -1, -1), TARGET, generator(3))
 
 
+@pytest.mark.slow
 def test_maps_are_moved_to_what_is_missed_and_nowhere_else(bred):
     moved = np.linalg.norm(places(bred, MIDDLE) - places(EIGHT, MIDDLE), axis=-1) > 0.3
     at = places(bred, MIDDLE)[moved]

@@ -273,9 +273,9 @@ def test_a_checkpoint_without_a_sound_way_is_refused(path, capsys):
 @pytest.mark.parametrize(
     "options",
     [
-        "12288 --supersample 1 --memory 1",
-        "5000 --kind density --color map --memory 1",
-        "4000 --color map --memory 1",
+        "9500 --supersample 1 --memory 0.7",  # no room for a picture of floats beside PyTorch
+        "3000 --kind density --color map --memory 0.7",  # else 0.77
+        "3000 --color map --memory 0.8",  # else 0.85
     ],
 )
 def test_a_large_picture_stays_under_its_memory(options):
@@ -291,7 +291,7 @@ print(code, int(status.split("VmHWM:")[1].split()[0]) * 1024)
     )
     code, peak = done.stdout.splitlines()[-1].split()
     assert code == "0"
-    assert int(peak) < 2**30
+    assert int(peak) < float(options.split()[-1]) * 2**30
 
 
 def test_little_memory_gives_the_same_picture(monkeypatch):

@@ -187,6 +187,7 @@ def assert_difference(frame: np.ndarray, coverage: np.ndarray) -> None:
         assert np.array_equal(shown[sure], where[sure]), colour
 
 
+@pytest.mark.slow
 def test_the_best_system_is_shown_whatever_the_last_one_is(monkeypatch, capsys):
     told(monkeypatch, best_maps=BEST, best_stroke=0.3, best_iou=0.4321)
     assert train_ifs.main(["eff", *TINY]) == 0
@@ -204,6 +205,7 @@ def test_the_best_system_is_shown_whatever_the_last_one_is(monkeypatch, capsys):
     assert "a poor fit: --maps 9 or another --seed" in said.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("iou", "poor"), [(0.79, True), (0.81, False)])
 def test_below_an_iou_of_four_fifths_a_fit_is_called_poor(iou, poor, monkeypatch, capsys):
     told(monkeypatch, best_iou=iou, best_stroke=0.0)
@@ -213,6 +215,7 @@ def test_below_an_iou_of_four_fifths_a_fit_is_called_poor(iou, poor, monkeypatch
     assert ", 3 maps, 18 numbers, " in said.out
 
 
+@pytest.mark.slow
 def test_frames_are_the_states_and_where_the_winner_was_no_leader_its_own_way(monkeypatch):
     def path(state):
         return [(step, OTHER if step == 11 else maps, 0.2 if step == 11 else stroke)
@@ -250,6 +253,7 @@ TRACE = [
 ]
 
 
+@pytest.mark.slow
 def test_the_plot_and_the_table_show_loss_and_iou_over_the_steps(monkeypatch):
     figures = []
     honest = matplotlib.figure.Figure.savefig
@@ -284,6 +288,7 @@ def test_the_plot_and_the_table_show_loss_and_iou_over_the_steps(monkeypatch):
 # --- Stopping and going on ---
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize(
     "options",
@@ -317,6 +322,7 @@ def test_the_command_that_goes_on_does_go_on(options, monkeypatch, capsys):
     )
 
 
+@pytest.mark.slow
 def test_frames_of_an_earlier_fit_are_removed_and_nothing_else():
     folder = Path("results/eff")
     folder.mkdir(parents=True)

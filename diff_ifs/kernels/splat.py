@@ -34,6 +34,14 @@ def splat_gradient(
 
 
 @compiled_part
+def _room(outer, inner):
+    """Arrays for what `_place` finds of a block of points: u, v, pixel, right and low."""
+    room, real = min(inner.shape[2], BLOCK), outer.dtype
+    place = np.empty(room, real), np.empty(room, real), np.empty(room, np.uint32)
+    return *place, np.empty(room, real), np.empty(room, real)
+
+
+@compiled_part
 def _place(outer, x, y, size, u, v, pixel, right, low):
     """Where the points (x, y) fall under one outer word.
 
@@ -57,14 +65,8 @@ def _place(outer, x, y, size, u, v, pixel, right, low):
 
 @compiled
 def _splat_loop(outer, inner, outer_shares, inner_shares, density, excess):
-    size, room = density.shape[1], min(inner.shape[2], BLOCK)
-    real, side = outer.dtype.type, np.uint32(size + 4)
-    u, v, pixel = (
-        np.empty(room, outer.dtype),
-        np.empty(room, outer.dtype),
-        np.empty(room, np.uint32),
-    )
-    right, low = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
+    size, real, side = density.shape[1], outer.dtype.type, np.uint32(density.shape[1] + 4)
+    u, v, pixel, right, low = _room(outer, inner)
     for b in range(len(outer)):
         picture, beyond, last = np.zeros((size + 4) * (size + 4), outer.dtype), 0.0, real(size - 1)
         for begin in range(0, inner.shape[2], BLOCK):
@@ -109,16 +111,9 @@ def _splat_gradient_loop(
     outer_s,
     inner_s,
 ):
-    size, room = density_g.shape[1], min(inner.shape[2], BLOCK)
-    real, side = outer.dtype.type, np.uint32(size + 4)
-    u, v, pixel = (
-        np.empty(room, outer.dtype),
-        np.empty(room, outer.dtype),
-        np.empty(room, np.uint32),
-    )
-    right, low = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
-    g00, g01 = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
-    g10, g11 = np.empty(room, outer.dtype), np.empty(room, outer.dtype)
+    size, real, side = density_g.shape[1], outer.dtype.type, np.uint32(density_g.shape[1] + 4)
+    u, v, pixel, right, low = _room(outer, inner)
+    g00, g01, g10, g11 = np.empty_like(u), np.empty_like(u), np.empty_like(u), np.empty_like(u)
     picture = np.zeros((size + 4) * (size + 4), outer.dtype)
     for b in range(len(outer)):
         pull, last = excess_g[b], real(size - 1)
@@ -143,15 +138,7 @@ def _splat_gradient_loop(
                 share, by = outer_shares[b, k], outer_g[b, k]
                 u_by_x, u_by_y = outer[b, k, 0, 0] * share, outer[b, k, 0, 1] * share
                 v_by_x, v_by_y = outer[b, k, 1, 0] * share, outer[b, k, 1, 1] * share
-                ux, uy, u1, vx, vy, v1, by_share = (
-                    real(0),
-                    real(0),
-                    real(0),
-                    real(0),
-                    real(0),
-                    real(0),
-                    real(0),
-                )
+                ux = uy = u1 = vx = vy = v1 = by_share = real(0)
                 for m in range(len(x)):
                     top, bottom = g01[m] - g00[m], g11[m] - g10[m]  # differences along u
                     left = g00[m] + top * right[m]
