@@ -4,7 +4,9 @@
  * full, one far from all of them is empty, and any other is split, down to pixels.
  */
 
-const FLAT = 1e-6; // a flatter map is taken for one whose singular values have this ratio
+const THINNEST = 0.5; // pixels that the whole chart has under a word, at least
+const SURE = 12; // cells beyond which no hole is expected that is smaller than a cell
+const LONG = 10; // cells beyond which the shorter side of a pixel's image is no detail
 const SMALLEST = 4; // pixels a side of the tiles that are not split
 const RESOLVED = 3; // cells of the chart a side that a tile has, at least, under a word
 const CROWD = 2500; // words of the whole view that are looked at, and of the smallest tiles:
@@ -13,13 +15,14 @@ const LEAST_CROWD = 60;
 class Cover {
   constructor(system, chart, view, colour) {
     Object.assign(this, { chart, view, colour });
-    this.maps = system.maps.map(thickened);
+    this.maps = system.maps;
     this.letters = this._children(this._image(IDENTITY, -1, 0, 1)); // the words of one
   }
 
   /** The image of the attractor under a word, as the view sees it. */
   _image(map, first, address, share) {
-    const pixels = compose(this.view.pixels(map), this.chart.toWorld);
+    const { view, chart } = this, thin = THINNEST / chart.columns;
+    const pixels = thickened(compose(view.pixels(map), chart.toWorld), thin);
     const whole = this.colour === "address";
     const [large, small] = stretches(pixels);
     return {
@@ -53,7 +56,7 @@ class Cover {
       if (depth < -reach) continue;
       image.score = depth / image.reach;
       kept.push(image);
-      if (depth >= reach) return { images: kept, full: true };
+      if (depth >= Math.max(reach, SURE)) return { images: kept, full: true };
     }
     return { images: kept, full: false };
   }
@@ -117,6 +120,11 @@ class Cover {
     const { chart } = this, { back } = image;
     let [a, b, , c, d] = back;
     if (Math.hypot(a, c) < Math.hypot(b, d)) [a, c, b, d] = [b, d, a, c];
+    if (Math.hypot(b, d) > LONG) { // a sliver: turn the pixel, so that one side is short
+      const turn = Math.atan2(2 * (a * b + c * d), a * a + c * c - b * b - d * d) / 2;
+      const s = Math.sin(turn), t = Math.cos(turn);
+      [a, c, b, d] = [t * a + s * b, t * c + s * d, t * b - s * a, t * d - s * c];
+    }
     const across = steps(a, c), down = steps(b, d), step = Math.hypot(a, c) / across;
     for (let j = 0; j < down; j++) {
       const t = (j + 0.5) / down - 0.5;
@@ -137,12 +145,13 @@ const steps = (x, y) => Math.min(Math.ceil(Math.hypot(x, y)), 300);
 /** Whether all words have one key, and the same. */
 const alike = (images) => images.every(({ key, even }) => even && key === images[0].key);
 
-/** A map that can be inverted: a flat one is made a little thicker. */
-function thickened(map) {
+/** A map that can be inverted: one with a smaller singular value is made thicker. */
+function thickened(map, least) {
   const [large, small] = stretches(map), [a, b, x, c, d, y] = map;
-  if (small > FLAT * large) return map;
-  if (large === 0) return [FLAT, 0, x, 0, FLAT, y];
-  return [a + FLAT * d, b - FLAT * c, x, c - FLAT * b, d + FLAT * a, y];
+  if (small >= least) return map;
+  if (large === 0) return [least, 0, x, 0, least, y];
+  const part = (a * d < b * c ? -least : least) / large;
+  return [a + part * d, b - part * c, x, c - part * b, d + part * a, y];
 }
 
 /** Set the keys of a view's pixels. */
