@@ -17,7 +17,7 @@ from diff_ifs import iou, occupancy
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.formats.code import unpack
 from diff_ifs.page import page
-from diff_ifs.setup import similarity
+from diff_ifs.setup import affine, similarity
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +114,73 @@ def test_a_zoom_of_a_million_is_as_sharp_as_one_of_eight(tab, tmp_path):
     assert tab.find("#factor").text == "1.0·10^6×"
     assert 0.02 < float(near.mean()) < 0.98
     assert float(iou(photograph(tab, 300), near)) >= 0.99
+
+
+HALF = similarity(0.5, 20)  # about the middle of the window, where a zoom goes
+ZOOMED = {
+    # holes of all sizes, in what a coarse look finds solid:
+    "lace": ([HALF, *RING], 0.0),
+    "stem": ([affine(0, 0, 0, 0.3), affine(0.8, 0.1, -0.1, 0.8, 0, 0.12), HALF], 0.02),
+}
+
+
+@pytest.mark.parametrize(("name", "doublings"), [("lace", 10), ("stem", 5)])
+def test_a_zoom_is_what_the_renderer_draws(name, doublings, tab, tmp_path):
+    maps, stroke = torch.tensor(ZOOMED[name][0]), ZOOMED[name][1]
+    tab.open(write(tmp_path, "drawn", maps, stroke))
+    bare(tab)
+    for _ in range(doublings):
+        tab.click("#closer")
+    seen, edge = photograph(tab, 300), 0.5**doublings
+    window = (-edge, edge, -edge, edge)
+    drawn = occupancy(maps.double(), window, 300, stroke=stroke * edge, supersample=2)
+    assert 0.01 < float(drawn.mean()) < 0.9
+    assert float(iou(seen, drawn)) >= 0.96
+
+
+SPLATS = """
+const [maps, pen, zoom, [x, y], colour, side] = arguments, pixel = 2 / zoom / side;
+const view = new View(x - 1 / zoom, y + 1 / zoom, pixel, side, side), splats = new Splats();
+const palette = colour === "none" ? [[244, 244, 240]] : coloursOf("Sunset", maps.length);
+const job = { kind: "occupancy", pen: pen / zoom, colour, palette }, system = new System(maps);
+const canvas = new OffscreenCanvas(side, side), context = canvas.getContext("2d");
+splats.most = Infinity;
+const { bitmap } = finish(splats.picture(system, view, job));
+context.drawImage(bitmap, 0, 0);
+const splatted = context.getImageData(0, 0, side, side).data;
+const painted = finish(occupancyPicture(system, view, job, 1)).pixels;
+let both = 0, either = 0, off = 0;
+for (let k = 0; k < 4 * side * side; k += 4) {
+  const [here, there] = [splatted[k + 3] > 127, painted[k + 3] > 127];
+  both += here && there;
+  either += here || there;
+  off += here && there && [0, 1, 2].some((j) => Math.abs(splatted[k + j] - painted[k + j]) > 16);
+}
+splats.gl.getExtension("WEBGL_lose_context").loseContext();
+return [both / either, either / side ** 2, off / both, finish(splats.picture(system, view, job))];
+"""
+
+
+@pytest.mark.parametrize("zoom", [1, 1e6])
+@pytest.mark.parametrize(
+    ("name", "colour"), [("koch", "none"), ("solid", "map"), ("ring", "address")]
+)
+def test_the_graphics_card_draws_what_the_painter_draws(name, colour, zoom, browser, tmp_path):
+    """Played by the processor here, where the page would not use it, and which the console says."""
+    tab, (maps, pen) = Tab(*browser), SYSTEMS[name]
+    tab.open(write(tmp_path, "drawn", maps, pen))
+    if not tab.run("return new Splats().gl !== null"):
+        pytest.skip("this browser has no WebGL2")
+    maps = maps.double()
+    fixed = torch.linalg.solve(torch.eye(2).double() - maps[1, :, :2], maps[1, :, 2])
+    at = fixed.tolist() if zoom > 1 else [0, 0]
+    numbers = maps.reshape(-1, 6).tolist()
+    agreement, share, off, lost = tab.run(SPLATS, numbers, pen, zoom, at, colour, 400)
+    assert 0.01 < share < 0.98
+    assert agreement >= 0.9
+    assert off < 0.05
+    assert lost is None
+    tab.complaints()
 
 
 def test_handles_numbers_and_undo(tab, tmp_path):

@@ -81,13 +81,18 @@ def test_a_page_of_a_thousand_maps_and_a_long_fit_is_small():
     random = np.random.default_rng(0)
     many = random.uniform(-0.1, 0.1, (1000, 2, 3))
     assert len(page("many", many, WINDOW, 0.0, 256)) < 300_000
-    way = (list(range(51)), random.uniform(-0.1, 0.1, (51, 1000, 2, 3)), [0.0] * 51)
-    text = page("way", way[1][-1], WINDOW, 0.0, 256, way=way)
-    assert len(text) < 400_000
-    kept = embedded(text)["way"]
-    assert kept["steps"][0] == 0
-    assert kept["steps"][-1] == 50
-    assert np.allclose(np.array(kept["maps"][-1]).reshape(-1, 2, 3), way[1][-1], atol=1e-5)
+    for maps, fewest in ((1000, 0), (500, 3), (100, 18), (30, 51)):
+        way = (list(range(51)), random.uniform(-0.1, 0.1, (51, maps, 2, 3)), [0.0] * 51)
+        text = page("way", way[1][-1], WINDOW, 0.0, 256, way=way)
+        assert len(text) < 300_000
+        kept = embedded(text)["way"]
+        if not fewest:
+            assert kept is None
+            continue
+        assert len(kept["steps"]) >= fewest
+        assert kept["steps"][0] == 0
+        assert kept["steps"][-1] == 50
+        assert np.allclose(np.array(kept["maps"][-1]).reshape(-1, 2, 3), way[1][-1], atol=1e-5)
 
 
 def test_the_weights_of_a_file_are_those_of_its_page():

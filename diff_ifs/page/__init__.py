@@ -19,9 +19,19 @@ from diff_ifs.files.disk import atomic_write
 if TYPE_CHECKING:
     import numpy as np
 
-DRAWING = ("maps", "chart", "distance", "words", "cover", "occupancy", "density", "levels")
+DRAWING = (
+    "maps",
+    "chart",
+    "distance",
+    "words",
+    "cover",
+    "occupancy",
+    "density",
+    "levels",
+    "splats",
+)
 PAGE = ("painter", "code", "palettes", "stage", "frames", "save", "watch", "panel", "page")
-MOST_NUMBERS = 12_000  # of the maps on the way of a fit that a page holds
+MOST_NUMBERS = 12_000  # of the maps, and of those on the way of a fit, for pages below 300 kB
 
 
 def write_page(path: Path, *system, **more) -> int:
@@ -99,9 +109,12 @@ def _picture(target: "np.ndarray") -> str:
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def _thinned(steps: list[int], maps: "np.ndarray", strokes: list[float]) -> dict:
-    """The way of a fit, of whose steps some are left out where there are very many numbers."""
-    every = -(-maps.size // MOST_NUMBERS)
+def _thinned(steps: list[int], maps: "np.ndarray", strokes: list[float]) -> dict | None:
+    """The way of a fit, less some of its steps, or all, where there are very many numbers."""
+    room = MOST_NUMBERS // maps[0].size - 1
+    if room < 2:
+        return None
+    every = -(-(len(steps) - 1) // (room - 1)) or 1
     kept = [*range(0, len(steps) - 1, every), len(steps) - 1]
     return {
         "steps": [int(steps[k]) for k in kept],

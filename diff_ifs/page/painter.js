@@ -4,7 +4,7 @@ const DIFFERENCE = { both: [244, 244, 240], missing: [56, 132, 255], extra: [255
 const FEW_SAMPLES = 2e7; // pixels of a picture beyond which each has one sample
 const BREATH = 12; // milliseconds of work after which it looks whether something newer is asked for
 
-let latest = null, target = null, systemOf = { version: null };
+let latest = null, target = null, systemOf = { version: null }, splats = null;
 
 /** Begin to listen to the page. */
 function listen() {
@@ -33,8 +33,12 @@ async function run(job) {
   let began = performance.now();
   for (;;) {
     const { value, done } = steps.next();
-    if (done) return;
-    const owned = value?.pixels ? [value.pixels.buffer] : [];
+    if (done) {
+      splats ??= new Splats();
+      splats.trial();
+      return;
+    }
+    const owned = [value?.pixels?.buffer, value?.bitmap].filter(Boolean);
     if (value) self.postMessage({ id: job.id, ...value }, owned);
     if (value || performance.now() - began > BREATH) {
       await breath();
@@ -74,7 +78,8 @@ function* paint(job) {
     yield yield* densityPicture(system, view, job, 2000, 2000);
     yield { ...yield* densityPicture(system, view, job, 5000, 5000), last: true };
   } else {
-    yield yield* occupancyPicture(system, view.at(job.quick), job, 1);
+    yield (splats && (yield* splats.picture(system, view, job)))
+      || (yield* occupancyPicture(system, view.at(job.quick), job, 1));
     // without a pause, so that it is seen while one drags
     if (target) yield { iou: finish(score(system, job.stroke, job.stroke > 0 ? 2 : 1)), rough: true };
     if (job.quick > 1) yield yield* occupancyPicture(system, view, job, 1);

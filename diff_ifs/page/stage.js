@@ -149,17 +149,20 @@ class Stage {
       this.state.heard(data.iou, data.rough);
       return;
     }
-    const { pixels, width, height } = data;
+    const { pixels, bitmap, width, height } = data;
     if (data.id !== this._shown) { // the first picture of a job
       const took = performance.now() - this.askedAt;
       document.body.dataset.milliseconds = took.toFixed(1);
       const { quick } = this, finer = took * (quick / (quick - 1)) ** 2; // how long that would take
-      this.quick = took > 45 ? Math.min(quick + 1, 8) : finer < 40 ? quick - 1 : quick;
+      if (pixels) this.quick = took > 45 ? Math.min(quick + 1, 8) : finer < 40 ? quick - 1 : quick;
     }
     this._shown = data.id;
     this.layer.width = width;
     this.layer.height = height;
-    this.layer.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+    const layer = this.layer.getContext("2d");
+    if (bitmap) layer.drawImage(bitmap, 0, 0);
+    else layer.putImageData(new ImageData(pixels, width, height), 0, 0);
+    bitmap?.close();
     this.layerView = [data.left, data.top, data.pixel];
     this.compose();
     this.waiting = false;

@@ -66,8 +66,8 @@ class Word {
   }
 }
 
-/** The words whose images meet a view, none larger than `size`: all, or so many drawn of them. */
-function* wordsMeeting(system, view, size, most) {
+/** The words whose images meet a view, none larger than `size`: all, or `fewer` if very many. */
+function* wordsMeeting(system, view, size, most, fewer = evenlyDrawn) {
   let words = [new Word()], level = 1;
   for (;;) {
     const coarse = words.filter((word) => word.size > level);
@@ -83,7 +83,7 @@ function* wordsMeeting(system, view, size, most) {
         if (view.meets(longer.map, system.box)) words.push(longer);
       }
     }
-    if (words.length > most) words = evenlyDrawn(words, most);
+    if (words.length > most) words = fewer(words, most);
     yield;
   }
 }
