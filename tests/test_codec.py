@@ -168,7 +168,11 @@ def test_any_code_comes_back_from_its_bytes_whatever_the_order_of_its_maps(made)
     assert back == code
     assert sorted(found) == sorted(numbers.tolist())
     maps = maps_of(code, numbers)
-    assert torch.equal(round_to_lattice(code, place_of(code, maps)), numbers) or code.similar
+    again = round_to_lattice(code, place_of(code, maps))
+    if code.similar:  # those of no size may be mirrored or not
+        torch.testing.assert_close(maps_of(code, again), maps, rtol=0, atol=1e-12)
+    else:
+        assert torch.equal(again, numbers)
     torch.testing.assert_close(maps_at(code, numbers.double()), maps, rtol=1e-12, atol=1e-12)
 
 
@@ -378,8 +382,9 @@ def test_of_many_lattices_the_best_point_beats_rounding_in_the_best_box(fitted_k
 )
 def test_systems_that_show_little_or_nothing_can_be_refitted(blob, maps, stroke):
     found = fit_into(system(torch.tensor(maps), stroke), blob, 24, 5)
-    assert 0 <= found.iou <= 1
     assert len(found.data) <= 24
+    back = decoded(found.data)
+    assert evaluate(back["maps"], blob, back["stroke"], quality="draft").iou == found.iou
 
 
 @pytest.mark.slow

@@ -100,4 +100,7 @@ def test_a_picture_of_one_pixel_and_one_that_is_full_are_filled():
         collage = Collage(target)
         gap = collage.gap(torch.tensor([similarity(0.1, at=(3, 3))]))
         assert gap.all()
-        assert collage.place(gap, torch.Generator().manual_seed(0)).isfinite().all()
+        found = collage.place(gap, torch.Generator().manual_seed(0))
+        middle = found[:, :2] @ collage.middle + found[:, 2]
+        assert (middle - collage.middle).abs().max() < 0.2, "it falls on the picture"
+        assert torch.linalg.matrix_norm(found[:, :2], 2) <= WIDEST + 1e-9

@@ -362,7 +362,7 @@ def test_a_product_that_grows_is_named(capsys):
     Path("grows.json").write_text(json.dumps({"maps": rows}))
     said = refusal(render_ifs.main, ["grows.json", "20", "16"], capsys)
     assert "one after the other do not shrink" in said
-    assert "maps 1 and 3" in said or "maps 3 and 1" in said
+    assert "maps 3 and 1" in said
     Path("grows.json").write_text(json.dumps({"maps": [rows[1], [[1.1, 0, 0], [0, 0.2, 0]]]}))
     assert "map 2 does not shrink" in refusal(render_ifs.main, ["grows.json", "20", "16"], capsys)
 
