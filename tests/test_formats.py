@@ -218,7 +218,7 @@ def test_the_angle_of_apophysis_is_minus_the_rotation_in_radians():
 
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("3", 3), ("1", 1), ("-1", 2), ("-3", 6), ("6", 6)],
+    [("3", 3), ("1", 1), ("2", 2), ("-1", 2), ("-2", 4), ("-3", 6), ("6", 6)],
 )
 def test_a_symmetry_repeats_every_map(kind, count):
     found = prepared(
@@ -391,6 +391,30 @@ def test_in_a_flame_a_product_is_named_by_its_xforms_and_counts_only_if_it_is_al
 def test_the_window_of_a_file_without_one_is_its_own_box_and_four_percent(maps, window):
     found = own_window(prepared(decode(json.dumps({"maps": maps.tolist()}).encode(), ".json")))
     assert found == pytest.approx(window, abs=0.01)
+
+
+def test_a_window_has_room_for_the_pen():
+    found = prepared(decode(json.dumps({"maps": CARPET.tolist()}).encode(), ".json"))
+    bare, pen = (np.array(own_window(found, stroke)) for stroke in (0.0, 0.25))
+    assert pen - bare == pytest.approx(np.array([-1, 1, -1, 1]) * 0.25 * 1.08)
+
+
+@pytest.mark.parametrize("off", ["0", "false"])
+def test_layers_that_are_not_visible_are_no_part_of_a_flame(off):
+    layers = f'<layer><xform linear="1" {THREE[1]}/></layer>'
+    hidden = f'<layer visible="{off}"><xform linear="1" {THREE[2]}/></layer>'
+    found = decode(flame([], more=hidden + layers + hidden), ".flame")
+    assert found.maps == [[[0.5, 0.0, 0.5], [0.0, 0.5, 0.0]]]
+
+
+def test_what_a_final_xform_of_some_opacity_leaves_stays_where_it_is():
+    """Of three specks, a quarter of the light is moved to the right by one."""
+    final = '<finalxform linear="1" coefs="1 0 0 1 1 0" opacity="0.25"/>'
+    specks = [f'linear="1" coefs="0.001 0 0 0.001 {x} {y}"' for x, y in ((-1, 0), (-0.5, 0.3))]
+    found = prepared(decode(flame(specks, more=final), ".flame"))
+    mass = chain.mass(found.picture, (-1.5, 1.5, -1.5, 1.5), 30).numpy()
+    assert mass[:, :12].sum() == pytest.approx(0.75, abs=0.01)
+    assert mass[:, 14:].sum() == pytest.approx(0.25, abs=0.01)
 
 
 # --- Bad input ---

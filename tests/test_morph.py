@@ -46,7 +46,9 @@ def test_a_way_begins_and_ends_at_its_systems_turns_the_shorter_way_and_stays_co
     assert np.allclose(between(first, last, middle, 0.0), first)
     assert np.allclose(between(first, last, middle, 1.0), last)
     half = between(first, last, middle, 0.5)
-    assert np.allclose(half[0, :, :2], np.diag([-0.7, -0.7]))  # half a turn
+    back = between(last, first, middle, 0.5)
+    for way in half, back:
+        assert np.allclose(way[0, :, :2], np.diag([-0.7, -0.7]))  # half a turn
     ends = [maps[:, :, :2] @ middle + maps[:, :, 2] for maps in (first, last)]
     assert np.allclose(half[:, :, :2] @ middle + half[:, :, 2], (ends[0] + ends[1]) / 2)
     for part in np.linspace(0, 1, 21):

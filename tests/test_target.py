@@ -109,6 +109,7 @@ def test_where_all_is_opaque_colours_decide(beast):
         ((128, 0, 0), (0, 0, 0), "a red figure on black"),
         ((0, 0, 0), (240, 200, 40), "a black figure on yellow"),
         ((255, 255, 255), (30, 140, 60), "a white figure on green"),
+        ((250, 130, 20), (255, 255, 255), "an orange figure on white"),
     ],
 )
 def test_what_has_not_the_colour_of_the_border_is_the_figure(beast, figure, ground, said):
@@ -269,6 +270,15 @@ def test_photos_and_small_soft_digits_are_grey_and_silhouettes_are_not():
         (28, 28), Image.Resampling.BOX
     ).save(PATH)
     assert read_target(PATH, 32).grey
+
+
+def test_eight_bits_in_sixteen_keep_their_white():
+    """Numbers up to 200 in a picture of 16 bits are 200 of 255; those up to 20000 are relative."""
+    ramp = np.tile(np.linspace(0, 200, 64).round(), (64, 1))
+    for top, factor in ((200 / 255, 1), (1.0, 100)):
+        Image.fromarray((ramp * factor).astype(np.uint16)).save(PATH)
+        seen = read_target(PATH, 64, grey=True).coverage
+        assert np.abs(seen - top * ramp / 200).max() < 0.01
 
 
 # --- What is doubtful, and what is refused ---

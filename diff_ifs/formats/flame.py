@@ -100,7 +100,7 @@ class _File:
     def __init__(self, wanted: str | None):
         self.wanted, self.names, self.flame, self.number, self.parts = wanted, [], None, 0, []
         self.path: list[str] = []
-        self.layers, self.inside, self.whole = 0, False, False
+        self.layers, self.inside, self.hidden, self.whole = 0, False, False, False
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         self.path.append(tag)
@@ -112,19 +112,19 @@ class _File:
             self.names.append(attributes.get("name", ""))
             if self.flame is None and (self.wanted in (None, str(len(self.names)), self.names[-1])):
                 self.flame, self.number, self.inside = attributes, len(self.names), True
-        elif (
-            self.inside and tag == "layer" and attributes.get("visible", "1") not in ("0", "false")
-        ):
-            self.layers += 1
+        elif self.inside and tag == "layer":
+            self.hidden = attributes.get("visible", "1") in ("0", "false")
+            self.layers += not self.hidden
             if self.layers > 1:
                 raise ValueError("it has more than one layer, which are not drawn here")
-        elif self.inside and tag in ("xform", "finalxform", "symmetry"):
+        elif self.inside and not self.hidden and tag in ("xform", "finalxform", "symmetry"):
             self.parts.append((tag, attributes))
             if len(self.parts) > MAX_MAPS + 100:
                 raise ValueError(f"it has more than {MAX_MAPS} maps")
 
     def end(self, tag: str) -> None:
         self.path.pop()
+        self.hidden = self.hidden and tag != "layer"
         if tag == "flame" and "edit" not in self.path:
             self.whole, self.inside = self.whole or self.inside, False
 
