@@ -48,9 +48,15 @@ def test_a_wheel_in_an_empty_environment_fits_a_picture_in_another_folder(tmp_pa
         env.glob("lib/python*/site-packages") if os.name == "posix" else [env / "Lib/site-packages"]
     )
     subprocess.run([*pip, "--python", env, "install", "--no-deps", "--no-index", wheel], check=True)
-    (packages / "requirements.pth").write_text(
-        sysconfig.get_paths()["purelib"]
-    )  # torch and its kin, as they are here
+    # torch and its kin, as they are here
+    (packages / "requirements.pth").write_text(sysconfig.get_paths()["purelib"])
+    for path in (ROOT / "diff_ifs").rglob("*"):  # loops that are compiled here stay so there
+        there = packages / path.relative_to(ROOT)
+        if path.suffix == ".py":
+            shutil.copystat(path, there)
+        elif path.suffix in (".nbi", ".nbc"):
+            there.parent.mkdir(exist_ok=True)
+            shutil.copy2(path, there)
     shutil.rmtree(clone)
 
     folder = tmp_path / "pictures"

@@ -17,7 +17,7 @@ from diff_ifs.fit.judge import evaluate
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
-IOUS = {"sierpinski": 0.9853, "apple": 0.9831, "flower": 0.9553, "rabbit": 0.9448}
+IOUS = {"sierpinski": 0.9853, "apple": 0.9831, "flower": 0.9553, "rabbit": 0.9472}
 DIGIT = 0.00076  # mean squared error
 
 
@@ -56,7 +56,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 def test_a_fit_is_as_good_as_it_was(name):
     if name == "rabbit":
         rabbit().save("rabbit.png")
-    options = ["--maps", "8", "--size", "128", "--starts", "128"] if name == "rabbit" else []
+    options = ["--maps", "8", "--size", "128"] if name == "rabbit" else []
     assert train_ifs.main([name, *options, "--quiet"]) == 0
     found = torch.load(f"{name}.pt", weights_only=True)
     assert found["iou"] >= 1 - 1.25 * (1 - IOUS[name])
