@@ -433,8 +433,10 @@ def test_bad_input_is_one_clear_line_and_loses_nothing(arguments, message, capsy
 
 def test_a_full_disk_is_one_line_and_loses_nothing(monkeypatch, capsys):
     Path("old.npy").write_bytes(b"old")
-    usage = type("Usage", (), {"free": 1000})
+    usage = type("Usage", (), {"free": 64 * 64 * 4})  # of floats of four bytes
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert render("koch", 9, 64, "--out", "fits.npy") == 0
+    usage.free -= 1
     assert render("koch", 9, 64, "--out", "old.npy") == 2
     assert "old.npy would take 0.0 GiB, and the disk has 0.0 left" in capsys.readouterr().err
     assert Path("old.npy").read_bytes() == b"old"
