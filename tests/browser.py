@@ -1,6 +1,10 @@
-"""A real browser for tests: Chromium without a window, driven by selenium."""
+"""Real browsers for tests, without a window: Chromium, driven by selenium, and Firefox, which speaks
+WebDriver BiDi itself."""
 
+import json
+import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -41,6 +45,83 @@ def start(folder: Path):
     )
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options, webdriver.ChromeService(driver))
+
+
+class Firefox:
+    """A Firefox with a profile of its own in a folder; the test is skipped where there is none."""
+
+    def __init__(self, folder: Path):
+        websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
+        program = shutil.which("firefox-esr") or shutil.which("firefox")
+        if not program:
+            pytest.skip("there is no firefox")
+        profile = folder / "firefox"
+        profile.mkdir()
+        command = [program, "--headless", "--no-remote", "--profile", str(profile)]
+        log = folder / "firefox.log"
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                [*command, "--remote-debugging-port", "0"], stdout=out, stderr=out
+            )
+        self.asked, self.errors = 0, []
+        try:
+            Tab.until(lambda: re.search(r"BiDi listening on (ws://\S+)", log.read_text()))
+            address = re.search(r"BiDi listening on (ws://\S+)", log.read_text())[1]
+            self.socket = websocket.create_connection(f"{address}/session", suppress_origin=True)
+            self._call("session.new", capabilities={})
+            self._call("session.subscribe", events=["log.entryAdded"])
+            self.context = self._call("browsingContext.getTree")["contexts"][0]["context"]
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def _call(self, method: str, **parameters) -> dict:
+        self.asked += 1
+        self.socket.send(json.dumps({"id": self.asked, "method": method, "params": parameters}))
+        while True:
+            answer = json.loads(self.socket.recv())
+            if answer.get("method") == "log.entryAdded":
+                self.errors += [answer["params"]["text"]] * (answer["params"]["level"] != "info")
+            elif answer.get("id") == self.asked:
+                assert answer["type"] == "success", answer
+                return answer["result"]
+
+    def get(self, address: str) -> None:
+        self._call("browsingContext.navigate", context=self.context, url=address, wait="complete")
+
+    def execute_script(self, script: str, *arguments):
+        call = f"JSON.stringify((function () {{ {script} }})(...{json.dumps(arguments)}) ?? null)"
+        target = {"context": self.context}
+        answer = self._call("script.evaluate", expression=call, target=target, awaitPromise=True)
+        return json.loads(answer["result"]["value"])
+
+    def drag(self, selector: str, *moves: tuple[int, int], touch: bool = False) -> None:
+        """Press on the middle of an element, and let go after some moves."""
+        place = "const r = document.querySelector(arguments[0]).getBoundingClientRect();"
+        x, y = self.execute_script(
+            f"{place} return [r.x + r.width / 2, r.y + r.height / 2]", selector
+        )
+        spots = [(x, y)]
+        for right, down in moves:
+            spots.append((spots[-1][0] + right, spots[-1][1] + down))
+        steps = [{"type": "pointerMove", "x": round(u), "y": round(v)} for u, v in spots]
+        press = {"type": "pointerDown", "button": 0}
+        actions = [steps[0], press, *steps[1:], {"type": "pointerUp", "button": 0}]
+        pointer = {
+            "type": "pointer",
+            "id": "finger" if touch else "mouse",
+            "parameters": {"pointerType": "touch" if touch else "mouse"},
+            "actions": actions,
+        }
+        self._call("input.performActions", context=self.context, actions=[pointer])
+
+    def quit(self) -> None:
+        try:
+            self._call("browser.close")
+            self.socket.close()
+            self.process.wait(30)
+        finally:
+            self.process.kill()
 
 
 class Tab:
@@ -86,6 +167,18 @@ class Tab:
         self.click(button)
         self.until(lambda: path.exists() and not list(self.folder.glob("*.crdownload")))
         return path
+
+    def touch(self, *fingers: list[tuple[float, float]]) -> None:
+        """Put fingers on Chromium's screen, move each from place to place, and lift them."""
+        for k, spots in enumerate(zip(*fingers, strict=True)):
+            points = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(spots)]
+            kind = "touchMove" if k else "touchStart"
+            self.browser.execute_cdp_cmd(
+                "Input.dispatchTouchEvent", {"type": kind, "touchPoints": points}
+            )
+        self.browser.execute_cdp_cmd(
+            "Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []}
+        )
 
     def complaints(self) -> list[str]:
         """What the console says since it was asked last."""

@@ -224,6 +224,34 @@ def test_handles_numbers_and_undo(tab, tmp_path):
     tab.wait()
 
 
+def corners(tab, k: int = 0) -> np.ndarray:
+    """Where the corners (4, 2) of a map's frame are on the screen."""
+    tab.click("[data-tab=draw]")
+    frame = tab.find(f"polygon[data-map='{k}']")
+    return np.array(
+        [[float(x) for x in at.split(",")] for at in frame.get_attribute("points").split()]
+    )
+
+
+def test_fingers_move_zoom_and_draw(tab, tmp_path):
+    tab.open(write(tmp_path, "drawn", SYSTEMS["ring"][0]))
+    before = corners(tab)
+    tab.click("[data-tab=look]")
+    tab.touch([(240, 300), (260, 290), (275, 270)])
+    assert np.allclose(corners(tab), before + np.array((35, -30)), atol=0.01)
+    before, middle = corners(tab), np.array((225, 400))
+    tab.click("[data-tab=look]")
+    tab.touch([(200, 400), (180, 400), (150, 400)], [(250, 400), (270, 400), (300, 400)])
+    assert np.allclose(corners(tab), middle + 3 * (before - middle), atol=0.01)
+    assert tab.find("#factor").text == "3×"
+    tab.click("#home")
+    tab.click("#maps button:nth-child(7)")
+    before, middle = corners(tab, 6), corners(tab, 6).mean(0)
+    tab.touch([tuple(before[2] + part * (middle - before[2])) for part in (0, 0.1, 0.3, 0.5)])
+    assert np.allclose(corners(tab, 6), (before + middle) / 2, atol=0.5)
+    tab.wait()
+
+
 def test_a_saved_setup_is_one_to_fit_on_from(tab, tmp_path, browser, monkeypatch):
     maps = torch.cat([SYSTEMS["ring"][0], FERN[2:3]])
     tab.open(write(tmp_path, "drawn", maps, 0.0125))
