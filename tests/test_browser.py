@@ -84,6 +84,26 @@ def photograph(tab, side: int) -> torch.Tensor:
     return torch.from_numpy((picture >= (ground + ink) / 2 - 1).astype(np.float32))
 
 
+@pytest.mark.parametrize("largest", [0.04, 0.3, 0.8])
+def test_of_very_many_maps_no_cell_is_missed(largest, tab, tmp_path):
+    """On a chart of 1000 maps each small one maps only some of the points."""
+    spots = [(0.027 * math.sqrt(k), 137.5 * k) for k in range(999)]
+    dots = [similarity(0.04, a, (r * math.cos(a), r * math.sin(a))) for r, a in spots]
+    maps = torch.tensor([similarity(largest, 25, (0.1, 0)), *dots]).double()
+    tab.open(write(tmp_path, "drawn", KOCH))
+    script = """
+      const [maps] = arguments, box = [-1.5, 1.5, -1.5, 1.5];
+      const [early, whole] = [0, 1].map(() => new Chart(maps, box, 0.01));
+      finish(early.grown());
+      whole.grow();
+      return [early.wanting.length, early.count, whole.count];
+    """
+    wanting, count, whole = tab.run(script, maps.reshape(-1, 6).tolist())
+    assert whole > 10000
+    assert count >= 0.985 * whole  # the rest are cells that it hardly touches
+    assert wanting <= 1  # the one that is large
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_the_page_draws_what_the_renderer_draws(name, tab, tmp_path):
     maps, stroke = SYSTEMS[name]

@@ -1,5 +1,7 @@
 /* The attractor on a grid: of all points that fall into one cell, only the first is mapped on. */
 
+const ENOUGH = 16; // points mapped for each cell of an image, and of all of it at least:
+const FEWEST = 3000;
 const SLOW = 0.2; // area that a map must leave for its images to be closed
 
 /** The attractor of maps, in cells of the world, over a box [left, right, bottom, top]. */
@@ -8,6 +10,7 @@ class Chart {
   constructor(maps, box, cell, addressed = false, corner = [box[0], box[3]]) {
     this.cell = cell;
     this.n = maps.length;
+    this.sizes = maps.map((map) => stretches(map)[0]);
     this.left = corner[0] + (Math.floor((box[0] - corner[0]) / cell) - 1) * cell;
     this.top = corner[1] - (Math.floor((corner[1] - box[3]) / cell) - 1) * cell;
     this.columns = Math.max(2, Math.ceil((box[1] - this.left) / cell) + 1);
@@ -42,11 +45,12 @@ class Chart {
     this.ys[this.count++] = y;
   }
 
-  /** Map so many points more, and say whether any are left. */
-  grow(most = Infinity) {
-    const { letters, xs, ys, places, parents, columns, rows, n, backs } = this;
+  /** Map points more, to about so many images, and say whether any are left. */
+  grow(images = Infinity) {
+    const { letters, xs, ys, places, parents, columns, rows, backs, wanting } = this;
     const flat = Float64Array.from(this.maps.flat());
-    let { count, done } = this;
+    let { count, done } = this, most = Math.ceil(images / wanting.length);
+    if (!wanting.length) done = count;
     const mark = (place, k, u, v) => {
       if (letters[place] === 0) {
         xs[count] = u;
@@ -58,7 +62,8 @@ class Chart {
     };
     for (; done < count && most > 0; done++, most--) {
       const x = xs[done], y = ys[done];
-      for (let k = 0, at = 0; k < n; k++, at += 6) {
+      for (let i = 0; i < wanting.length; i++) {
+        const k = wanting[i], at = 6 * k;
         const u = flat[at] * x + flat[at + 1] * y + flat[at + 2];
         const v = flat[at + 3] * x + flat[at + 4] * y + flat[at + 5];
         if (!(u >= 0 && v >= 0 && u < columns && v < rows)) continue;
@@ -86,9 +91,14 @@ class Chart {
 
   /** Grow it whole, with a pause now and then. */
   *grown() {
-    const part = Math.ceil(200000 / this.n);
-    while (this.grow(part)) yield;
+    while (this.grow(200000)) yield;
     return this;
+  }
+
+  /** The maps that have not mapped enough points to hit each cell of their images many times. */
+  get wanting() {
+    const { sizes, done, count } = this;
+    return [...sizes.keys()].filter((k) => done < Math.max(FEWEST, ENOUGH * sizes[k] ** 2 * count));
   }
 
   /** The keys of its cells (0: none): 1 + the last map there, or with addresses 1 + 65534 of it. */
@@ -162,7 +172,7 @@ function bounds(maps) {
   for (let look = 0; look < 6; look++) { // each closer than the last
     const side = Math.max(box[1] - box[0], box[3] - box[2]);
     const chart = new Chart(maps, box, side / 128);
-    chart.grow();
+    finish(chart.grown());
     const [left, right, bottom, top] = chart.extent();
     const room = 3 * Math.max(right - left, top - bottom) / 128 + 1e-9;
     const next = look === 0 || Math.max(right - left, top - bottom) < side / 2

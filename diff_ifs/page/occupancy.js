@@ -28,7 +28,7 @@ class System {
   diameter() {
     const [left, right, bottom, top] = this.box;
     const chart = new Chart(this.maps, this.box, Math.max(right - left, top - bottom) / 512);
-    chart.grow();
+    finish(chart.grown());
     const outermost = [];
     for (let angle = 0; angle < 2 * Math.PI; angle += Math.PI / 60) {
       const c = Math.cos(angle), s = Math.sin(angle);
