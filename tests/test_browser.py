@@ -10,7 +10,7 @@ import pytest
 import torch
 from browser import Tab, start
 from PIL import Image
-from systems import FERN, KOCH
+from systems import DUST, FERN, KOCH
 from test_page import HOSTILE, WINDOW
 
 from diff_ifs import iou, occupancy
@@ -134,6 +134,10 @@ def test_a_zoom_of_a_million_is_as_sharp_as_one_of_eight(tab, tmp_path):
     assert tab.find("#factor").text == "1.0·10^6×"
     assert 0.02 < float(near.mean()) < 0.98
     assert float(iou(photograph(tab, 300), near)) >= 0.99
+    for _ in range(10):
+        tab.click("#closer")
+    assert tab.find("#factor").text == "1.1·10^9×"
+    assert float(iou(photograph(tab, 300), near)) >= 0.99
 
 
 HALF = similarity(0.5, 20)  # about the middle of the window, where a zoom goes
@@ -156,6 +160,61 @@ def test_a_zoom_is_what_the_renderer_draws(name, doublings, tab, tmp_path):
     drawn = occupancy(maps.double(), window, 300, stroke=stroke * edge, supersample=2)
     assert 0.01 < float(drawn.mean()) < 0.9
     assert float(iou(seen, drawn)) >= 0.96
+
+
+def colours(tab, spots: list[tuple[float, float]], side: int = 300) -> np.ndarray:
+    """The colours of the saved picture at parts of its width and height."""
+    photograph(tab, side)
+    picture = np.asarray(Image.open(tab.folder / "drawn.png").convert("RGB"), int)
+    return np.array([picture[int(y * side), int(x * side)] for x, y in spots])
+
+
+QUARTERS = [(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)]
+DARK, PALE, WHITE = (10, 12, 20), (250, 249, 245), (244, 244, 240)
+BLUE, ORANGE = (56, 132, 255), (255, 122, 26)
+
+
+def test_the_difference_from_the_target_is_white_blue_and_orange(tab, tmp_path):
+    top = [affine(0.5, 0, 0, 0.5, x, y) for x in (-0.5, 0.5) for y in (0, 0.5)]
+    left = np.zeros((64, 64), np.float32)
+    left[:, :32] = 1
+    tab.open(write(tmp_path, "drawn", torch.tensor(top), target=left))
+    bare(tab)
+    tab.click("#kind button[value=difference]")
+    tab.wait()
+    assert (colours(tab, QUARTERS) == [WHITE, ORANGE, BLUE, DARK]).all()
+    tab.click("[data-tab=look]")
+    tab.click("#light")
+    assert (colours(tab, QUARTERS)[3] == PALE).all()
+    tab.click("[data-tab=look]")
+    tab.click("#light")
+    tab.click("#kind button[value=occupancy]")
+    tab.click("#colour button[value=map]")
+    by_map = colours(tab, [(0.25, 0.1), (0.25, 0.4), (0.75, 0.1), (0.75, 0.4)])
+    assert len({tuple(colour) for colour in by_map}) == 4
+    tab.click("[data-tab=look]")
+    tab.run("const menu = arguments[0]; menu.value = 'Ten';", tab.find("#palette"))
+    tab.run("arguments[0].dispatchEvent(new Event('change'))", tab.find("#palette"))
+    first_four = [(255, 127, 14), (31, 119, 180), (214, 39, 40), (44, 160, 44)]  # up the left, then
+    assert (colours(tab, [(0.25, 0.1), (0.25, 0.4), (0.75, 0.1), (0.75, 0.4)]) == first_four).all()
+
+
+@pytest.mark.parametrize(("figure", "share"), [("square", 1), ("picture", 0.5), ("segment", 0)])
+def test_levels_begin_with_the_figure(figure, share, tab, tmp_path):
+    left = np.zeros((64, 64), np.float32)
+    left[:, :32] = 1
+    tab.open(write(tmp_path, "drawn", DUST, target=left))
+    bare(tab)
+    tab.click("#kind button[value=levels]")
+    tab.find(f"#figure option[value={figure}]").click()
+    for level in (2, 1, 0):  # from the third, down
+        tab.click("[data-tab=look]")
+        tab.find("#level").send_keys("\ue012")
+        drawn = float(photograph(tab, 360).mean())
+        if share:
+            assert drawn == pytest.approx(share * (4 / 9) ** level, abs=0.02)
+        else:  # 4^level thin lines of a third of the length each
+            assert 0.001 < drawn < 0.02 * (4 / 3) ** level
 
 
 SPLATS = """
@@ -241,6 +300,12 @@ def test_handles_numbers_and_undo(tab, tmp_path):
     assert tab.find("#facts").text.startswith("8 maps")
     tab.click("#delete")
     assert tab.find("#facts").text.startswith("7 maps")
+    for _ in range(2):
+        tab.find("#stage").send_keys("\ue009z\ue000")  # Ctrl+Z
+    assert tab.find("#redo").is_enabled()
+    tab.click("#add")
+    assert not tab.find("#redo").is_enabled()  # what was undone is gone
+    assert tab.find("#facts").text.startswith("8 maps")
     tab.wait()
 
 
