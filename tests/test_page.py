@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
@@ -52,6 +53,16 @@ def test_a_page_holds_the_system_and_no_address_but_namespaces():
     assert set(re.findall(r"https?://[^\"' )]*", text)) <= {"http://www.w3.org/2000/svg"}
     assert "{{" not in text
     assert data["weights"] is None
+
+
+def test_the_picture_that_was_fitted_is_in_the_page_the_right_way_up():
+    target = np.outer(np.linspace(0, 1, 16), np.linspace(0.2, 1, 16))
+    kind, _, coded = embedded(page("slope", KOCH.numpy(), WINDOW, 0.0, 16, target))[
+        "target"
+    ].partition(",")
+    assert kind == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(coded))) as picture:
+        assert np.abs(np.asarray(picture) / 255 - target).max() < 0.002
 
 
 def test_nothing_in_a_name_is_markup():

@@ -228,8 +228,9 @@ def save_plot(path: Path, name: str, rows: list[dict]) -> None:
     """Draw loss and IoU over the steps of a trace."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
+    figure = Figure(figsize=(7, 5))
+    place = {"left": 0.12, "right": 0.97, "top": 0.93, "bottom": 0.1, "hspace": 0.12}
+    above, below = figure.subplots(2, 1, sharex=True, gridspec_kw=place)
     steps = [row["step"] for row in rows]
     above.semilogy(steps, [row["loss"] for row in rows], color="tab:orange")
     above.set_ylabel("loss")
