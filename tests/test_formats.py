@@ -407,6 +407,11 @@ def test_layers_that_are_not_visible_are_no_part_of_a_flame(off):
     assert found.maps == [[[0.5, 0.0, 0.5], [0.0, 0.5, 0.0]]]
 
 
+def test_opacities_are_from_nothing_to_all():
+    said = [f'linear="1" opacity="{o}" {x}' for o, x in zip((2, -1, 0.5), THREE, strict=True)]
+    assert prepared(decode(flame(said), ".flame")).picture.opacities.tolist() == [1.0, 0.0, 0.5]
+
+
 def test_what_a_final_xform_of_some_opacity_leaves_stays_where_it_is():
     """Of three specks, a quarter of the light is moved to the right by one."""
     final = '<finalxform linear="1" coefs="1 0 0 1 1 0" opacity="0.25"/>'
