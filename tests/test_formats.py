@@ -193,6 +193,17 @@ def test_what_moves_nothing_is_passed_over(said):
     assert found.picture is None
 
 
+def test_planes_of_space_that_move_something_are_refused():
+    moved = flame([f'linear="1" zxCoefs="1 0 0 1 0.5 0" {x}' for x in THREE])
+    with pytest.raises(ValueError, match="xform 1 has the variation 'zxCoefs'"):
+        decode(moved, ".flame")
+
+
+def test_spectral_radii_are_the_largest_of_the_eigenvalues():
+    linear = np.random.default_rng(0).normal(size=(200, 2, 2))
+    assert np.allclose(spectral_radii(linear), np.abs(np.linalg.eigvals(linear)).max(axis=1))
+
+
 @pytest.mark.parametrize(
     ("head", "window"),
     [
@@ -409,7 +420,7 @@ def test_layers_that_are_not_visible_are_no_part_of_a_flame(off):
 
 def test_opacities_are_from_nothing_to_all():
     said = [f'linear="1" opacity="{o}" {x}' for o, x in zip((2, -1, 0.5), THREE, strict=True)]
-    assert prepared(decode(flame(said), ".flame")).picture.opacities.tolist() == [1.0, 0.0, 0.5]
+    assert decode(flame(said), ".flame").opacities == [1.0, 0.0, 0.5]
 
 
 def test_what_a_final_xform_of_some_opacity_leaves_stays_where_it_is():

@@ -14,7 +14,7 @@ from diff_ifs.fit import judge
 from diff_ifs.fit.judge import best_radius, evaluate, soft_picture
 from diff_ifs.fit.run import Run, State
 from diff_ifs.fit.stages import stages
-from diff_ifs.setup import WINDOW, Setup, affine
+from diff_ifs.setup import WINDOW, Setup, affine, similarity
 
 
 def disc(radius: float, size: int, place: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
@@ -88,6 +88,17 @@ def test_pens_are_neither_finer_than_can_be_drawn_nor_too_wide(radius, finest, f
     if radius > 0.125:
         near[0, 0] = found
     assert best_radius(near, wanted, finest) == pytest.approx(found)
+
+
+def test_a_soft_picture_is_blurred_by_two_fifths_of_a_pixel():
+    """A speck in the middle of a pixel has the variance of its blur."""
+    speck = torch.tensor([similarity(1e-3, at=(0.5 / 16, -0.5 / 16))])
+    depth = -torch.log1p(-soft_picture(speck, torch.full((32, 32), 0.01)).double())
+    across = depth.sum(0) / depth.sum()
+    at = torch.arange(32).double()
+    variance = float((across * at**2).sum() - (across * at).sum() ** 2)
+    assert float((across * at).sum()) == pytest.approx(16, abs=0.05)
+    assert variance == pytest.approx(0.16, abs=0.09)
 
 
 def test_a_soft_picture_is_as_bright_as_suits_its_target():

@@ -272,6 +272,14 @@ def test_photos_and_small_soft_digits_are_grey_and_silhouettes_are_not():
     assert read_target(PATH, 32).grey
 
 
+def test_greys_are_as_opaque_as_the_picture():
+    alpha = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (64, 1))
+    grey = np.full_like(alpha, 200)
+    Image.fromarray(np.dstack([grey, grey, grey, alpha])).save(PATH)
+    seen = read_target(PATH, 64, grey=True).coverage
+    assert np.abs(seen - 200 / 255 * alpha / 255).max() < 0.01
+
+
 def test_eight_bits_in_sixteen_keep_their_white():
     """Numbers up to 200 in a picture of 16 bits are 200 of 255; those up to 20000 are relative."""
     ramp = np.tile(np.linspace(0, 200, 64).round(), (64, 1))
