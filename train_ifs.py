@@ -242,8 +242,12 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     with lock_results(name, folder):
         from diff_ifs.files.checkpoint import check_target, resume_of, save_checkpoint
 
+        resume = None
         if origin:
             check_target(checkpoint, origin, pictures[0], seen.coverage)
+            if setup.maps is None:
+                setup = replace(setup, maps=len(origin["maps"]))
+            resume = resume_of(checkpoint, origin, setup)
 
         import torch
         from tqdm import tqdm
@@ -260,9 +264,7 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
         tell(seen, pictures)
         save_picture(folder / f"{name}_target.png", (seen.coverage * 255).round().astype("uint8"))
         power = None if origin else TYPICAL
-        if origin and setup.maps is None:
-            setup = replace(setup, maps=len(origin["maps"]))
-        elif setup.maps is None:
+        if setup.maps is None:
             asked = {
                 "total": len(LADDER),
                 "desc": f"{name}: how many maps",
@@ -271,7 +273,6 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             }
             n, power = count(target, setup, device, partial(tqdm, **asked, disable=arguments.quiet))
             setup = replace(setup, maps=n)
-        resume = resume_of(checkpoint, origin, setup) if origin else None
         if setup_file is None and not origin:
             print(
                 f"no {name}_setup.py: {setup.batch} random starts of {setup.n} maps",

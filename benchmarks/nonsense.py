@@ -48,7 +48,7 @@ SETUPS = {
     "odd": "class Odd(BaseException):\n    pass\nraise Odd('no')\n",
     "outside": "x = 1\nreturn x\n",
 }
-NAMES = ["../koch", "/etc/koch", "koch.png", "koch/", ".", "..", "", " koch", "-", "--", "a\nb"]
+NAMES = ["../koch", "/etc/koch", "koch.gif", "koch/", ".", "..", "", " koch", "-", "--", "a\nb"]
 NAMES += ["a\0b", "C:koch", "~", "os", "torch", "numpy", "ifs_model", "train_ifs", "sys", "x" * 300]
 NAMES += ["nowhere", "*", "$(ls)", "a;b", "\x1b[31m"]
 OPTIONS = {

@@ -340,6 +340,16 @@ for script, argv, _ in {refused}:
     assert not Path("results").exists()
 
 
+def test_a_damaged_run_is_refused_in_one_line_and_changes_nothing(fitted, capsys):
+    whole = torch.load(fitted / "koch.pt", weights_only=True)
+    torch.save({**whole, "resume": {**whole["resume"], "stage": "second"}}, "koch.pt")
+    before = Path("koch.pt").read_bytes()
+    said = refusal(train_ifs.main, ["koch", *TINY, "--resume"], capsys)
+    assert "does not hold what --resume needs (stage is no whole number" in said
+    assert Path("koch.pt").read_bytes() == before
+    assert not Path("results").exists()
+
+
 @posix
 @pytest.mark.parametrize(
     "output", ["| head -c 0", "> /dev/full", ">&-", ">&- 2>&- <&-", "2>&-", "| cat"]
