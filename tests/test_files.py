@@ -421,6 +421,19 @@ def test_slivers_are_a_picture_or_one_clear_line(size, refusal):
 # --- Names, devices, setups ---
 
 
+def test_a_picture_in_this_folder_comes_before_an_example_of_its_name():
+    assert find_pictures("koch")[0].is_absolute(), "the example"
+    Image.new("1", (8, 8), 1).save("koch.png")
+    assert find_pictures("koch") == [Path("koch.png")]
+
+
+@pytest.mark.parametrize(("name", "said"), [("horse", "horse"), ("my horse", "'my horse'")])
+def test_the_command_that_makes_a_checkpoint_can_be_pasted_into_a_shell(name, said):
+    Image.new("1", (8, 8), 1).save(f"{name}.png")
+    with pytest.raises(InputError, match=f"make it with: python train_ifs.py {said}$"):
+        names.find_checkpoint(name)
+
+
 @pytest.mark.parametrize(
     "name", ["koch", "my horse", "Äpfel-2", "сова", "सेब", "a\u0308pfel", "_", "2"]
 )
@@ -713,7 +726,9 @@ def test_two_runs_of_one_name_are_not_at_work_at_once_and_a_dead_one_does_not_co
 def test_what_a_killed_run_had_half_written_is_cleared_away():
     folder = Path("results/koch")
     folder.mkdir(parents=True)
-    leftovers = [Path(".koch.pt.00ff.part"), folder / ".frame_000010.png.00ff.part"]
+    kinds = ("frame_000010.png", "trace.csv", "koch.gif", "koch_difference.png", "koch_plot.png")
+    kinds += ("koch_target.png", "koch_previous.pt", "koch_previous_2.pt")
+    leftovers = [Path(".koch.pt.00ff.part"), *(folder / f".{kind}.00ff.part" for kind in kinds)]
     others = [
         Path(".koch2.pt.00ff.part"),
         folder / ".koch_render_9_64.png.00ff.part",
@@ -723,7 +738,8 @@ def test_what_a_killed_run_had_half_written_is_cleared_away():
         path.touch()
     with lock_results("koch", folder):
         pass
-    assert [path.exists() for path in leftovers + others] == [False, False, True, True, True]
+    assert not [path for path in leftovers if path.exists()]
+    assert all(path.exists() for path in others)
 
 
 def test_an_exhausted_memory_says_what_to_lower():

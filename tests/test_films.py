@@ -122,6 +122,7 @@ def test_a_film_of_a_fit_takes_its_time(frames, each):
     assert found == [pytest.approx(each, abs=10)] * (frames - 1) + [2000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "each"), [(5, 100), (12, 100), (50, 80)])
 def test_a_zoom_film_takes_four_seconds_or_shows_ten_frames_in_one(frames, each):
     save("carpet", CARPET)

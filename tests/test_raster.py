@@ -534,7 +534,7 @@ def test_maps_that_move_points_by_less_than_a_cell_do_not_stop_growth(name):
     [
         (0.97, 32),
         pytest.param(0.97, 300, marks=pytest.mark.slow),
-        (0.9901, 100),
+        pytest.param(0.9901, 100, marks=pytest.mark.slow),
         pytest.param(0.9901, 700, marks=pytest.mark.slow),
     ],
 )

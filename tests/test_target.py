@@ -145,6 +145,7 @@ def test_a_palette_is_its_colours():
 # --- Levels ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dark", "bright"), [(0, 110), (90, 210), (26, 255), (0, 1), (200, 215)])
 def test_the_brighter_of_two_levels_is_the_figure_whatever_they_are(beast, dark, bright):
     save(dark + (bright - dark) * beast)
@@ -229,7 +230,8 @@ def line(side: int, width: float) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     ("side", "width"),
     [
-        *((128, width) for width in (0.4, 0.7, 1.0, 2.0)),
+        (128, 0.4),
+        *(pytest.param(128, width, marks=pytest.mark.slow) for width in (0.7, 1.0, 2.0)),
         *(pytest.param(384, width, marks=pytest.mark.slow) for width in (0.4, 1.0)),
     ],
 )
