@@ -27,7 +27,7 @@ from systems import CARPET, CORNER_GASKET, FERN, KOCH
 import compress_ifs
 import render_ifs
 from diff_ifs.compress import search
-from diff_ifs.compress.goals import fit_into, fit_within
+from diff_ifs.compress.goals import fit_into, fit_within, ways_into
 from diff_ifs.compress.lattice import (
     SOFT,
     finest,
@@ -255,6 +255,12 @@ def test_similarities_take_four_numbers():
     assert [code.similar for code in koch] == [False, True]
     assert [code.similar for code in blob] == [False]
     assert replace(koch[1], length=28).steps > 4 * replace(koch[0], length=28).steps
+
+
+def test_a_few_similarities_are_tried_on_the_lattices_of_shorter_files_too():
+    ways = {similar: [code.length for code in ways_into(system(KOCH), 28) if code.similar is similar]
+            for similar in (False, True)}  # fmt: skip
+    assert ways == {False: [28], True: [28, 27, 26]}
 
 
 def test_no_file_is_shorter_than_said():

@@ -10,7 +10,7 @@ from systems import CARPET, CORNER_GASKET, FERN, KOCH
 from diff_ifs import backend
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit import run as run_module
-from diff_ifs.fit.judge import best_radius, evaluate, selection_scores
+from diff_ifs.fit.judge import Evaluation, best_radius, evaluate, selection_scores
 from diff_ifs.fit.objective import Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
 from diff_ifs.fit.run import Run, descend
@@ -259,6 +259,20 @@ def test_a_pen_covers_half_of_what_is_near_enough(share):
         drawn = torch.nn.functional.avg_pool2d(near, 2)[0] >= 0.5
         assert iou == pytest.approx(float((drawn & wanted).sum() / (drawn | wanted).sum()))
     assert len(found) == 17
+
+
+def test_a_system_that_no_pen_suits_keeps_the_one_it_has(monkeypatch):
+    maps = CORNER_GASKET.expand(2, -1, -1, -1)
+    setup = dataclasses.replace(QUICK, stroke=None, starts=2)
+    run = Run(setup, stages(setup), maps.clone(), torch.tensor([0.02, 0.03]))
+    run.stage = len(run.plan) - 1
+    suited = iter((0.05, 0.0))
+    monkeypatch.setattr(
+        "diff_ifs.fit.run.evaluate",
+        lambda *_, **__: Evaluation(0.5, next(suited), torch.zeros(1), 0.5),
+    )
+    run.choose_pens(blob())
+    assert run.stroke.tolist() == pytest.approx([0.05, 0.03])
 
 
 def test_a_pen_for_nothing_is_worth_nothing():
