@@ -31,8 +31,7 @@ def compose(f: Tensor, g: Tensor) -> Tensor:
 
 
 def apply(maps: Tensor, points: Tensor) -> Tensor:
-    """Images of points (..., P, 2) under maps (..., 2, 3), the batch dimensions of which
-    broadcast."""
+    """Images of points (..., P, 2) under maps (..., 2, 3), whose batch dimensions broadcast."""
     return points @ maps[..., :2].mT + maps[..., None, :, 2]
 
 
