@@ -135,8 +135,7 @@ def compress(arguments: argparse.Namespace) -> None:
             found = fit_bits(checkpoint, target, arguments.bits, *options)
         else:
             loss = LOSS if arguments.loss is None else arguments.loss
-            goal = evaluate(*fitted, quality="draft").iou - loss
-            found = fit_within(checkpoint, target, goal, *options)
+            found = fit_within(checkpoint, target, loss, *options)
     data = found.data
     with atomic_write(out) as file:
         file.write(data)
@@ -144,7 +143,7 @@ def compress(arguments: argparse.Namespace) -> None:
     before, after = evaluate(*fitted).iou, score(found.code, found.numbers, target, quality="final")
     whole = picture.stat().st_size
     print(
-        f"{name}: {len(data)} bytes, IoU {before:.4f} -> {after:.4f}, {found.code.n} maps of "
+        f"{name}: {len(data)} bytes, IoU {before:.4f} -> {after:.4f}, {found.code.drawn} maps of "
         f"{found.bits_per_map:.1f} bits, {whole / len(data):.1f} times smaller than {picture.name} ({whole} bytes), "
         f"{time.perf_counter() - began:.1f} s -> {out}"
     )

@@ -3,14 +3,8 @@
     python benchmarks/compression.py FOLDER [--maps N ...] [--bytes N ...] [--effort K] [--jobs J] [--out OUT]
 
 Every PNG of FOLDER is fitted with each number of maps, and the four targets as their setups say.
-For each number of bytes, the best fit is coded by `diff_ifs.compress`. Beside it, at most so many
-bytes each:
-
-bitmap   the picture scaled down to s × s bits, without any header, scaled up and thresholded
-webp     the picture scaled down, as a lossless or lossy WebP file, scaled up and thresholded
-jbig     the same in JBIG (T.85), its header of 20 bytes included, where pbmtojbg85 is installed
-polygon  outlines, two bytes a corner, one more for each outline after the first; corners thinned out by the area they
-         cut off (Visvalingam & Whyatt 1993), then moved wherever that makes IoU better
+For each number of bytes, the best fit is coded by `diff_ifs.compress`. Beside it is what `rivals`
+make of at most so many bytes.
 
 OUT (default: compression_FOLDER) gets fits, points.csv, a row for each picture, method and number
 of bytes, written as soon as it is there; table.txt and plot.png. What is there is not computed
@@ -19,28 +13,26 @@ again.
 
 import argparse
 import csv
-import io
 import math
 import multiprocessing
 import os
-import shutil
 import statistics
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from quality import alone
+from rivals import JBIG, LOSSLESS, RIVALS, SIZE, best_of_rivals, lossless
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from diff_ifs.compress.goals import fit_bits, fit_within, sorted_maps, starts, ways_into
-from diff_ifs.compress.search import best_box, encodings, improve, refit, rounded
+from diff_ifs.compress.goals import best_of, fit_bits, fit_within, sorted_maps, ways
+from diff_ifs.compress.search import encodings, rounded, score
+from diff_ifs.errors import InputError
 from diff_ifs.files.checkpoint import as_tensors, load_checkpoint, save_checkpoint
 from diff_ifs.files.command import pick_device
 from diff_ifs.files.disk import atomic_write
@@ -51,25 +43,21 @@ from diff_ifs.setup import Setup
 from train_ifs import fit
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZE = 256
 TARGETS = {  # bytes
-    "koch": (16, 20, 24, 28, 40, 64),
-    "sierpinski": (12, 16, 19, 22, 32, 64),
-    "apple": (40, 60, 80, 120, 190),
-    "flower": (120, 150, 190, 250),
+    "koch": (16, 20, 24, 28),
+    "sierpinski": (12, 16, 22, 32),
+    "apple": (40, 60, 80),
+    "flower": (40, 120),
 }
-RIVALS = ("bitmap", "webp", "jbig", "polygon")
-LOSSLESS = ("PNG", "WebP", "G4", "JBIG")
-JBIG = shutil.which("pbmtojbg85")
 SIX_BITS = 6  # a number, to compare a refit with plain rounding
 LOSS = 0.005  # of IoU, given for the fewest bytes
 ASKED = (  # picture or mean of the folder, bytes, IoU or None: at most LOSS less than before
-    ("mean", 64, 0.88),
-    ("mean", 128, 0.92),
-    ("koch", 28, None),
-    ("sierpinski", 22, None),
-    ("apple", 80, 0.97),
-    ("flower", 190, 0.89),
+    ("mean", 64, 0.935),
+    ("mean", 128, 0.958),
+    ("koch", 22, None),
+    ("sierpinski", 16, None),
+    ("apple", 46, None),
+    ("flower", 105, None),
 )
 
 
@@ -87,21 +75,18 @@ def fitted(path: Path, n: int | None, kept: Path) -> dict:
     return as_tensors(load_checkpoint(kept))
 
 
-def best_fractal(systems: list[dict], target: torch.Tensor, length: int, effort: int) -> float:
-    """IoU of the best code in so many bytes; nan if no system fits into them.
-
-    Of all systems the two are refitted that lose least when they are rounded, and the better one of
-    these is improved.
-    """
-    ways = []
-    for system in systems:
-        if codes := ways_into(system, length):
-            maps = starts(system, target)
-            ways += [(code, maps[code.similar]) for code in codes]
-    ways.sort(key=lambda way: -best_box(*way, target).iou)
-    found = [refit(*way, target, 0) for way in ways[:2]]
-    best = max(found, key=lambda coded: coded.iou, default=None)
-    return improve(best, target, effort).iou if best else math.nan
+def best_fractals(
+    systems: list[dict], target: torch.Tensor, lengths: Sequence[int], effort: int
+) -> list[float]:
+    """IoU of the best code of any of some systems in each number of bytes; nan if none fits."""
+    found = [way for system in systems for way in ways(system, target)]
+    ious = []
+    for length in lengths:
+        try:
+            ious.append(best_of(found, target, length, effort).iou)
+        except InputError:
+            ious.append(math.nan)
+    return ious
 
 
 def at_six_bits(system: dict, target: torch.Tensor, effort: int) -> tuple[float, float]:
@@ -112,231 +97,32 @@ def at_six_bits(system: dict, target: torch.Tensor, effort: int) -> tuple[float,
     return plain.iou, found.iou
 
 
-# --- Rivals: each yields (bytes, picture) for all its settings ---
-
-THRESHOLDS = (
-    24,
-    48,
-    80,
-    104,
-    128,
-    152,
-)  # of a picture scaled down; scaled up, it is always cut at half
-
-
-def scaled(pixels: np.ndarray, side: int) -> Image.Image:
-    return Image.fromarray(np.uint8(255 * pixels)).resize((side, side), Image.Resampling.BOX)
-
-
-def scaled_up(small: Image.Image) -> np.ndarray:
-    return np.asarray(small.convert("L").resize((SIZE, SIZE), Image.Resampling.BICUBIC)) >= 128
-
-
-def in_two_levels(pixels: np.ndarray, side: int, threshold: int) -> Image.Image:
-    return scaled(pixels, side).point(lambda grey: 255 * (grey >= threshold))
-
-
-def bitmap(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
-    for side in range(2, math.isqrt(8 * most) + 1):
-        for threshold in THRESHOLDS:
-            yield -(-side * side // 8), scaled_up(in_two_levels(pixels, side, threshold))
-
-
-def webp(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
-    for side in (
-        4,
-        5,
-        6,
-        7,
-        8,
-        9,
-        10,
-        11,
-        12,
-        14,
-        16,
-        18,
-        20,
-        22,
-        24,
-        28,
-        32,
-        36,
-        40,
-        44,
-        48,
-        56,
-        64,
-        80,
-        96,
-        128,
-    ):
-        small, fits = scaled(pixels, side), False
-        for levels in (2, 3, 4, 8):
-            grey = small.point(
-                [
-                    round(round(value * (levels - 1) / 255) * 255 / (levels - 1))
-                    for value in range(256)
-                ]
-            )
-            size = len(saved(grey, "WEBP", lossless=True, quality=100, method=6))
-            fits |= size <= most
-            if size <= most:
-                yield size, scaled_up(grey)
-        for quality in (0, 5, 10, 20, 40, 70):
-            data = saved(small, "WEBP", quality=quality, method=6)
-            fits |= len(data) <= most
-            if len(data) <= most:
-                with Image.open(io.BytesIO(data)) as decoded:
-                    yield len(data), scaled_up(decoded)
-        if not fits:
-            return
-
-
-def jbig(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
-    for side in range(4, SIZE + 1, 2) if JBIG else ():
-        sizes = []
-        for threshold in THRESHOLDS:
-            small = in_two_levels(pixels, side, threshold)
-            sizes.append(jbig_bytes(small))
-            if sizes[-1] <= most:
-                yield sizes[-1], scaled_up(small)
-        if min(sizes) > 1.3 * most:
-            return
-
-
-def jbig_bytes(picture: Image.Image) -> int:
-    done = subprocess.run(
-        [JBIG], input=saved(picture.convert("1"), "PPM"), capture_output=True, check=True
-    )
-    return len(done.stdout)
-
-
-def saved(picture: Image.Image, kind: str, **options) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()
-
-
-def polygon(pixels: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
-    from contourpy import contour_generator
-
-    padded = np.pad(pixels.astype(float), 1)
-    at = (
-        (np.arange(SIZE + 2) - 0.5) / SIZE * 255
-    )  # a corner is a pair of bytes, from edge to edge of the picture
-    rings = [ring[:-1] for ring in contour_generator(at, at, padded).lines(0.5)]
-    rings = thinned(rings, most)
-    rings = [np.clip(ring.round(), 0, 255) for ring in rings]
-    best, step = overlap(filled(rings), pixels), 8
-    for _ in range(12):
-        before = best
-        for ring in rings:
-            for corner in ring:
-                for move in [(x, y) for x in (-step, 0, step) for y in (-step, 0, step) if x or y]:
-                    old = corner.copy()
-                    corner[:] = np.clip(old + move, 0, 255)
-                    now = overlap(filled(rings), pixels)
-                    if now > best:
-                        best = now
-                    else:
-                        corner[:] = old
-        if best == before:
-            if step == 1:
-                break
-            step //= 2
-    yield 2 * sum(map(len, rings)) + len(rings) - 1, filled(rings)
-
-
-def thinned(rings: list[np.ndarray], most: int) -> list[np.ndarray]:
-    """Rings of corners with so many left as fit into `most` bytes; those go first that cut off the
-    least area."""
-    rings = [list(map(tuple, ring)) for ring in rings]
-
-    def cut(ring: list, k: int) -> float:
-        (ax, ay), (bx, by), (cx, cy) = ring[k - 1], ring[k], ring[(k + 1) % len(ring)]
-        return abs((bx - ax) * (cy - ay) - (cx - ax) * (by - ay)) / 2
-
-    areas = [[cut(ring, k) for k in range(len(ring))] for ring in rings]
-    while 2 * sum(map(len, rings)) + len(rings) - 1 > most:
-        smallest = [min(area) for area in areas]
-        r = smallest.index(min(smallest))
-        k = areas[r].index(smallest[r])
-        if len(rings[r]) == 3:
-            del rings[r], areas[r]
-            continue
-        del rings[r][k], areas[r][k]
-        for near in (k - 1, k % len(rings[r])):
-            areas[r][near] = cut(rings[r], near)
-    return [np.array(ring) for ring in rings]
-
-
-def filled(rings: list[np.ndarray]) -> np.ndarray:
-    """The pixels whose centres lie within an odd number of rings."""
-    inside = np.zeros((SIZE, SIZE), dtype=bool)
-    for ring in rings:
-        plane = Image.new("1", (SIZE, SIZE))
-        ImageDraw.Draw(plane).polygon(
-            [(x * SIZE / 255 - 0.5, y * SIZE / 255 - 0.5) for x, y in ring], fill=1
-        )
-        inside ^= np.asarray(plane)
-    return inside
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a & b).sum() / max(1, (a | b).sum()))
-
-
-def best_rival(method: str, pixels: np.ndarray, most: int) -> float:
-    settings = {"bitmap": bitmap, "webp": webp, "jbig": jbig, "polygon": polygon}[method](
-        pixels, most
-    )
-    return max(
-        (overlap(picture, pixels) for size, picture in settings if size <= most), default=math.nan
-    )
-
-
-def g4_bytes(picture: Image.Image) -> int:
-    """Of the coded strips alone, without the TIFF file around them."""
-    with Image.open(io.BytesIO(saved(picture, "TIFF", compression="group4"))) as tiff:
-        return sum(tiff.tag_v2[279])  # StripByteCounts
-
-
-def lossless(pixels: np.ndarray) -> dict[str, int]:
-    picture = Image.fromarray(pixels)
-    sizes = {
-        "PNG": len(saved(picture, "PNG", optimize=True)),
-        "WebP": len(saved(picture.convert("L"), "WEBP", lossless=True, quality=100, method=6)),
-        "G4": g4_bytes(picture),
-    }
-    return sizes | ({"JBIG": jbig_bytes(picture)} if JBIG else {})
-
-
 # --- The work ---
 
 
-def work_on(path: Path, method: str, length: int, fits: list[Path], effort: int) -> list[dict]:
+def work_on(
+    path: Path, method: str, lengths: Sequence[int], fits: list[Path], effort: int
+) -> list[dict]:
     """The rows of one picture and method: (name, method, bytes, iou)."""
     target = load_target(path, SIZE)
+    pixels = target.numpy() >= 0.5
     if method == "rivals":
-        pixels = target.numpy() >= 0.5
-        found = [
-            (rival, length, best_rival(rival, pixels, length))
-            for rival in RIVALS
-            if JBIG or rival != "jbig"
-        ]
+        best = best_of_rivals(pixels, lengths)
+        found = [(rival, most, iou) for (rival, most), iou in best.items()]
     elif method == "lossless":
-        found = [(form, size, 1.0) for form, size in lossless(target.numpy() >= 0.5).items()]
+        found = [(form, size, 1.0) for form, size in lossless(pixels).items()]
     else:
         systems = [as_tensors(load_checkpoint(kept)) for kept in fits]
         if method == "ifs":
-            found = [("ifs", length, best_fractal(systems, target, length, effort))]
+            ious = best_fractals(systems, target, lengths, effort)
+            found = [("ifs", most, iou) for most, iou in zip(lengths, ious, strict=True)]
         elif method == "six bits":
             plain, refit = at_six_bits(systems[0], target, effort)
             found = [("plain6", 0, plain), ("refit6", 0, refit), ("full", 0, systems[0]["iou"])]
         else:
-            coded = fit_within(systems[0], target, systems[0]["iou"] - LOSS, effort)
-            found = [("fewest", coded.code.length, coded.iou), ("full", 0, systems[0]["iou"])]
+            coded = fit_within(systems[0], target, LOSS, effort)
+            iou = score(coded.code, coded.numbers, target, quality="final")
+            found = [("fewest", coded.code.length, iou), ("full", 0, systems[0]["iou"])]
     return [
         {"name": path.stem, "method": what, "bytes": size, "iou": iou} for what, size, iou in found
     ]
@@ -491,13 +277,14 @@ def plot(rows: list[dict], names: list[str], path: Path) -> None:
     panels = figure.subplot_mosaic(
         [["mean", "mean", "koch", "sierpinski"], ["mean", "mean", "apple", "flower"]]
     )
-    labels = dict(
-        zip(
-            ("ifs", *RIVALS),
-            ("IFS", "scaled bitmap", "scaled WebP", "scaled JBIG", "polygon"),
-            strict=True,
-        )
-    )
+    labels = {
+        "ifs": "IFS",
+        "bitmap": "scaled bitmap",
+        "webp": "scaled WebP",
+        "jbig": "scaled JBIG",
+        "contour": "scaled contours",
+        "polygon": "polygon",
+    }
     for name, axes in panels.items():
         some = names if name == "mean" else [name]
         lengths = points.lengths(some[0])
@@ -520,8 +307,8 @@ def plot(rows: list[dict], names: list[str], path: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("folder", type=Path)
-    parse.add_argument("--maps", type=int, nargs="+", default=[8, 16, 24], metavar="N")
-    parse.add_argument("--bytes", type=int, nargs="+", default=[32, 48, 64, 96, 128], metavar="N")
+    parse.add_argument("--maps", type=int, nargs="+", default=[8, 12, 16, 20, 24, 32], metavar="N")
+    parse.add_argument("--bytes", type=int, nargs="+", default=[64, 128], metavar="N")
     parse.add_argument(
         "--effort", type=int, default=60, metavar="K", help="attractors judged after each refit"
     )
@@ -548,16 +335,15 @@ def main(argv: list[str] | None = None) -> None:
         }
         to_fit += [(path, n, kept) for kept, n in fits[name].items() if not kept.is_file()]
         kept, effort = list(fits[name]), arguments.effort
-        for length in TARGETS[name] if target else arguments.bytes:
-            work += [
-                (path, what, length, kept, effort)
-                for what in ("ifs", "rivals")
-                if (name, "ifs" if what == "ifs" else "polygon", length) not in known
-            ]
+        lengths = TARGETS[name] if target else arguments.bytes
+        if missing := [length for length in lengths if (name, "ifs", length) not in known]:
+            work.append((path, "ifs", missing, kept, effort))
+        if missing := [length for length in lengths if (name, "polygon", length) not in known]:
+            work.append((path, "rivals", missing, kept, effort))
         if (name, "PNG") not in {key[:2] for key in known}:
-            work.append((path, "lossless", 0, kept, effort))
+            work.append((path, "lossless", [], kept, effort))
         if (name, "full", 0) not in known:
-            work.append((path, "fewest" if target else "six bits", 0, kept, effort))
+            work.append((path, "fewest" if target else "six bits", [], kept, effort))
     for _ in done_by(arguments.jobs, to_fit, fitted):
         pass
     for found in done_by(arguments.jobs, work, work_on):

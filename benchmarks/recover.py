@@ -116,19 +116,22 @@ def known(name: str) -> tuple[torch.Tensor, bool]:
     return torch.from_numpy(np.stack([[a, b, e], [c, d, f]]).transpose(2, 0, 1).copy()), False
 
 
-def drawn(name: str) -> tuple[torch.Tensor, int]:
-    """The picture (S, S) of an attractor, centred and nine tenths as large as the window, and its
-    number of maps."""
+def placed(name: str) -> tuple[torch.Tensor, float]:
+    """The maps (n, 2, 3) of an attractor, centred and nine tenths as large as the window, and its
+    pen's radius."""
     maps, pen = known(name)
     xmin, xmax, ymin, ymax = bounds(maps)
     scale = 1.8 / max(xmax - xmin, ymax - ymin)
     x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
     there = torch.tensor([[scale, 0, -scale * x], [0, scale, -scale * y]], dtype=torch.float64)
     back = torch.tensor([[1 / scale, 0, x], [0, 1 / scale, y]], dtype=torch.float64)
-    placed = compose(compose(there, maps), back)
-    coverage = occupancy(
-        placed, WINDOW, SIZE, stroke=PEN if pen else 0.0, supersample=6 if pen else 4
-    )
+    return compose(compose(there, maps), back), PEN if pen else 0.0
+
+
+def drawn(name: str) -> tuple[torch.Tensor, int]:
+    """The picture (S, S) of an attractor so placed, and its number of maps."""
+    maps, pen = placed(name)
+    coverage = occupancy(maps, WINDOW, SIZE, stroke=pen, supersample=6 if pen else 4)
     return (coverage >= 0.5).float(), len(maps)
 
 

@@ -14,8 +14,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import compression
+import contour_coder
 import numpy as np
 import pytest
+import rivals
 import torch
 from drawings import hits
 from hypothesis import given, settings
@@ -26,10 +28,11 @@ from systems import CARPET, CORNER_GASKET, FERN, KOCH
 
 import compress_ifs
 import render_ifs
-from diff_ifs.compress import search
-from diff_ifs.compress.goals import fit_into, fit_within, ways_into
+from diff_ifs.compress import goals, grades, search
+from diff_ifs.compress.goals import fit_into, fit_within
 from diff_ifs.compress.lattice import (
     SOFT,
+    Coded,
     finest,
     linearised,
     maps_at,
@@ -39,15 +42,17 @@ from diff_ifs.compress.lattice import (
     place_of,
     predicted_changes,
     round_to_lattice,
+    whole,
 )
 from diff_ifs.compress.search import (
     best_box,
     best_point,
+    descended,
     encodings,
     fewest_bytes,
     rounded,
-    similarities,
 )
+from diff_ifs.compress.symmetry import symmetric_codes
 from diff_ifs.draw.chain import coverage
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.draw.geometry import View
@@ -56,15 +61,11 @@ from diff_ifs.files.checkpoint import fingerprint
 from diff_ifs.files.system import load_system
 from diff_ifs.files.target import load_target
 from diff_ifs.fit.judge import evaluate
-from diff_ifs.formats.code import (
-    LEAST_BYTES,
-    Code,
-    checksum,
+from diff_ifs.formats.code import LEAST_BYTES, SYMMETRIES, Code, checksum, pack, unpack
+from diff_ifs.formats.counting import (
     lattice_points,
-    pack,
     rank_multiset,
     rank_point,
-    unpack,
     unrank_map,
     unrank_multiset,
     unrank_point,
@@ -116,7 +117,7 @@ def test_every_lattice_point_has_a_number_of_its_own(steps, shifts):
     numbers = [rank_point(p, steps) for p in points]
     assert sorted(numbers) == list(range(len(points)))
     assert [tuple(unrank_point(k, steps, shifts == 2)) for k in numbers] == points
-    assert lattice_points(steps, shifts == 2) == (
+    assert lattice_points(steps, shifts == 2, steps // 2) == (
         2 * len(points) if shifts == 2 else len(points) ** 2
     )
 
@@ -139,21 +140,38 @@ SIZES = st.one_of(st.sampled_from([8, 256, 4096]), st.integers(1, 4096))
 
 @st.composite
 def codes(draw):
-    n, similar = draw(st.integers(1, 40)), draw(st.booleans())
+    n, similar = draw(st.integers(1, 30)), draw(st.booleans())
+    version, symmetry, kinds = draw(st.sampled_from([1, 2])), (), ()
     low = draw(st.tuples(st.integers(-10, 0), st.integers(-10, 0)))
     box = (low[0], draw(st.integers(1, 10)), low[1], draw(st.integers(1, 10)))
+    box = (low[0], low[0] + 8, low[1], low[1] + 8) if similar else box
+    if version == 2:
+        wide = draw(st.integers(1, 16))
+        tall = wide if similar else draw(st.integers(1, 16))
+        box = (-wide, wide, -tall, tall)
+        if draw(st.booleans()):
+            symmetry = (draw(st.integers(0, 7)), draw(st.integers(-1024, 1023)))
+            symmetry += (-3,) if symmetry[0] > 1 else ()
+        if graded := draw(st.booleans()) or symmetry:
+            many = (2 if symmetry else 1) * (4 if graded is True else 1)
+            labels = draw(st.lists(st.integers(0, many - 1), min_size=n, max_size=n))
+            kinds = tuple(labels.count(kind) for kind in range(many))
     window = draw(st.none() | st.just((-0.5, 0.25, 1.5)))
     fields = {
         "gain": draw(st.integers(0, 7)),
         "spread": draw(st.integers(0, 3)),
         "stroke": draw(st.integers(0, 255)),
+        "version": version,
+        "symmetry": symmetry,
+        "kinds": kinds,
     }
-    box = (low[0], low[0] + 8, low[1], low[1] + 8) if similar else box
     code = Code(n, draw(SIZES), box, similar=similar, window=window, **fields)
     code = replace(code, length=fewest_bytes(code) + draw(st.integers(0, 3 * n)))
     random_ = random.Random(draw(st.integers(0, 1 << 32)))
-    each = lattice_points(code.steps, similar)
-    maps = [unrank_map(random_.randrange(each), code.steps, similar) for _ in range(n)]
+    maps = []
+    for kind in code.each:
+        number = random_.randrange(lattice_points(kind.steps, similar, kind.rings))
+        maps.append(unrank_map(number, kind.steps, similar, kind.rings))
     return code, torch.tensor(maps)
 
 
@@ -163,21 +181,20 @@ def test_any_code_comes_back_from_its_bytes_whatever_the_order_of_its_maps(made)
     code, numbers = made
     data = pack(code, numbers.tolist())
     assert len(data) == code.length
-    assert pack(code, numbers.flip(0).tolist()) == data
+    ordered = code.in_order(numbers.tolist())
+    assert pack(code, ordered) == data
     back, found = unpack(data)
     assert back == code
-    assert sorted(found) == sorted(numbers.tolist())
+    assert found == ordered
+    places = maps_at(code, numbers.double())
+    assert torch.equal(round_to_lattice(code, place_of(code, places)), numbers) or code.similar
     maps = maps_of(code, numbers)
-    again = round_to_lattice(code, place_of(code, maps))
-    if code.similar:  # those of no size may be mirrored or not
-        torch.testing.assert_close(maps_of(code, again), maps, rtol=0, atol=1e-12)
-    else:
-        assert torch.equal(again, numbers)
-    torch.testing.assert_close(maps_at(code, numbers.double()), maps, rtol=1e-12, atol=1e-12)
+    assert len(maps) == code.drawn
+    torch.testing.assert_close(whole(code, places), maps, rtol=1e-12, atol=1e-12)
 
 
 def test_decoded_maps_are_the_documented_fractions_rounded_once():
-    code = Code(1, 256, (-8, 6, -4, 9), length=12)
+    code = Code(1, 256, (-8, 6, -4, 9), length=12, version=1)
     steps = code.steps
     (wide, tall), (x, y) = (Fraction(7, 8), Fraction(13, 16)), (Fraction(-1, 8), Fraction(5, 16))
     a, b = Fraction(6, steps), Fraction(-10, steps) * wide / tall
@@ -191,7 +208,7 @@ def test_decoded_maps_are_the_documented_fractions_rounded_once():
     ]
 
 
-def test_a_file_from_another_machine_gives_the_same_maps_to_the_last_bit():
+def test_a_file_of_the_first_version_from_another_machine_gives_the_same_maps_to_the_last_bit():
     found = decoded(bytes.fromhex(FILE))
     assert [[x.hex() for row in map_ for x in row] for map_ in found["maps"].tolist()] == MAPS
     assert (found["window"], found["stroke"], found["size"]) == (WINDOW, 0.0078125, 256)
@@ -257,10 +274,63 @@ def test_similarities_take_four_numbers():
     assert replace(koch[1], length=28).steps > 4 * replace(koch[0], length=28).steps
 
 
-def test_a_few_similarities_are_tried_on_the_lattices_of_shorter_files_too():
-    ways = {similar: [code.length for code in ways_into(system(KOCH), 28) if code.similar is similar]
-            for similar in (False, True)}  # fmt: skip
-    assert ways == {False: [28], True: [28, 27, 26]}
+def test_a_few_numbers_are_tried_on_the_lattices_of_shorter_files_too(blob, monkeypatch):
+    """16 or 24 numbers; more, of which the picture feels some less, have one length only."""
+    tried = []
+
+    def best_box(code, maps, target, progress):
+        tried.append(code.length)
+        return Coded(code, torch.zeros(1), 1 / code.length)
+
+    monkeypatch.setattr(goals, "best_box", best_box)
+    monkeypatch.setattr(goals, "refit", lambda code, *_, **__: Coded(code, torch.zeros(1), 1.0))
+    few = goals.Way(encodings(system(KOCH))[-1], KOCH.double(), None)
+    goals.best_of([few], blob, 28, 0)
+    assert tried == [28, 27, 26]
+    many = goals.Way(encodings(system(CARPET))[0], CARPET.double(), torch.ones(8))
+    tried.clear()
+    assert goals.best_of([many, few], blob, 60, 0).code.length == 58
+    assert tried == [60, 60, 59, 58]
+
+
+def test_maps_that_are_felt_little_have_a_coarser_lattice_and_small_ones_a_smaller():
+    """Of eight maps, of a third of the size each, two are felt a million times less."""
+    code = replace(encodings(system(CARPET))[0], length=50)
+    felt = torch.tensor([1.0, 1e-6, 1, 1, 1, 1e-6, 1, 1], dtype=torch.float64)
+    way, maps = grades.graded(code, CARPET.double(), felt)
+    assert way.kinds == (0, 0, 6, 2)
+    assert torch.equal(maps[6:], CARPET.double()[[1, 5]])
+    assert way.steps > 1.3 * code.steps
+    large = torch.tensor([similarity(0.6, at=(x, 0)) for x in (-0.3, 0.3)] * 3).double()
+    code = replace(encodings(system(large))[0], length=40)
+    assert grades.graded(code, large, torch.ones(6).double()) == (code, large)
+
+
+@pytest.mark.parametrize(
+    ("maps", "wanted"),
+    [(CARPET, (4, (2, 0))), (CORNER_GASKET, (None, None)), (BLOB, (None, None))],
+)
+def test_a_symmetric_picture_takes_one_map_of_each_orbit(maps, wanted):
+    """The carpet's eight maps are a corner's and an edge's, turned by quarters."""
+    code, target = encodings(system(maps))[-1], picture(maps)
+    found = symmetric_codes(code, maps.double(), target)
+    best = found[0] if found else None
+    if wanted[0] is None:
+        assert best is None
+        return
+    way, some = best
+    assert (SYMMETRIES[way.symmetry[0]][0], way.kinds) == wanted
+    assert max(map(abs, way.symmetry[1:])) <= 16, "half a pixel of 64"
+    fine = finest(way)
+    drawn = picture(whole(fine, some))
+    assert iou(drawn >= 0.5, target >= 0.5) > 0.95
+
+
+def test_less_room_than_all_maps_need_is_used_by_fewer_maps(blob):
+    found = fit_into(system(BLOB), blob, 12, 0)
+    assert found.code.n < 4
+    assert len(found.data) <= 12
+    assert found.iou > 0.5
 
 
 def test_no_file_is_shorter_than_said():
@@ -286,7 +356,7 @@ def blob():
 
 @pytest.mark.slow
 def test_the_refit_recovers_much_of_what_rounding_loses(blob):
-    code = replace(encodings(system(BLOB))[0], length=20)
+    code = replace(encodings(system(BLOB))[0], length=18)
     before = evaluate(BLOB, blob, quality="draft").iou
     plain = rounded(code, BLOB, blob)
     refit = search.refit(code, BLOB, blob, 60)
@@ -358,7 +428,7 @@ def test_similarities_are_found_by_the_picture_not_by_their_numbers(fitted_koch)
     fit, target = fitted_koch
     code = finest(encodings(fit)[-1])
     nearest_numbers = rounded(code, fit["maps"], target).iou
-    maps = similarities(code, fit["maps"], target)
+    _, maps = descended(code, fit["maps"], target)
     values = singular_values(maps)
     assert torch.allclose(values[:, 0], values[:, 1])
     assert evaluate(maps, target, code.radius)[0] >= nearest_numbers + 0.01
@@ -368,7 +438,7 @@ def test_similarities_are_found_by_the_picture_not_by_their_numbers(fitted_koch)
 def test_of_many_lattices_the_best_point_beats_rounding_in_the_best_box(fitted_koch):
     fit, target = fitted_koch
     code = replace(encodings(fit)[-1], length=24)
-    maps = similarities(code, fit["maps"], target)
+    code, maps = descended(code, fit["maps"], target)
     point = best_point(code, maps, target)
     assert point.code.length == 24
     assert point.iou >= best_box(code, maps, target).iou + 0.005
@@ -394,12 +464,13 @@ def test_systems_that_show_little_or_nothing_can_be_refitted(blob, maps, stroke)
 
 
 @pytest.mark.slow
-def test_the_fewest_bytes_keep_the_goal(blob):
-    found = fit_within(system(BLOB), blob, 0.97, 10)
-    assert found.iou >= 0.97
+def test_the_fewest_bytes_keep_the_goal(blob, monkeypatch):
+    found = fit_within(system(BLOB), blob, 0.03, 10)
+    assert evaluate(maps_of(found.code, found.numbers), blob).iou >= evaluate(BLOB, blob).iou - 0.03
     assert len(found.data) == found.code.length <= 26
+    monkeypatch.setattr(goals, "_plain", lambda *_: None)
     with pytest.raises(InputError, match="no number of bytes"):
-        fit_within(system(CORNER_GASKET), blob, 0.97, 0)
+        fit_within(system(BLOB), blob, 0.03, 0)
 
 
 # --- Files and commands ---
@@ -420,11 +491,11 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_checkpoint_becomes_a_file_that_draws_the_same_without_it(folder, capsys):
     assert compress_ifs.main(["blob", "--bytes", "24", "--effort", "10", "--quiet"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("blob: 24 bytes, IoU 1.0000 -> 0.9")
-    assert ", 4 maps of 3" in said
+    said, size = capsys.readouterr().out, Path("blob.ifs").stat().st_size
+    assert said.startswith(f"blob: {size} bytes, IoU 1.0000 -> 0.9")
+    assert ", 4 maps of " in said
     assert f"times smaller than blob.png ({Path('blob.png').stat().st_size} bytes)" in said
-    assert Path("blob.ifs").stat().st_size == 24
+    assert 22 <= size <= 24
     Path("blob.pt").unlink()
     assert render_ifs.main(["blob.ifs", "30", "64", "--quiet"]) == 0
     with (
@@ -663,8 +734,12 @@ for name in {names}:
     [
         (compress_ifs.main, ["nowhere"], "there is no nowhere.pt here"),
         (compress_ifs.main, ["lonely"], "there is no lonely.png here"),
-        (compress_ifs.main, ["blob", "--bytes", "9"], "4 maps need at least"),
-        (compress_ifs.main, ["blob", "--bytes", "6"], "--bytes must be from 7 to"),
+        (
+            compress_ifs.main,
+            ["blob", "--bytes", "5"],
+            "1 of its maps needs at least 7 bytes, not 5",
+        ),
+        (compress_ifs.main, ["blob", "--bytes", "4"], "--bytes must be from 5 to"),
         (compress_ifs.main, ["blob", "--bits", "99"], "--bits must be from 3 to 16"),
         (compress_ifs.main, ["blob", "--loss", "nan"], "--loss must be from 0 to 1"),
         (compress_ifs.main, ["blob", "--bits", "4", "--loss", "0.1"], "not allowed with argument"),
@@ -727,9 +802,9 @@ def test_every_flipped_bit_and_every_truncation_of_a_real_file_is_noticed(tmp_pa
 def test_random_bytes_are_drawn_or_refused(tmp_path):
     generator, drawn = random.Random(5), 0
     for _ in range(800):
-        body = bytes([0x20 | generator.randrange(32)]) + generator.randbytes(
-            generator.randrange(60)
-        )
+        body = bytes(
+            [generator.choice((0x20, 0x40)) | generator.randrange(32)]
+        ) + generator.randbytes(generator.randrange(60))
         drawn += opened(body + bytes([checksum(body)]), "ifs", tmp_path)
         opened(generator.randbytes(generator.randrange(80)), "ifs", tmp_path)
     assert drawn >= 5, "some with the right checksum are systems"
@@ -810,17 +885,58 @@ def test_any_json_is_drawn_or_refused(tmp_path_factory, value):
 # --- The benchmark's rivals ---
 
 
-def test_a_polygon_has_four_corners_in_eight_bytes_and_may_have_a_hole():
+def test_contours_of_any_picture_come_back():
+    generator = np.random.default_rng(0)
+    for side, share in itertools.product((1, 2, 3, 9, 20), (0.0, 0.2, 0.5, 0.8, 1.0)):
+        pixels = generator.random((side, side)) < share
+        assert np.array_equal(contour_coder.decode(contour_coder.encode(pixels)), pixels)
+
+
+def test_contours_go_around_with_the_figure_on_the_right():
+    """A pixel with a hole beside another that touches it at a corner, counted by hand."""
+    pixels = np.array([[0, 0, 0], [0, 1, 0], [1, 0, 0]], dtype=bool)
+    assert list(contour_coder.contours(pixels)) == [((1, 1), [1, 1, 1, 1]), ((2, 0), [1, 1, 1, 1])]
+    ring = np.ones((3, 3), dtype=bool)
+    ring[1, 1] = False
+    outer, inner = contour_coder.contours(ring)
+    assert outer == ((0, 0), [0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1])
+    assert inner == ((2, 1), [-1, -1, -1, -1])
+
+
+def test_a_long_straight_contour_takes_fewer_bytes_than_a_ragged_one():
+    row, column = np.mgrid[:64, :64]
+    disc = np.hypot(row - 31.5, column - 31.5) < 25
+    ragged = disc ^ (np.random.default_rng(0).random((64, 64)) < 0.05)
+    assert len(contour_coder.encode(disc)) < 40 < len(contour_coder.encode(ragged)) / 3
+
+
+def test_a_polygon_has_its_corners_in_few_bytes_and_may_have_a_hole():
     pixels = np.zeros((256, 256), dtype=bool)
     pixels[40:200, 60:220] = True
-    ((size, drawn),) = compression.polygon(pixels, 8)
-    assert size == 8
-    assert compression.overlap(drawn, pixels) > 0.98
+    size, drawn = max(rivals.polygon(pixels, 12), key=lambda pair: rivals.overlap(pair[1], pixels))
+    assert 6 <= size <= 12
+    assert rivals.overlap(drawn, pixels) > 0.98
     pixels[80:120, 100:140] = False
-    ((size, drawn),) = compression.polygon(pixels, 17)
-    assert size == 17
+    size, drawn = max(rivals.polygon(pixels, 22), key=lambda pair: rivals.overlap(pair[1], pixels))
+    assert size <= 22
     assert not drawn[100, 120]
-    assert compression.overlap(drawn, pixels) > 0.97
+    assert rivals.overlap(drawn, pixels) > 0.97
+
+
+def test_corners_come_back_from_the_bytes_of_a_polygon():
+    generator = np.random.default_rng(0)
+    rings = [generator.integers(0, 64, (count, 2)) for count in (3, 9)]
+    back, grid = rivals.polygon_of(rivals.polygon_data(rings, 64))
+    assert grid == 64
+    assert all(np.array_equal(a, b) for a, b in zip(back, rings, strict=True))
+
+
+def test_an_outline_has_the_dimension_of_a_curve_and_a_dust_more():
+    row, column = np.mgrid[:256, :256]
+    disc = np.hypot(row - 128, column - 128) < 100
+    checks = (row + column) % 2 == 0
+    assert rivals.outline_dimension(disc) == pytest.approx(1, abs=0.12)
+    assert rivals.outline_dimension(checks) == pytest.approx(2, abs=1e-9)
 
 
 @pytest.mark.slow
@@ -829,28 +945,31 @@ def test_bytes_of_g4_are_those_of_its_strips():
         np.zeros((256, 256), dtype=bool),
         np.random.default_rng(0).random((256, 256)) < 0.5,
     )
-    few, many = (compression.lossless(pixels)["G4"] for pixels in (empty, busy))
+    few, many = (rivals.g4_bytes(Image.fromarray(pixels)) for pixels in (empty, busy))
     assert few < 60  # a bit for each row that is as the one above, and the end
     assert many > 8192
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["bitmap", "webp"])
+@pytest.mark.parametrize("method", ["bitmap", "webp", "coded"])
 def test_rivals_keep_to_their_bytes_and_gain_from_more(method):
     row, column = np.mgrid[:256, :256]
     disc = np.hypot(row - 100, column - 140) < 80
-    settings_ = list(getattr(compression, method)(disc, 120))
-    assert settings_
-    assert all(size <= 120 for size, _ in settings_)
-    few, many = (compression.best_rival(method, disc, most) for most in (40, 120))
-    assert 0.5 < few < many < 1
+    given = (rivals.contour_bytes,) if method == "coded" else ()
+
+    def best(most: int) -> float:
+        found = list(getattr(rivals, method)(disc, most, *given))
+        assert all(size <= most for size, _ in found)
+        return max(rivals.overlap(picture, disc) for _, picture in found)
+
+    assert 0.5 < best(16 if given else 40) < best(60 if given else 120) <= 1
 
 
 def measured() -> list[dict]:
     """Rows of two pictures and the four targets: the fractal is better than all rivals but the
     polygon."""
     lengths = {"round": (32, 64), "thin": (32, 64), **compression.TARGETS}
-    worth = {"ifs": 0.9, "bitmap": 0.7, "webp": math.nan, "jbig": 0.8, "polygon": 0.95}
+    worth = {"ifs": 0.9, "bitmap": 0.7, "webp": math.nan, "contour": 0.8, "polygon": 0.95}
     rows = []
     for name, some in lengths.items():
         found = [(method, length, iou) for method, iou in worth.items() for length in some]
@@ -881,9 +1000,9 @@ def test_the_table_says_who_wins_what_a_refit_recovers_and_what_was_asked(tmp_pa
     assert "ahead of all scaled pictures on 2 of 2, of polygons as well on 1: thin" in said
     assert "0.9200 before, 0.9000 rounded, 0.9150 refitted: 75% of the loss recovered" in said
     assert "25 bytes lose at most 0.005: 0.9160; PNG takes 4 times as many" in said
-    assert f"{'mean at 64 bytes >= 0.88':44}    0.9000" in said
-    assert f"{'mean at 128 bytes >= 0.92':44}         –" in said
-    assert f"{'koch in 28 bytes, at most 0.005 lost':44}  25 bytes" in said
+    assert f"{'mean at 64 bytes >= 0.935':44}    0.9000" in said
+    assert f"{'mean at 128 bytes >= 0.958':44}         –" in said
+    assert f"{'koch in 22 bytes, at most 0.005 lost':44}  25 bytes" in said
     compression.plot(rows, ["round", "thin"], tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as drawn:
         assert drawn.width > 1000
@@ -899,6 +1018,7 @@ def test_a_benchmark_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch
         compression, "fitted", lambda path, n, kept: shutil.copy(tmp_path / "blob.pt", kept)
     )
     monkeypatch.setattr(compression, "SIZE", 64)
+    monkeypatch.setattr(rivals, "SIZE", 64)
     torch.save(
         {"format": "diff_ifs", "version": 1, "name": "blob", "step": 9, "iou": 1.0, **system(BLOB)},
         tmp_path / "blob.pt",

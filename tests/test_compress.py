@@ -63,17 +63,18 @@ def compressed(name: str, *options: object, out: str | None = None) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bits", "length"),
-    [("blob", 5.2, 21), ("blob", 7.125, 27), pytest.param("turns", 9, 20, marks=pytest.mark.slow)],
+    [("blob", 5.2, 21), ("blob", 7.125, 26), pytest.param("turns", 9, 19, marks=pytest.mark.slow)],
 )
 def test_bits_for_each_number_make_so_many_bytes(name, bits, length):
-    """Header and checksum of up to 8 maps take 38 bits, of an unusual box 43, a stroke 8 more."""
+    """Header and checksum of up to 8 maps take 32 bits, of similarities 28, of an unusual box 5
+    more, a stroke 8 more."""
     assert len(compressed(name, "--bits", bits)) == length
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("length", [18, pytest.param(23, marks=pytest.mark.slow)])
 def test_bytes_are_a_limit_that_is_used(length):
-    assert len(compressed("blob", "--bytes", length)) == length
+    assert length - 2 <= len(compressed("blob", "--bytes", length)) <= length
 
 
 @pytest.mark.slow
@@ -88,12 +89,12 @@ def test_what_is_said_is_true_of_the_file(capsys):
         said,
     )
     size, before, after, n, bits, times, whole = (float(number) for number in found.groups())
-    assert size == len(data) == 20
+    assert 18 <= size == len(data) <= 20
     assert n == 4
     assert whole == Path("blob.png").stat().st_size
-    assert times == pytest.approx(whole / 20, abs=0.051)
+    assert times == pytest.approx(whole / size, abs=0.051)
     unusual = data[0] >> 2 & 1
-    assert bits == pytest.approx((20 * 8 - 38 - 5 * unusual) / 4, abs=0.051)
+    assert bits == pytest.approx((size * 8 - 32 - 5 * unusual) / 4, abs=0.051)
     target = load_target(Path("blob.png"), 64)
     back = load_system("deep/er.ifs")
     assert before == pytest.approx(overlap(occupancy(BLOB, WINDOW, 64), target), abs=2e-3)
@@ -164,7 +165,7 @@ def test_the_effort_is_the_number_of_single_steps(monkeypatch):
     [
         (["--loss", "1.01"], "--loss must be from 0 to 1"),
         (["--loss", "-0.01"], "--loss must be from 0 to 1"),
-        (["--bytes", "65537"], "--bytes must be from 7 to 65536"),
+        (["--bytes", "65537"], "--bytes must be from 5 to 65536"),
         (["--bits", "2.9"], "--bits must be from 3 to 16"),
         (["--bits", "16.1"], "--bits must be from 3 to 16"),
         (["--effort", "-1"], "--effort must be from 0 to 1000000"),

@@ -3,6 +3,7 @@ written by hand."""
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,8 @@ def test_json_at_its_limits_is_read(fields):
 
 # --- The bits of .ifs ---
 
+first = partial(Code, version=1)
+
 
 def test_the_checksum_is_the_crc_8_of_everybody():
     """The check value of CRC-8 (polynomial 7, start 0), as catalogues of such codes have it, is
@@ -184,24 +187,39 @@ def test_the_checksum_is_the_crc_8_of_everybody():
 @pytest.mark.parametrize(
     ("code", "bits"),
     [
-        # version 3, similar, pen, unusual; size k + 3; n + 7; box l - 10, 10 - r, b - 10, 10 - t
-        (Code(1, 256, (-8, 8, -8, 8)), "001 0 0 0 0101 1000 0010 0010 0010 0010"),
-        (Code(8, 8, (-10, 10, 0, 1)), "001 0 0 0 0000 1111 0000 0000 1010 1001"),
-        (Code(9, 4096, (-1, 5, -9, 3)), "001 0 0 0 1001 0 10000 1001 0101 0001 0111"),
+        # version 3, similar, pen, unusual, symmetric, graded; size k + 3; n + 7; box width - 1,
+        # height - 1; symmetry, centre + 1024; the mix of kinds
+        (Code(1, 256, (-16, 16, -8, 8)), "010 0 0 0 0 0 0101 1000 1111 0111"),
         (
-            Code(255, 100, (-8, 8, -8, 8)),
+            Code(2, 256, (-14, 14, -14, 14), 0, 0, True, 0xAB, symmetry=(3, 5, -7), kinds=(1, 1)),
+            "010 1 1 0 1 0 10101011 0101 1001 1101 011 10000000101 01111111001 01",
+        ),
+        (
+            Code(1, 256, (-14, 14, -14, 14), gain=1, symmetry=(1, 0), kinds=(1, 0)),
+            "010 0 0 1 1 0 0 0 001 0101 1000 1101 1101 001 10000000000 0",
+        ),
+        (  # of 20 mixes of 3 maps, kinds 0, 3 and 3: C(0, 1) + C(4, 2) + C(5, 3) = 16
+            Code(3, 256, (-16, 16, -16, 16), kinds=(1, 0, 0, 2)),
+            "010 0 0 0 0 1 0101 1010 1111 1111 10000",
+        ),
+        # the first version: size k + 3; n + 7; box l - 10, 10 - r, b - 10, 10 - t
+        (first(1, 256, (-8, 8, -8, 8)), "001 0 0 0 0101 1000 0010 0010 0010 0010"),
+        (first(8, 8, (-10, 10, 0, 1)), "001 0 0 0 0000 1111 0000 0000 1010 1001"),
+        (first(9, 4096, (-1, 5, -9, 3)), "001 0 0 0 1001 0 10000 1001 0101 0001 0111"),
+        (
+            first(255, 100, (-8, 8, -8, 8)),
             "001 0 0 0 1111 000001100011 00000 100000110 0010 0010 0010 0010",
         ),
         (
-            Code(4, 256, (-8, 8, -8, 8), similar=True, stroke=0xAB),
+            first(4, 256, (-8, 8, -8, 8), similar=True, stroke=0xAB),
             "001 1 1 0 10101011 0101 1011 0010 0010 0010 0010",
         ),
         (
-            Code(4, 16, (-8, 8, -8, 8), gain=5, spread=2),
+            first(4, 16, (-8, 8, -8, 8), gain=5, spread=2),
             "001 0 0 1 0 110 101 0001 1011 0010 0010 0010 0010",
         ),
         (
-            Code(4, 16, (-8, 8, -8, 8), window=(-0.5, 0.25, 1.5)),
+            first(4, 16, (-8, 8, -8, 8), window=(-0.5, 0.25, 1.5)),
             f"001 0 0 1 1 {0xBF000000:032b} {0x3E800000:032b} {0x3FC00000:032b} 0 000 0001 1011 "
             "0010 0010 0010 0010",
         ),
@@ -249,3 +267,49 @@ def test_the_lattice_is_the_finest_that_the_file_has_room_for(similar, n, length
 
     room = 2 ** (8 * (length - 1) - code.header()[1])
     assert systems(code.steps) <= room < systems(code.steps + 1)
+
+
+def test_each_kind_of_maps_has_its_own_lattice():
+    """Full, coarse (a third of the steps), small (half as many rings), and small and coarse."""
+    code = Code(5, 256, (-8, 8, -8, 8), length=30, kinds=(1, 1, 2, 1))
+
+    def points(steps: int, rings: int) -> int:
+        return sum((4 * m or 1) * (2 * (steps - 2 * m) + 1) for m in range(rings + 1)) ** 2
+
+    def systems(steps: int) -> int:
+        third = steps // 3
+        small = points(steps, steps // 4)
+        few = points(steps, steps // 2) * points(third, third // 2) * points(third, third // 4)
+        return few * small * (small + 1) // 2
+
+    room = 2 ** (8 * 29 - code.header()[1])
+    assert systems(code.steps) <= room < systems(code.steps + 1)
+
+
+@pytest.mark.parametrize(("kind", "order"), [(0, 2), (1, 2), (2, 2), (3, 3), (5, 5), (7, 7)])
+def test_a_symmetry_makes_the_other_maps_of_an_orbit(kind, order):
+    """As matrices: S f S⁻¹ about a centre in steps of 1/1024 of half the window."""
+    places = (64, -128) if kind > 1 else (64,)
+    code = Code(2, 256, (-16, 16, -12, 12), length=40, symmetry=(kind, *places), kinds=(1, 1))
+    steps = code.steps
+    numbers = [[steps // 8, 5, 7, -9, steps // 7, -steps // 3], [1, 2, 3, 4, 5, 6]]
+    back, found = unpack(pack(code, numbers))
+    assert (back, found, back.drawn) == (code, numbers, order + 1)
+    maps = np.array(code.maps(numbers))
+    square = np.concatenate([maps, np.tile([[[0.0, 0.0, 1.0]]], (len(maps), 1, 1))], axis=1)
+    angle = 2 * math.pi / order
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    turn = (np.diag([-1.0, 1.0]), np.diag([1.0, -1.0]), *[turn] * 6)[kind]
+    x, y = (0.0625, -0.125) if kind > 1 else ((0.0625, 0.0), (0.0, 0.0625))[kind]
+    whole, about = np.eye(3), np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
+    whole[:2, :2] = turn
+    whole = about @ whole @ np.linalg.inv(about)
+    for k in range(1, order):
+        other = np.linalg.matrix_power(whole, k)
+        assert square[k] == pytest.approx(other @ square[0] @ np.linalg.inv(other), abs=1e-12)
+
+
+def test_a_symmetry_with_too_many_maps_is_refused():
+    code = Code(37, 256, (-8, 8, -8, 8), length=200, symmetry=(7, 0, 0), kinds=(37, 0))
+    with pytest.raises(ValueError, match="header makes no sense"):
+        unpack(pack(code, [[0] * 6] * 37))

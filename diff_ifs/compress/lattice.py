@@ -22,18 +22,20 @@ BOXES, SLACK = (
     1.6,
 )  # how many boxes a refit tries at most, and how much worse than the best one they may seem
 SOFT, SOLID = 0.7, 6.0  # blur in pixels, and alpha, of the soft picture that is linearised
+SIDE = 128  # of these pictures, at most; 256 is no better, and takes four times as long
 
 
 def maps_of(code: Code, numbers: Tensor) -> Tensor:
-    """The maps (n, 2, 3), float64, of whole numbers (n, 6) or (n, 5), as the file gives them back."""
+    """The maps of a system (N, 2, 3), float64, of whole numbers (n, 6) or (n, 5), as the file gives
+    them back."""
     return torch.tensor(code.maps(numbers.tolist()), dtype=torch.float64)
 
 
 def maps_at(code: Code, place: Tensor) -> Tensor:
     """The maps (..., n, 2, 3) of a place: of numbers that need not be whole. Differentiable."""
-    half, centre = (place.new_tensor([float(x) for x in pair]) for pair in code.frame())
+    half, centre = (place.new_tensor([float(x) for x in pair]) for pair in code.frame)
     rows = torch.stack([torch.stack(row, dim=-1) for row in code.rows(place.unbind(-1))], dim=-2)
-    unit = rows * ((4 + code.gain) / (4 * code.steps))
+    unit = rows / _scale(code, place)[..., None]
     linear = 2 * unit[..., :2] * half[:, None] / half
     return torch.cat([linear, (unit[..., 2] * half + centre - linear @ centre)[..., None]], dim=-1)
 
@@ -41,11 +43,11 @@ def maps_at(code: Code, place: Tensor) -> Tensor:
 def place_of(code: Code, maps: Tensor) -> Tensor:
     """The place (n, 6) or (n, 5) of maps (n, 2, 3), or of the nearest similarities: the inverse of
     `maps_at`."""
-    half, centre = (maps.new_tensor([float(x) for x in pair]) for pair in code.frame())
+    half, centre = (maps.new_tensor([float(x) for x in pair]) for pair in code.frame)
     # the box's centre goes where the map takes it, so that a similarity is fitted about the middle
     # of the figure
     moved = (maps[..., 2] + maps[..., :2] @ centre - centre) / half
-    scale = 4 * code.steps / (4 + code.gain)
+    scale = _scale(code, maps)
     if code.similar:
         turn, flip = turn_and_flip(maps)
         mirror = (flip.norm(dim=-1) > turn.norm(dim=-1))[..., None]
@@ -56,17 +58,36 @@ def place_of(code: Code, maps: Tensor) -> Tensor:
     return rows.flatten(-2) * scale
 
 
+def _scale(code: Code, like: Tensor) -> Tensor:
+    """What the numbers of each map are divided by, (n, 1)."""
+    return like.new_tensor([[4 * kind.steps / (4 + code.gain)] for kind in code.each])
+
+
+def whole(code: Code, maps: Tensor) -> Tensor:
+    """The maps of a system (N, 2, 3), of those that its file holds (n, 2, 3). Differentiable."""
+    found = []
+    moves = [tuple(maps.new_tensor([[float(x) for x in row] for row in part]) for part in (turn, [about]))
+             for turn, about in code.moves()]  # fmt: skip
+    for kind, map_ in zip(code.each, maps, strict=True):
+        found.append(map_)
+        for turn, (about,) in moves if kind.orbit else ():
+            linear = turn @ map_[:, :2] @ turn.T
+            off = map_[:, :2] @ about + map_[:, 2] - about
+            found.append(torch.cat([linear, (turn @ off + about - linear @ about)[:, None]], dim=1))
+    return torch.stack(found)
+
+
 def round_to_lattice(code: Code, place: Tensor) -> Tensor:
     """The whole numbers (n, 6) or (n, 5), int64, nearest to a place; those outside the lattice are
     drawn in."""
     numbers = place.detach().double().cpu().round().long()
-    for map_ in numbers.numpy():
+    for kind, map_ in zip(code.each, numbers.numpy(), strict=True):
         for a, b, *shifts in ((0, 1, 2, 3),) if code.similar else ((0, 1, 2), (3, 4, 5)):
-            while 2 * (m := abs(map_[a]) + abs(map_[b])) > code.steps:
+            while (m := abs(map_[a]) + abs(map_[b])) > kind.rings:
                 larger = a if abs(map_[a]) > abs(map_[b]) else b
                 map_[larger] -= np.sign(map_[larger])
             for shift in shifts:
-                map_[shift] = map_[shift].clip(2 * m - code.steps, code.steps - 2 * m)
+                map_[shift] = map_[shift].clip(2 * m - kind.steps, kind.steps - 2 * m)
     return numbers
 
 
@@ -86,39 +107,30 @@ def boxes(
     """
     xmin, xmax, ymin, _ = window
     half = (xmax - xmin) / 2
-    bounds = geometry.bounds(maps)
-    west, east = ((x - xmin - half) / half for x in bounds[:2])
-    south, north = ((y - ymin - half) / half for y in bounds[2:])
-    maps = maps.double().numpy()
     middle = np.array([xmin + half, ymin + half])
-    linear = maps[..., :2]
-    shift = (maps[..., 2] + linear @ middle - middle) / half
+    bounds = (np.array(geometry.bounds(maps)) - middle.repeat(2)) / half
+    far = [((low + high) / 2) ** 2 + (high - low) ** 2 / 12 for low, high in bounds.reshape(2, 2)]
+    maps = maps.double().numpy()
+    linear = abs(maps[..., :2])
+    shift = abs((maps[..., 2] + maps[..., :2] @ middle - middle) / half)
+    halves, gains = np.arange(1, 17), np.arange(8)
     for spread in range(MAX_SPREAD + 1):
-        edges = [(low, high) for low in range(-10, 6) for high in range(-5, 11) if low < high]
-        low, high = np.array(edges, dtype=float).T * 2**spread / 8
-        reach, centre = (high - low) / 2, (low + high) / 2
-        wide, tall = reach[:, None], reach[None, :]
-        spread_x = ((west + east) / 2 - centre) ** 2 + (east - west) ** 2 / 12
-        spread_y = ((south + north) / 2 - centre) ** 2 + (north - south) ** 2 / 12
-        need = np.zeros((len(edges), len(edges)))
+        reach = halves * 2**spread / 16
+        wide, tall = reach[:, None, None], reach[None, :, None]
+        need = np.zeros((16, 16, 1))
         for ((a, b), (c, d)), (x, y) in zip(linear, shift, strict=True):
-            off_x = x + (a - 1) * centre[:, None] + b * centre[None, :]
-            off_y = y + c * centre[:, None] + (d - 1) * centre[None, :]
-            need = np.maximum(need, abs(a) + (abs(b) * tall + abs(off_x)) / wide)
-            need = np.maximum(need, abs(d) + (abs(c) * wide + abs(off_y)) / tall)
-        gain = np.ceil(4 * need - 4 - 1e-9).clip(0)
-        if similar:
-            gain[wide != tall] = np.inf
-        far = 1 + 4 * spread_x[:, None] / wide**2 + 4 * spread_y[None, :] / tall**2
-        cost = np.where(gain <= 7, wide * tall * (1 + gain.clip(max=7) / 4) ** 2 * far, np.inf)
+            need = np.maximum(need, a + (b * tall + x) / wide)
+            need = np.maximum(need, d + (c * wide + y) / tall)
+        spread_out = 1 + 4 * far[0] / wide**2 + 4 * far[1] / tall**2
+        cost = wide * tall * (1 + gains / 4) ** 2 * spread_out
+        cost[(4 * need - 4 - 1e-9 > gains) | (similar & (wide != tall))] = np.inf
         if np.isfinite(cost).any():
             order = cost.argsort(axis=None, kind="stable")[:most]
-            best = [
-                np.unravel_index(k, cost.shape) for k in order if cost.flat[k] <= slack * cost.min()
-            ]
+            best = [k for k in order if cost.flat[k] <= slack * cost.min()]
+            places = [[int(x) for x in np.unravel_index(k, cost.shape)] for k in best]
             return [
-                {"box": (*edges[i], *edges[j]), "gain": int(gain[i, j]), "spread": spread}
-                for i, j in best
+                {"box": (-i - 1, i + 1, -j - 1, j + 1), "gain": gain, "spread": spread}
+                for i, j, gain in places
             ]
     raise InputError("the attractor reaches too far beyond its window to be coded")
 
@@ -138,7 +150,7 @@ class Coded:
     @property
     def bits_per_map(self) -> float:
         """Of the body, without header and checksum."""
-        return (8 * (self.code.length - 1) - self.code.header()[1]) / self.code.n
+        return (8 * (self.code.length - 1) - self.code.header()[1]) / self.code.drawn
 
 
 def finest(code: Code) -> Code:
@@ -160,11 +172,11 @@ def linearised(here: Coded, target: Tensor) -> tuple[Tensor, Tensor]:
 
     That is the model of Gauss and Newton. The error is that of the converged attractor; how
     pictures change with the numbers is taken from a soft one, of the points that the attractor is
-    grown from, by finite differences over half a stride either way. Pictures have at most 256
+    grown from, by finite differences over half a stride either way. Pictures have at most SIDE
     pixels a side, and fewer if there are very many maps.
     """
     code, columns = here.code, 4 if here.code.similar else 6
-    count, side = code.n * columns, min(len(target), 256)
+    count, side = code.n * columns, min(len(target), SIDE)
     while count * side**2 > 1 << 25:
         side //= 2
     radius = torch.tensor([code.radius * side / 2]).clamp(max=16)  # wider pens would take long
@@ -172,7 +184,9 @@ def linearised(here: Coded, target: Tensor) -> tuple[Tensor, Tensor]:
     to, blur = torch.tensor(frame(WINDOW, side)), blur_matrix(side, SOFT, target)
 
     def soft(place: Tensor) -> Tensor:
-        density = splat_tree(maps_at(code, place).float(), tree, to, 1 / GROWN**2, side)
+        density = splat_tree(
+            whole(code, maps_at(code, place)).float(), tree, to, 1 / GROWN**2, side
+        )
         if radius > 1:  # a curve's points, two a pixel, are spread over the pen's width
             density = 4 * radius * convolve(density[None], pen_discs(radius, int(radius + 2)))[0]
         return coverage(blur @ density @ blur, SOLID).flatten()

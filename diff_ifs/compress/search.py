@@ -25,30 +25,31 @@ from diff_ifs.compress.lattice import (
     round_to_lattice,
     stepped,
     stride,
+    whole,
 )
 from diff_ifs.draw.geometry import Quality
 from diff_ifs.errors import InputError
 from diff_ifs.fit.judge import evaluate
-from diff_ifs.formats.code import LARGEST, MOST_CODED, Code, multisets, rank_map, stroke_code
+from diff_ifs.formats.code import CENTRE, LARGEST, MOST_CODED, Code, stroke_code
 from diff_ifs.setup import WINDOW
 from ifs_model import contract, singular_values
 
 NEARLY = (
     0.05  # the relative difference of two singular values up to which a map nearly is a similarity
 )
-# similarities up to which the best point is sought on very many lattices, which costs the cube of
-# their number
-FEW = 8
+# numbers up to which the best point is sought on very many lattices, which costs the cube of their
+# number
+FEW = 32
 MANY, WIDER, AIMS = (
-    200,
+    120,
     4.0,
     3,
 )  # boxes there, how much worse than the best one they may seem, and points of each
-LIKELY, FINAL = 60, 10  # of these points, how many are judged coarsely, and of those, finely
+LIKELY, FINAL = 40, 8  # of these points, how many are judged coarsely, and of those, finely
 ROUNDS = 4  # of a refit: how often the attractor is linearised anew
 DAMPINGS, TRIES, JUDGED = (
     (0.0, 0.1, 0.5),
-    20,
+    10,
     8,
 )  # of whole steps: how bold, from how many starts each, how many judged
 PACE = 40  # judgements between two looks at how fast single steps get on
@@ -91,9 +92,14 @@ def encodings(system: dict) -> list[Code]:
     ]
 
 
+def columns(code: Code) -> int:
+    """How many numbers of a map can be moved."""
+    return 4 if code.similar else 6
+
+
 def fewest_bytes(code: Code) -> int:
-    """Of a file that holds such a system on a lattice of at least eight steps."""
-    body = (multisets(8, code.n, code.similar) - 1).bit_length()
+    """Of a file that holds such a system on lattices of at least eight steps."""
+    body = (code.bodies(24 if len(code.kinds) > 2 else 8) - 1).bit_length()
     return -(-(body + code.header()[1]) // 8) + 1
 
 
@@ -120,8 +126,7 @@ def score(
 
     The final quality draws edges, too, which takes longer: see `draw.geometry.Quality`.
     """
-    ranked = sorted(numbers.tolist(), key=lambda map_: rank_map(map_, code.steps, code.similar))
-    maps = torch.tensor(code.maps(ranked), dtype=torch.float64)
+    maps = torch.tensor(code.maps(code.in_order(numbers.tolist())), dtype=torch.float64)
     return evaluate(maps, target, code.radius, supersample=supersample, quality=quality)[0]
 
 
@@ -147,7 +152,7 @@ def refit(
     best = rounded(code, maps, target)
     if best.iou >= goal:
         return best
-    if code.similar and code.n <= FEW:
+    if columns(code) * code.n <= FEW:
         best = max(best, best_point(code, maps, target, progress), key=lambda coded: coded.iou)
         if best.iou >= goal:
             return best
@@ -169,7 +174,7 @@ def best_box(
     """The maps rounded in that box in which it costs least, by coarse pictures; the `iou` is that
     of a finer one."""
     found = []
-    for box in boxes(maps, code.edges, code.similar):
+    for box in boxes(whole(code, maps), code.edges, code.similar):
         way = replace(code, **box)
         numbers = round_to_lattice(way, place_of(way, contract(maps, LARGEST)))
         if fewest_bytes(way) <= way.length and contracts(way, numbers):
@@ -179,35 +184,37 @@ def best_box(
     return replace(best, iou=score(best.code, best.numbers, target, supersample=2))
 
 
-def similarities(code: Code, maps: Tensor, target: Tensor) -> Tensor:
-    """The similarities near maps (n, 2, 3) that show the target best, on the finest lattice: steps
-    of Gauss and Newton.
+def descended(code: Code, maps: Tensor, target: Tensor) -> tuple[Code, Tensor]:
+    """Of the systems that such a code can hold, that near maps (n, 2, 3) which shows the target
+    best, on the finest lattice: steps of Gauss and Newton, and of a symmetry's centre.
 
-    Those nearest by numbers alone may cost more than a coarse lattice does: the Koch curve, 0.015
-    of IoU.
+    Those nearest by numbers alone may cost more than a coarse lattice does: the Koch curve as
+    similarities, 0.015 of IoU.
     """
     here = rounded(finest(code), maps, target)
     while True:
         hessian, gradient = linearised(here, target)
-        found = []
+        ways = [(nudged(here.code, k, by), here.numbers) for k in range(1, len(here.code.symmetry))
+                for by in (-4, -2, -1, 1, 2, 4)]  # fmt: skip
         for damping in (0.0, 0.1, 1.0):
             ridge = damping * hessian.diagonal() + 1e-3 * hessian.diagonal().mean() + 1e-6
             steps = stride(here.code) * torch.linalg.solve(hessian + ridge.diag(), -gradient)
             for part in (1.0, 0.5, 0.25, 0.1):
-                numbers = round_to_lattice(here.code, stepped(here.numbers, part * steps))
-                if contracts(here.code, numbers):
-                    found.append(Coded(here.code, numbers, score(here.code, numbers, target)))
+                moved = stepped(here.numbers, part * steps)
+                ways.append((here.code, round_to_lattice(here.code, moved)))
+        found = [Coded(*way, score(*way, target)) for way in ways if contracts(*way)]
         best = max(found, key=lambda coded: coded.iou, default=here)
         if best.iou <= here.iou:
-            return maps_of(here.code, here.numbers)
+            found_code = replace(code, symmetry=here.code.symmetry)
+            return found_code, maps_at(here.code, here.numbers.double())
         here = best
 
 
 def best_point(
     code: Code, maps: Tensor, target: Tensor, progress: Callable[[int], object] = bool
 ) -> Coded:
-    """Of all lattices whose boxes will do, the point near maps (n, 2, 3), similarities, that shows
-    the target best.
+    """Of all lattices whose boxes will do, the point near maps (n, 2, 3) that shows the target
+    best.
 
     How much points near the maps cost is told by the picture linearised once, on the finest
     lattice: the numbers on any other lattice are affine functions of those. Those that promise to
@@ -216,22 +223,22 @@ def best_point(
     fine = finest(code)
     start = round_to_lattice(fine, place_of(fine, maps))
     hessian = linearised(Coded(fine, start, 0.0), target)[0] / stride(fine) ** 2
-    at_start = maps_at(fine, start.double())
+    at_start, wide = maps_at(fine, start.double()), columns(code)
     generator, found = torch.Generator().manual_seed(0), []
-    for box in boxes(maps, code.edges, similar=True, most=MANY, slack=WIDER):
+    for box in boxes(whole(code, maps), code.edges, code.similar, most=MANY, slack=WIDER):
         way = replace(code, **box)
         if fewest_bytes(way) > way.length:
             continue
         place = place_of(way, at_start)
         # what a number of each map is on this lattice where one on the finest is raised by 1
         back = []
-        for step in torch.eye(5, dtype=torch.float64)[:4]:
-            back.append((place_of(way, maps_at(fine, start + step)) - place)[:, :4])
+        for step in torch.eye(start.shape[1], dtype=torch.float64)[:wide]:
+            back.append((place_of(way, maps_at(fine, start + step)) - place)[:, :wide])
         back = torch.linalg.inv(torch.block_diag(*torch.stack(back, dim=-1)))
         here = back.T @ hessian @ back
         here += (1e-3 * here.diagonal().mean() + 1e-9) * torch.eye(len(here), dtype=torch.float64)
         numbers = round_to_lattice(way, place)
-        off = (numbers - place)[:, :4].flatten()
+        off = (numbers - place)[:, :wide].flatten()
         for k in range(AIMS):
             steps = nearest_plane(here, here @ off, generator) if k else torch.zeros_like(off)
             steps, promise = pair_descent(here, here @ off, steps)
@@ -326,8 +333,8 @@ def improve(
                 .indices.tolist()
             )
             moves = [frozenset(divmod(k, 2 * count)) for k in order]
-            if here.code.stroke:
-                moves[8:8] = [frozenset({2 * count}), frozenset({2 * count + 1})]
+            others = 2 * (bool(here.code.stroke) + max(0, len(here.code.symmetry) - 1))
+            moves[8:8] = [frozenset({2 * count + k}) for k in range(others)]
             moves, fresh = [move for move in moves if move not in tried], False
         if not moves:
             break
@@ -337,7 +344,8 @@ def improve(
         code, steps = here.code, torch.zeros_like(gradient)
         for k in move:
             if k >= 2 * count:
-                code = replace(code, stroke=min(max(1, code.stroke + 1 - 2 * (k % 2)), 255))
+                which, down = divmod(k - 2 * count, 2)
+                code = nudged(code, which + (not code.stroke), 1 - 2 * down)
             else:
                 steps[k % count] = 1 if k < count else -1
         numbers = stepped(here.numbers, reach * steps)
@@ -352,3 +360,13 @@ def improve(
                 break
     here = replace(here, iou=score(here.code, here.numbers, target))
     return here if here.iou > best.iou else best
+
+
+def nudged(code: Code, which: int, by: int) -> Code:
+    """The code with its stroke (0), or a coordinate of its symmetry's centre (1, 2), moved by so
+    many steps."""
+    if which == 0:
+        return replace(code, stroke=min(max(1, code.stroke + by), 255))
+    places = list(code.symmetry)
+    places[which] = min(max(-CENTRE, places[which] + by), CENTRE - 1)
+    return replace(code, symmetry=tuple(places))
