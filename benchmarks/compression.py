@@ -44,9 +44,9 @@ from train_ifs import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {  # bytes
-    "koch": (16, 20, 24, 28),
-    "sierpinski": (12, 16, 22, 32),
-    "apple": (40, 60, 80),
+    "koch": (16, 20, 24, 28, 40, 64),
+    "sierpinski": (12, 16, 19, 22, 32, 64),
+    "apple": (40, 60, 80, 120, 190),
     "flower": (40, 120),
 }
 SIX_BITS = 6  # a number, to compare a refit with plain rounding
