@@ -15,6 +15,7 @@ from diff_ifs.backend import kernels
 from diff_ifs.fit.judge import PEN_GAIN, evaluate, selection_scores
 from diff_ifs.fit.objective import REFRESH, Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
+from diff_ifs.fit.self_similar import MOST, self_similar
 from diff_ifs.fit.stages import Stage, stages
 from diff_ifs.setup import MAX_SINGULAR, Setup
 from ifs_model import contract, singular_values
@@ -143,6 +144,7 @@ class Run:
         but exact may overlap less than a coarse one does.
         """
         stage, best = self.plan[self.stage], []
+        self.join(target)
         if len(self.maps) <= stage.systems and stage.copies == 1:
             return
         if stage.judged:
@@ -155,6 +157,22 @@ class Run:
             order = self.losses(target).argsort(stable=True).tolist()
             best += [k for k in order if k not in best][: stage.systems - len(best)]
         self.keep(torch.tensor(best).repeat_interleave(stage.copies))
+
+    def join(self, target: Tensor) -> None:
+        """Before the last stage, let systems of few maps join that were found by their collages; as
+        their way, they take that of the first.
+        """
+        setup = self.setup
+        if not (
+            self.plan[self.stage].grown
+            and isinstance(setup.maps, int)
+            and 1 < setup.n <= MOST
+            and setup.depth is None
+        ):
+            return
+        joined = self_similar(target, setup, 2).to(self.maps.device)
+        self.keep(torch.tensor([*range(len(self.maps)), *[0] * len(joined)]))
+        self.maps[-len(joined) :] = joined
 
     def breed(self, target: Tensor) -> None:
         """Place a map or two of each copy anew; the first of each system's copies stays as it is."""

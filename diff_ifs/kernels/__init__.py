@@ -4,6 +4,7 @@ Arrays are NumPy's.
 
 from diff_ifs.kernels.chain import iterate_by_letter as iterate_by_letter
 from diff_ifs.kernels.chain import play as play
+from diff_ifs.kernels.collage import collage_errors as collage_errors
 from diff_ifs.kernels.collage import hill_climb as hill_climb
 from diff_ifs.kernels.density import deposit as deposit
 from diff_ifs.kernels.density import merge as merge

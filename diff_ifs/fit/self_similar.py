@@ -1,0 +1,93 @@
+"""Systems of few maps whose images of a picture make it up again, found by descent.
+
+By the collage theorem (Barnsley et al., "Solution of an inverse problem for fractals and other
+sets", PNAS 83, 1986), maps that take a picture to pieces that cover it have an attractor like it.
+Here the pieces are drawn from the picture itself: what map i draws at x is C(f_i⁻¹(x)), and all
+maps together draw 1 − Π (1 − C(f_i⁻¹(x))). So places that several images cover count once, and no
+slow map takes more steps than another, which both lead the descent of attractors astray. Only true
+fractals of few maps are found in this way: other pictures are not made up of so few images.
+
+Letters in shapes: B systems, n maps, S side of the picture.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from diff_ifs.backend import load_kernels
+from diff_ifs.fit.judge import selection_scores
+from diff_ifs.metrics import foreground
+from diff_ifs.setup import Setup
+from ifs_model import rotations
+
+MOST = 7  # maps of a system that is found by its collage
+
+
+def self_similar(target: Tensor, setup: Setup, count: int) -> Tensor:
+    """The best `count` systems (count, n, 2, 3), float32, whose collages are like the target (S, S).
+
+    Twice as many systems as a fit has start at random; an eighth of these, with the least error at
+    32 × 32 pixels, goes on at 64 × 64; of those, the ones are taken whose attractors are most like
+    the target.
+    """
+    target = target.cpu()
+    generator = torch.Generator().manual_seed(setup.seed)
+    maps = random_copies(target, 2 * setup.batch, setup.n, generator)
+    for size, rate, blurs in ((32, 0.05, (1.5, 0.6)), (64, 0.02, (1.0, 0.4))):
+        picture = F.adaptive_avg_pool2d(target[None, None], min(size, len(target)))[0, 0]
+        maps, errors = descend_collage(maps, picture, 150, setup.rate / 0.03 * rate, blurs, setup)
+        maps = maps[errors.argsort(stable=True)[: max(setup.batch // 4, count)]]
+    finer = F.adaptive_avg_pool2d(target[None, None], min(128, len(target)))[0, 0]
+    scores = torch.tensor([max(selection_scores(system, finer, setup)) for system in maps])
+    return maps[scores.argsort(descending=True, stable=True)[:count]].float()
+
+
+def random_copies(target: Tensor, systems: int, n: int, generator: torch.Generator) -> Tensor:
+    """Maps (B, n, 2, 3), float64, that shrink the target (S, S) to copies within it, turned,
+    reflected and flattened at random.
+    """
+
+    def uniform(low: float, high: float) -> Tensor:
+        draw = torch.rand(systems, n, generator=generator, dtype=torch.float64)
+        return low + (high - low) * draw
+
+    row, column = foreground(target).nonzero().unbind(1)
+    pixels = torch.stack([2 * column + 1, len(target) * 2 - 2 * row - 1], dim=1) / len(target) - 1
+    pixels, middle = pixels.double(), pixels.double().mean(0)
+    large, sign = uniform(0.35, 0.95), torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    axes = torch.stack([large, sign * large * uniform(0.3, 1)], dim=-1)
+    turn, lean = uniform(0, 2 * math.pi), uniform(0, 2 * math.pi)
+    linear = rotations(turn) @ (axes[..., None] * rotations(lean))
+    places = pixels[(uniform(0, 1) * len(pixels)).long()]
+    at = middle + (places - middle) * (1 - 0.7 * large)[..., None]
+    return torch.cat([linear, (at - linear @ middle)[..., None]], dim=-1)
+
+
+def descend_collage(
+    maps: Tensor,
+    picture: Tensor,
+    steps: int,
+    rate: float,
+    blurs: tuple[float, float],
+    setup: Setup,
+) -> tuple[Tensor, Tensor]:
+    """Maps (B, n, 2, 3) after some steps of Adam that make the error of their collages less, and
+    these errors (B,).
+
+    The rate falls along half a cosine to a twentieth, the blur of the picture (S, S) geometrically,
+    from the first sigma, in pixels, to the last. No map counts as flatter than to a pixel.
+    """
+    loops, sharp = load_kernels(), picture.double().numpy()
+    found, first, second = maps.numpy(), np.zeros_like(maps), np.zeros_like(maps)
+    for step in range(steps):
+        share = step / max(1, steps - 1)
+        if step % 10 == 0:
+            blurred = gaussian_filter(sharp, blurs[0] * (blurs[1] / blurs[0]) ** share)
+        errors, gradient = loops.collage_errors(found, blurred)
+        now = rate * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)
+        found = loops.descend(found, gradient, first, second, step + 1, now, setup.bound)
+    return torch.from_numpy(found), torch.from_numpy(errors)

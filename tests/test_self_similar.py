@@ -1,0 +1,140 @@
+"""Systems of few maps that are found by their collages."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from diff_ifs.backend import load_kernels
+from diff_ifs.draw.coverage import occupancy
+from diff_ifs.fit import run as runs
+from diff_ifs.fit.judge import evaluate
+from diff_ifs.fit.run import Run
+from diff_ifs.fit.self_similar import descend_collage, random_copies, self_similar
+from diff_ifs.setup import WINDOW, Setup, affine, similarity
+
+
+def square() -> np.ndarray:
+    """A square of 24 pixels a side in a picture of 32: three quarters of the window."""
+    picture = np.zeros((32, 32))
+    picture[4:28, 4:28] = 1
+    return picture
+
+
+def errors(*maps) -> float:
+    return float(load_kernels().collage_errors(np.array([maps], dtype=float), square())[0][0])
+
+
+def test_what_no_image_covers_is_missed_and_what_two_cover_counts_once():
+    # Two images, 0.4 and 0.6 of the square's width, at its left and right ends: a gap of a fifth of
+    # 24 × 24 pixels of 32 × 32, and an overlap of a fifth.
+    for width, missed in ((0.4, 0.2 * 24**2 / 32**2), (0.6, 0.0)):
+        shift = 0.75 * (1 - width)
+        pair = affine(width, 0, 0, 1, -shift, 0), affine(width, 0, 0, 1, shift, 0)
+        assert errors(*pair) == pytest.approx(missed, abs=0.02)  # edges are soft
+    assert errors(affine(1, 0, 0, 1), affine(1, 0, 0, 1)) == pytest.approx(0, abs=1e-9)
+
+
+def test_what_leaves_the_picture_is_missed_too():
+    # Half a width to the right: 12 of 24 columns are missed, and of those that the image has beyond
+    # the square, 4 are in the picture.
+    assert errors(affine(1, 0, 0, 1, 0.75, 0)) == pytest.approx((12 + 4) * 24 / 32**2, abs=0.02)
+
+
+def test_gradient_of_the_error_agrees_with_finite_differences():
+    random = np.random.default_rng(0)
+    picture = random.random((12, 12))
+    shrink = [similarity(s, degrees=a) for s, a in ((0.5, 20), (0.7, 200), (0.9, 70))]
+    maps = np.array([shrink, shrink]) + 0.1 * random.normal(size=(2, 3, 2, 3))
+    found, gradient = load_kernels().collage_errors(maps, picture)
+    for place in np.ndindex(maps.shape):
+        step = np.zeros_like(maps)
+        step[place] = 1e-7
+        ahead, behind = (
+            load_kernels().collage_errors(maps + sign * step, picture)[0] for sign in (1, -1)
+        )
+        assert gradient[place] == pytest.approx((ahead - behind).sum() / 2e-7, abs=1e-5)
+    assert found.shape == (2,)
+
+
+def test_a_flat_map_draws_a_line():
+    flat = affine(1, 0, 0, 0)  # takes the square to a line that has no width of its own
+    beside = affine(1, 0, 0, 0, 0, 0.25)
+    # The square has 24 rows, of which a line is two.
+    assert errors(flat) == pytest.approx(22 * 24 / 32**2, abs=0.01)
+    assert errors(flat, beside) == pytest.approx(20 * 24 / 32**2, abs=0.01)
+
+
+def test_random_copies_are_smaller_and_lie_in_the_picture():
+    target = torch.zeros(32, 32)
+    target[2:8, 10:30] = 1  # at the top
+    maps = random_copies(target, 200, 2, torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(maps[..., :2])
+    assert 0.34 < float(values[..., 0].min()) < 0.4
+    assert 0.9 < float(values[..., 0].max()) < 0.96
+    assert 0.29 < float((values[..., 1] / values[..., 0]).min()) < 0.35
+    flipped = float((torch.linalg.det(maps[..., :2]) < 0).double().mean())
+    assert 0.4 < flipped < 0.6
+    middle = torch.tensor([0.25, 0.6875], dtype=torch.float64)
+    x, y = (maps[..., :2] @ middle + maps[..., 2]).unbind(-1)
+    assert -0.375 < float(x.min()) < 0 < 0.5 < float(x.max()) < 0.875
+    assert 0.5 < float(y.min()) < float(y.max()) < 0.875
+
+
+def test_descent_comes_to_the_maps_that_make_a_picture_up():
+    maps = torch.tensor([[similarity(0.5, at=at) for at in ((-0.4, -0.4), (0.4, -0.4), (0, 0.4))]])
+    gasket = occupancy(maps[0].double(), WINDOW, 64)
+    near = maps.double() + 0.03 * torch.randn(
+        1, 3, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+    found, error = descend_collage(near, gasket, 80, 0.01, (1.0, 0.4), Setup(maps=3))
+    assert float((found - maps).abs().max()) < 0.01 < float((near - maps).abs().max())
+    exact = load_kernels().collage_errors(maps.double().numpy(), gaussian_filter(gasket, 0.4))[0]
+    assert float(error) < 1.05 * float(exact[0])
+
+
+def slow() -> torch.Tensor:
+    """Two maps that shrink little, whose images overlap: areas of 0.64 and 0.49."""
+    return torch.tensor(
+        [similarity(0.8, degrees=35, at=(-0.05, 0.1)), similarity(0.7, 160, at=(0.2, -0.25))],
+        dtype=torch.float64,
+    )
+
+
+@pytest.mark.slow
+def test_slow_maps_that_overlap_are_found_from_their_picture():
+    target = (occupancy(slow(), WINDOW, 128) >= 0.5).float()
+    found = self_similar(target, Setup(maps=2, size=128, starts=64), 2)
+    assert found.shape == (2, 2, 2, 3)
+    assert evaluate(found[0], target).iou > 0.9
+
+
+@pytest.mark.parametrize(
+    ("setup", "joins"),
+    [
+        (Setup(maps=2, size=32, starts=4, steps=24, rounds=0), 1),
+        (Setup(maps=2, size=32, starts=4, steps=24, rounds=0, depth=3), 0),
+        (Setup(maps=8, size=32, starts=4, steps=24, rounds=0), 0),
+        (Setup(maps=slow().tolist(), size=32, starts=4, steps=24, rounds=0), 0),
+        (Setup(maps=2, size=32, starts=4, steps=24, rounds=0, grey=True), 0),
+    ],
+)
+def test_they_join_a_fit_of_few_maps_before_its_last_stage(monkeypatch, setup, joins):
+    target, asked = (occupancy(slow(), WINDOW, 32) >= 0.5).float(), []
+    given = slow().float()[None].repeat(2, 1, 1, 1)
+
+    def found(target, setup, count):
+        asked.append(count)
+        return given[:count]
+
+    monkeypatch.setattr(runs, "self_similar", found)
+    run = Run.started(target, setup, "cpu")
+    for stage in range(len(run.plan)):
+        assert not asked
+        run.stage = stage
+        before = len(run.maps)
+        run.select(target)
+    assert len(asked) == joins
+    if joins:  # the true maps are the better ones
+        assert before <= 2
+        assert (run.maps == given[0]).all((1, 2, 3)).any()
