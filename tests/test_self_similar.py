@@ -10,7 +10,7 @@ from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit import run as runs
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.run import Run
-from diff_ifs.fit.self_similar import descend_collage, random_copies, self_similar
+from diff_ifs.fit.self_similar import descend_collage, polished, random_copies, self_similar
 from diff_ifs.setup import WINDOW, Setup, affine, similarity
 
 
@@ -138,3 +138,32 @@ def test_they_join_a_fit_of_few_maps_before_its_last_stage(monkeypatch, setup, j
     if joins:  # the true maps are the better ones
         assert before <= 2
         assert (run.maps == given[0]).all((1, 2, 3)).any()
+
+
+def gasket() -> torch.Tensor:
+    places = ((-0.45, -0.45), (0.45, -0.45), (0.0, 0.45))
+    return torch.tensor([similarity(0.5, at=at) for at in places], dtype=torch.float64)
+
+
+def test_maps_that_are_nearly_right_are_polished_and_others_left():
+    places = [(x, y) for x in (-0.6, 0, 0.6) for y in (-0.6, 0, 0.6) if x or y]
+    carpet = torch.tensor([similarity(1 / 3, at=at) for at in places], dtype=torch.float64)
+    target = (occupancy(carpet, WINDOW, 128, supersample=4) >= 0.5).float()
+    noise = torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    near = carpet + 0.006 * noise
+    found = polished(near, target, Setup(maps=8))
+    assert float((found - carpet).abs().mean()) < 0.4 * float((near - carpet).abs().mean())
+    assert polished(carpet[:6], target, Setup(maps=6)) is None  # a quarter is missing
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_a_fit_ends_with_polished_maps_if_they_are_better(monkeypatch, better):
+    target = (occupancy(gasket(), WINDOW, 64) >= 0.5).float()
+    worse = gasket() + torch.tensor([0.0, 0.0, 0.1])
+    maps, other = (worse, gasket()) if better else (gasket(), worse)
+    run = Run.started(target, Setup(maps=maps.tolist(), size=64, starts=1, stroke=0.0), "cpu")
+    run.best_score = run.best_iou = evaluate(maps, target).iou
+    monkeypatch.setattr(runs, "polished", lambda *_: other)
+    run.polish(target)
+    assert torch.allclose(run.best_maps.double(), gasket())
+    assert run.best_iou == pytest.approx(evaluate(gasket(), target).iou)

@@ -46,6 +46,21 @@ def self_similar(target: Tensor, setup: Setup, count: int) -> Tensor:
     return maps[scores.argsort(descending=True, stable=True)[:count]].float()
 
 
+def polished(maps: Tensor, target: Tensor, setup: Setup) -> Tensor | None:
+    """Maps (n, 2, 3) after a descent of their collage's error, which sees what is finer than points
+    and splats; None where that error is no longer small, so that little would come of it.
+
+    The target (S, S) counts as 256 × 256 pixels at most.
+    """
+    picture = F.adaptive_avg_pool2d(target.cpu()[None, None], min(256, len(target)))[0, 0]
+    found = maps.cpu().double()[None]
+    for rate, blurs in ((0.002, (1.5, 0.5)), (0.001, (0.7, 0.3))):
+        found, errors = descend_collage(found, picture, 100, rate, blurs, setup)
+        if float(errors) > 0.1 * float(picture.mean()):
+            return None
+    return found[0]
+
+
 def random_copies(target: Tensor, systems: int, n: int, generator: torch.Generator) -> Tensor:
     """Maps (B, n, 2, 3), float64, that shrink the target (S, S) to copies within it, turned,
     reflected and flattened at random.
