@@ -12,6 +12,7 @@ from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.run import Run
 from diff_ifs.fit.self_similar import descend_collage, polished, random_copies, self_similar
 from diff_ifs.setup import WINDOW, Setup, affine, similarity
+from train_ifs import fit
 
 
 def square() -> np.ndarray:
@@ -161,9 +162,12 @@ def test_a_fit_ends_with_polished_maps_if_they_are_better(monkeypatch, better):
     target = (occupancy(gasket(), WINDOW, 64) >= 0.5).float()
     worse = gasket() + torch.tensor([0.0, 0.0, 0.1])
     maps, other = (worse, gasket()) if better else (gasket(), worse)
-    run = Run.started(target, Setup(maps=maps.tolist(), size=64, starts=1, stroke=0.0), "cpu")
-    run.best_score = run.best_iou = evaluate(maps, target).iou
+    setup = Setup(maps=maps.tolist(), size=64, starts=1, stroke=0.0, rate=1e-5, steps=10, rounds=0)
     monkeypatch.setattr(runs, "polished", lambda *_: other)
-    run.polish(target)
-    assert torch.allclose(run.best_maps.double(), gasket())
-    assert run.best_iou == pytest.approx(evaluate(gasket(), target).iou)
+    *_, state = fit(target, setup)
+    exact = evaluate(state.maps, target)
+    assert torch.allclose(state.maps, gasket(), atol=1e-3)
+    assert torch.allclose(state.path[-1][1], gasket(), atol=1e-3)
+    assert torch.allclose(state.best_maps, gasket(), atol=1e-3)
+    assert state.iou == state.best_iou == exact.iou > 0.95
+    assert torch.equal(state.picture, exact.picture)

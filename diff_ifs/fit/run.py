@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diff_ifs.backend import kernels
-from diff_ifs.fit.judge import PEN_GAIN, evaluate, selection_scores
+from diff_ifs.fit.judge import PEN_GAIN, Evaluation, evaluate, selection_scores
 from diff_ifs.fit.objective import REFRESH, Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
 from diff_ifs.fit.self_similar import MOST, polished, self_similar
@@ -229,18 +229,18 @@ class Run:
             self.stage, self.stage_step = self.stage + 1, 0
             self.rest()
 
-    def polish(self, target: Tensor) -> None:
-        """Let the best maps be those that their collage comes down to, if these are better."""
-        maps = polished(self.best_maps, target, self.setup)
-        if maps is None:
-            return
-        pens = self.setup.stroke != 0
-        found = evaluate(maps, target, self.best_stroke, pens, quality="draft")
+    def polish(
+        self, maps: Tensor, stroke: float, target: Tensor
+    ) -> tuple[Tensor, Evaluation] | None:
+        """What the collage of maps comes down to, and what that is worth, if more than the best."""
+        better = polished(maps, target, self.setup)
+        if better is None:
+            return None
+        maps = better.to(maps)
+        found = evaluate(maps, target, stroke, self.setup.stroke != 0, quality="draft")
         if found.iou > self.best_iou:
             found = evaluate(maps, target, found.stroke)
-        if found.iou > self.best_iou:
-            self.best_score, self.best_iou, self.best_stroke = found.score, found.iou, found.stroke
-            self.best_maps = maps.to(self.best_maps)
+        return (maps, found) if found.iou > self.best_iou else None
 
     def report(self, target: Tensor, stage: Stage, loss: Tensor) -> State:
         """Judge the leader, in the final stage more than one, at its end with any stroke; remember
@@ -276,8 +276,10 @@ class Run:
         elif end and not grey:  # its score was that of a draft
             kept = kept or evaluate(self.best_maps, target, self.best_stroke)
             self.best_score, self.best_iou = kept.score, kept.iou
-        if end and not grey:
-            self.polish(target)
+        if end and not grey and (better := self.polish(maps, found.stroke, target)):
+            maps, found = self.best_maps, _ = better
+            self.path_maps[-1][leader], self.path_stroke[-1][leader] = maps.cpu(), found.stroke
+            self.best_score, self.best_iou, self.best_stroke = found.score, found.iou, found.stroke
         row = {"step": self.step, "size": stage.size, "loss": float(loss[leader]), "iou": found.iou}
         self.trace.append(row)
         path = zip(self.path_steps, self.path_maps, self.path_stroke, strict=True)
