@@ -173,6 +173,7 @@ def fit(
             run.select(
                 target
             )  # those with the least loss and those whose converged attractors are best
+            run.join(target)  # one that was found by its collage
             run.breed(target)  # copies with a map or two placed anew
             run.choose_pens(target)
             run.double()

@@ -144,7 +144,6 @@ class Run:
         but exact may overlap less than a coarse one does.
         """
         stage, best = self.plan[self.stage], []
-        self.join(target)
         if len(self.maps) <= stage.systems and stage.copies == 1:
             return
         if stage.judged:
@@ -159,9 +158,8 @@ class Run:
         self.keep(torch.tensor(best).repeat_interleave(stage.copies))
 
     def join(self, target: Tensor) -> None:
-        """Before the last stage, let systems of few maps join that were found by their collages; as
-        their way, they take that of the first.
-        """
+        """Before the last stage, let a system of few maps join that was found by its collage; as its
+        way, it takes that of the first."""
         setup = self.setup
         if not (
             self.plan[self.stage].grown
@@ -170,9 +168,9 @@ class Run:
             and setup.depth is None
         ):
             return
-        joined = self_similar(target, setup, 2).to(self.maps.device)
-        self.keep(torch.tensor([*range(len(self.maps)), *[0] * len(joined)]))
-        self.maps[-len(joined) :] = joined
+        maps = self_similar(target, setup)
+        self.keep(torch.tensor([*range(len(self.maps)), 0]))
+        self.maps[-1] = maps
 
     def breed(self, target: Tensor) -> None:
         """Place a map or two of each copy anew; the first of each system's copies stays as it is."""
@@ -367,7 +365,7 @@ def check_resume(resume: object, setup: Setup) -> None:
         if (
             not isinstance(value, Tensor)
             or value.shape != shape
-            or not 1 <= len(value) <= max(2 * most, n)
+            or not 1 <= len(value) <= max(2 * most + 2, n)
         ):
             raise ValueError(f"{name} is no tensor of shape {shape}")
         if (

@@ -27,28 +27,28 @@ from ifs_model import rotations
 MOST = 7  # maps of a system that is found by its collage
 
 
-def self_similar(target: Tensor, setup: Setup, count: int) -> Tensor:
-    """The best `count` systems (count, n, 2, 3), float32, whose collages are like the target (S, S).
+def self_similar(target: Tensor, setup: Setup) -> Tensor:
+    """The system (n, 2, 3), float32, whose attractor is most like the target (S, S), of those whose
+    collages are.
 
     Twice as many systems as a fit has start at random; an eighth of these, with the least error at
-    32 × 32 pixels, goes on at 64 × 64; of those, the ones are taken whose attractors are most like
-    the target.
+    32 × 32 pixels, goes on at 64 × 64.
     """
     target = target.cpu()
     generator = torch.Generator().manual_seed(setup.seed)
     maps = random_copies(target, 2 * setup.batch, setup.n, generator)
     for size, rate, blurs in ((32, 0.05, (1.5, 0.6)), (64, 0.02, (1.0, 0.4))):
         picture = F.adaptive_avg_pool2d(target[None, None], min(size, len(target)))[0, 0]
-        maps, errors = descend_collage(maps, picture, 150, setup.rate / 0.03 * rate, blurs, setup)
-        maps = maps[errors.argsort(stable=True)[: max(setup.batch // 4, count)]]
+        maps, errors = descend_collage(maps, picture, 150, rate, blurs, setup)
+        maps = maps[errors.argsort(stable=True)[: max(setup.batch // 4, 1)]]
     finer = F.adaptive_avg_pool2d(target[None, None], min(128, len(target)))[0, 0]
     scores = torch.tensor([max(selection_scores(system, finer, setup)) for system in maps])
-    return maps[scores.argsort(descending=True, stable=True)[:count]].float()
+    return maps[scores.argmax()].float()
 
 
 def polished(maps: Tensor, target: Tensor, setup: Setup) -> Tensor | None:
     """Maps (n, 2, 3) after a descent of their collage's error, which sees what is finer than points
-    and splats; None where that error is no longer small, so that little would come of it.
+    and splats; None where that error is large, so that little would come of it.
 
     The target (S, S) counts as 256 × 256 pixels at most.
     """
