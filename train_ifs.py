@@ -274,6 +274,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             }
             n, power = count(target, setup, device, partial(tqdm, **asked, disable=arguments.quiet))
             setup = replace(setup, maps=n)
+        if setup_file and arguments.source is None and setup_file.parent != pictures[0].parent:
+            print(f"the setup is {setup_file}", file=sys.stderr)
         if setup_file is None and not origin:
             print(
                 f"no {name}_setup.py: {setup.batch} random starts of {setup.n} maps",

@@ -2,8 +2,12 @@
 
 import csv
 import math
+import re
+import sys
 from pathlib import Path
 
+import flames
+import numpy as np
 import on_gpu
 import pytest
 import quality
@@ -12,6 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import ifs_model
+from diff_ifs.files.system import load_system
 from diff_ifs.setup import Setup, similarity
 
 
@@ -161,3 +166,25 @@ def test_the_distance_field_draws_the_segments_of_all_words():
 def test_memory_is_measured_and_given_back():
     peak = speed.peak_memory(lambda: torch.ones(8 << 20), "cpu")
     assert math.isnan(peak) or 31 < peak < 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("theirs", "otherwise"),
+    [
+        (lambda ours: ours, 0),
+        (lambda ours: np.zeros_like(ours), 4),  # all of ours is too much
+        (lambda ours: np.ones_like(ours), 4),  # and here too little
+    ],
+)
+def test_flames_that_are_drawn_otherwise_are_counted(monkeypatch, capsys, theirs, otherwise):
+    def by_flam3(text, quality, out):
+        wide, high = map(int, re.search(r'size="(\d+) (\d+)"', text).groups())
+        top, left = (256 - high) // 2, (256 - wide) // 2
+        ours = flames.drawn(load_system(str(out.with_suffix(".flame"))))
+        return theirs(ours[top : top + high, left : left + wide])
+
+    monkeypatch.setattr(flames, "by_flam3", by_flam3)
+    monkeypatch.setattr(sys, "argv", ["flames.py", "4"])
+    flames.main()
+    assert f"4 of 4 open, {otherwise} of them" in capsys.readouterr().out

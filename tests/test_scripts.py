@@ -86,6 +86,23 @@ def test_a_picture_without_a_setup_is_fitted_from_random_starts(capsys):
     assert torch.load("gold coin.pt", weights_only=True)["maps"].shape == (4, 2, 3)
 
 
+def test_a_setup_from_beside_the_scripts_for_a_picture_that_is_elsewhere_is_named(capsys):
+    Image.new("L", (64, 64)).save("flower.png")
+    with Image.open("flower.png") as picture:
+        picture.paste(255, (20, 20, 44, 44))
+        picture.save("flower.png")
+    small = ["--steps", "0", "--starts", "1", "--size", "64"]
+    assert train_ifs.main(["flower", *small]) == 0
+    assert f"the setup is {Path(train_ifs.__file__).parent / 'flower_setup.py'}" in (
+        capsys.readouterr().err
+    )
+    Path("flower_setup.py").write_text(
+        "from diff_ifs import Setup, similarity\nSETUP = Setup(maps=[similarity(0.5)] * 2)\n"
+    )
+    assert train_ifs.main(["flower", *small]) == 0
+    assert "the setup is" not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_fit_can_be_resumed(fitted, monkeypatch, capsys):
     shutil.copytree(fitted, "copy")
