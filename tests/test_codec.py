@@ -326,6 +326,7 @@ def test_a_symmetric_picture_takes_one_map_of_each_orbit(maps, wanted):
     assert iou(drawn >= 0.5, target >= 0.5) > 0.95
 
 
+@pytest.mark.slow
 def test_less_room_than_all_maps_need_is_used_by_fewer_maps(blob):
     found = fit_into(system(BLOB), blob, 12, 0)
     assert found.code.n < 4

@@ -309,17 +309,17 @@ def resume():
         ({"trace": []}, "not lists of one length"),
         ({"maps": torch.zeros(2, 4, 2, 3)}, "maps is no tensor of shape"),
         ({"first": torch.zeros(1, 3, 2, 3)}, "first is no tensor of shape"),
-        ({"second": torch.zeros(4, 3, 2, 3).int()}, "second does not hold finite numbers"),
-        ({"first": torch.full((4, 3, 2, 3), torch.inf)}, "first does not hold finite numbers"),
-        ({"stroke": torch.tensor([0.5, 0.5, 0.5, 1.5])}, "stroke is no radius from 0 to 1"),
+        ({"second": torch.zeros(6, 3, 2, 3).int()}, "second does not hold finite numbers"),
+        ({"first": torch.full((6, 3, 2, 3), torch.inf)}, "first does not hold finite numbers"),
+        ({"stroke": torch.tensor([0.5] * 5 + [1.5])}, "stroke is no radius from 0 to 1"),
         ({"best_maps": torch.eye(2, 3).expand(3, 2, 3)}, "best_maps holds maps that do not shrink"),
-        ({"maps": torch.full((4, 3, 2, 3), 1001.0)}, "maps leads far away"),
+        ({"maps": torch.full((6, 3, 2, 3), 1001.0)}, "maps leads far away"),
         ({"more": 1}, "its fields are not those of a run"),
     ],
 )
 def test_a_run_out_of_its_ranges_is_told_by_name(change, message, resume):
     check_resume(resume, SMALL)
-    assert len(resume["maps"]) == 4
+    assert len(resume["maps"]) == 6
     with pytest.raises(ValueError, match=message):
         check_resume({**resume, **change}, SMALL)
 
