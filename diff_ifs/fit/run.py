@@ -235,9 +235,9 @@ class Run:
         if better is None:
             return None
         maps = better.to(maps)
-        found = evaluate(maps, target, stroke, self.setup.stroke != 0, quality="draft")
+        found = evaluate(maps, target, stroke, quality="draft")
         if found.iou > self.best_iou:
-            found = evaluate(maps, target, found.stroke)
+            found = evaluate(maps, target, stroke, self.setup.stroke != 0)
         return (maps, found) if found.iou > self.best_iou else None
 
     def report(self, target: Tensor, stage: Stage, loss: Tensor) -> State:

@@ -49,16 +49,19 @@ def self_similar(target: Tensor, setup: Setup) -> Tensor:
 
 def polished(maps: Tensor, target: Tensor, setup: Setup) -> Tensor | None:
     """Maps (n, 2, 3) after a descent of their collage's error, which sees what is finer than points
-    and splats; None where that error is large, so that little would come of it.
+    and splats; None where that error is more than a tenth of the picture to begin with.
 
     The target (S, S) counts as 256 × 256 pixels at most.
     """
     picture = F.adaptive_avg_pool2d(target.cpu()[None, None], min(256, len(target)))[0, 0]
     found = maps.cpu().double()[None]
+    (error,), _ = load_kernels().collage_errors(
+        found.numpy(), gaussian_filter(picture.double(), 1.5)
+    )
+    if error > 0.1 * float(picture.mean()):
+        return None
     for rate, blurs in ((0.002, (1.5, 0.5)), (0.001, (0.7, 0.3))):
-        found, errors = descend_collage(found, picture, 100, rate, blurs, setup)
-        if float(errors) > 0.1 * float(picture.mean()):
-            return None
+        found, _ = descend_collage(found, picture, 100, rate, blurs, setup)
     return found[0]
 
 
