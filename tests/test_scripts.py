@@ -157,7 +157,7 @@ def test_a_render_needs_the_checkpoint_alone(fitted, kind):
     picture = pixels("results/elsewhere/elsewhere_render_50_96.png")
     assert picture.shape == (96, 96)
     assert picture.min() == 0
-    assert picture.max() > 150  # its pen is thinner than such a pixel
+    assert picture.max() >= (150 if kind == "occupancy" else 255)  # its pen is thinner than a pixel
     assert len(np.unique(picture)) > 3, "smooth edges, or a scale of greys"
 
 
