@@ -153,9 +153,8 @@ def words_by_weight(weights: Tensor, count: int) -> Tensor:
             done % 8 == 0 and int(length.max()) + 8 > words.shape[-1]
         ):  # room for the letters of eight rounds
             words = torch.cat([words, torch.full_like(words[..., :8], n)], dim=-1)
-        first = 1 + done * (
-            n - 1
-        )  # child 0 takes the place of its parent, the others the next free places
+        # child 0 takes the place of its parent, the others the next free places
+        first = 1 + done * (n - 1)
         places = torch.cat([parent[:, None], (first + letters[: n - 1]).expand(len(p), -1)], dim=1)
         spelling = words[rows, parent][:, None].repeat(1, n, 1)
         spelling.scatter_(
@@ -217,9 +216,8 @@ def attractor_points(
     """
     outer, inner = outer_and_inner_words(maps, weights, words, to)
     homogeneous = torch.cat([inner, torch.ones_like(inner[..., :1])], dim=-1)
-    points = (
-        outer.transpose(-3, -2) @ homogeneous.mT[..., None, :, :]
-    )  # (B, 2, K, 3) @ (B, 1, 3, M)
+    # (B, 2, K, 3) @ (B, 1, 3, M)
+    points = outer.transpose(-3, -2) @ homogeneous.mT[..., None, :, :]
     shares = (
         word_weights(weights, words[0])[..., :, None]
         * word_weights(weights, words[1])[..., None, :]
@@ -329,9 +327,8 @@ def tree_points(maps: Tensor, tree: AddressTree) -> Tensor:
     generations = [fixed_points(maps)[tree.letters[:first]]]
     for size in tree.sizes[1:]:
         letters, parents = (part[first : first + size] for part in tree[:2])
-        born = parents - (
-            first - len(generations[-1])
-        )  # counted from the first of the generation before
+        # counted from the first of the generation before
+        born = parents - (first - len(generations[-1]))
         generations.append(apply(maps[letters], generations[-1][born][:, None]).squeeze(1))
         first += size
     return torch.cat(generations).T

@@ -170,18 +170,16 @@ def fit(
     while run.stage < len(run.plan):
         stage = run.plan[run.stage]  # coarse to fine: size, blur, rate, systems
         if run.stage_step == 0:
-            run.select(
-                target
-            )  # those with the least loss and those whose converged attractors are best
+            # those with the least loss and those whose converged attractors are best
+            run.select(target)
             run.join(target)  # one that was found by its collage
             run.breed(target)  # copies with a map or two placed anew
             run.choose_pens(target)
             run.double()
         if not run.trace:
             yield run.report(target, stage, run.losses(target))
-        objective = Objective(
-            target, stage, setup
-        )  # the soft picture of each system against the target
+        # the soft picture of each system against the target
+        objective = Objective(target, stage, setup)
         for _ in range(run.stage_step, stage.steps):
             losses = descend(objective, run)
             run.advance()

@@ -168,9 +168,8 @@ class Points:
         return max((np.nan_to_num(self.value[m, length, name]), m) for m in self.methods[1:])
 
     def mean(self, method: str, length: int, names: list[str]) -> float:
-        return statistics.fmean(
-            self.value[method, length, name] for name in names
-        )  # nan where one has no picture
+        # nan where one has no picture
+        return statistics.fmean(self.value[method, length, name] for name in names)
 
     def curves(self, names: list[str]) -> dict[str, list[float]]:
         return {

@@ -16,9 +16,8 @@ from PIL import Image, ImageDraw
 SIZE = 256
 FINE = 16  # drawn this much larger, then averaged and thresholded
 KOCH_ENDS = ((-0.9, -0.26), (0.9, -0.26))
-PEN = (
-    2 / SIZE
-)  # radius in world units of the pen that draws the curve and the gasket: a line two pixels wide
+# radius in world units of the pen that draws the curve and the gasket: a line two pixels wide
+PEN = 2 / SIZE
 GASKET_CORNERS = ((-0.9, -0.78), (0.9, -0.78), (0.0, -0.78 + 0.9 * math.sqrt(3)))
 
 Point = tuple[float, float]

@@ -39,10 +39,11 @@ def koch_truth() -> tuple[list, list, list]:
     joints = [corners[0], (left + third, low), corners[2], (right - third, low), corners[1]]
     maps = []
     for (x0, y0), (x1, y1) in itertools.pairwise(joints):
+        # the tip stands to the left of the segment
         along, up = (
             ((x1 - x0) / 2, (y1 - y0) / 2),
             (-(y1 - y0), x1 - x0),
-        )  # the tip stands to the left of the segment
+        )
         height = math.sqrt(3) / 6
         tip = (x0 + along[0] + height * up[0], y0 + along[1] + height * up[1])
         maps.append(triangle_to(corners, [(x0, y0), (x1, y1), tip]))

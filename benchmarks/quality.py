@@ -214,9 +214,8 @@ def main(argv: list[str] | None = None) -> None:
             fit_pictures(todo, setup, arguments.jobs, device), total=len(todo), unit="picture"
         )
     ):
-        row["wall"] = (
-            time.perf_counter() - began
-        )  # since the picture before: these add up, side by side or not
+        # since the picture before: these add up, side by side or not
+        row["wall"] = time.perf_counter() - began
         began += row["wall"]
         rows.append(row)
         save_picture(out / "strips" / f"{row['name']}.png", strip)

@@ -17,11 +17,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# of the start, after the first steps, at the end
 REPORTS = (
     r" 0/\d+ .*IoU=",
     r" [1-9]\d*/\d+ .*IoU=",
     r"-> koch\.pt",
-)  # of the start, after the first steps, at the end
+)
 
 
 def waits(folder: Path, *arguments: str, signs: tuple[str, ...]) -> list[float]:

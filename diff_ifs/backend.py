@@ -17,9 +17,8 @@ import ifs_model
 from diff_ifs.errors import InputError, one_line
 from ifs_model import AddressTree, LossSettings
 
-NO_DOUBLE = (
-    "mps",
-)  # kinds of devices that have no float64: what needs it is done on the CPU for them
+# kinds of devices that have no float64: what needs it is done on the CPU for them
+NO_DOUBLE = ("mps",)
 
 
 @functools.cache

@@ -14,9 +14,8 @@ Map = tuple[tuple[float, float, float], tuple[float, float, float]]
 WINDOW = (-1.0, 1.0, -1.0, 1.0)  # xmin, xmax, ymin, ymax of the world that a picture shows
 MAX_MAPS = 1000
 MAX_POINTS = 16_000_000
-MAX_SINGULAR = (
-    0.9901  # of a map in a checkpoint: the largest `bound` of a fit, and some room for rounding
-)
+# of a map in a checkpoint: the largest `bound` of a fit, and some room for rounding
+MAX_SINGULAR = 0.9901
 RANGES = {  # least and most; whole numbers where they are
     "maps": (1, MAX_MAPS),
     "price": (0.0001, 1.0),
@@ -74,30 +73,24 @@ class Setup:
     # and 12 where it is grey or a depth is given.
     maps: int | Sequence[Map] | None = None
     price: float = 0.001  # IoU that each map must gain where the picture says how many there are
-    depth: int | None = (
-        None  # letters in a word: all n^depth words are drawn; None: words of about equal weight
-    )
+    # letters in a word: all n^depth words are drawn; None: words of about equal weight
+    depth: int | None = None
     # points drawn of a full-size picture when depth is None; half as many again in the end
     points: int = 40_000
     size: int = 256  # side of the picture that is fitted, in pixels
-    steps: int | None = (
-        None  # steps of the optimiser, all stages together; None: as many as the rounds need
-    )
+    # steps of the optimiser, all stages together; None: as many as the rounds need
+    steps: int | None = None
     starts: int | None = None  # systems that start, as one batch; None: 256, for a grey picture 32
-    rounds: int | None = (
-        None  # how often the best are bred; None: 5 or more, by the number of maps, if grey 2
-    )
+    # how often the best are bred; None: 5 or more, by the number of maps, if grey 2
+    rounds: int | None = None
     jitter: float = 0.05  # spread of the starts around initial maps that are given
-    stroke: float | None = (
-        None  # radius of the pen in world units at the start; 0: no pen; None: from the picture
-    )
-    grey: bool | None = (
-        None  # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
-    )
+    # radius of the pen in world units at the start; 0: no pen; None: from the picture
+    stroke: float | None = None
+    # whether its greys are part of the picture; None: as train_ifs.py finds it, else no
+    grey: bool | None = None
     invert: bool = False  # whether figure and ground of the picture are swapped
-    threshold: int | None = (
-        None  # of 255, from which on brightness, opacity or distance from the ground is figure
-    )
+    # of 255, from which on brightness, opacity or distance from the ground is figure
+    threshold: int | None = None
     rate: float = 0.03  # learning rate at the start
     blur: float = 2.0  # sigma of the splat at the start, in pixels of the first, coarse picture
     pull: float = 0.1  # how strongly stray points are pulled towards the target

@@ -15,18 +15,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = "lazy"
+# with tensors on the CPU, on a real GPU too
 MAY_MIX = (
     "aten::copy_",
     "aten::index.Tensor",
     "aten::index_put_",
-)  # with tensors on the CPU, on a real GPU too
+)
+# for what the GPU has not done yet
 WAITS = (
     "_local_scalar_dense",
     "nonzero",
     "unique",
     "bincount",
     "masked_select",
-)  # for what the GPU has not done yet
+)
 
 
 class There(Tensor):

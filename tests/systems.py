@@ -18,6 +18,7 @@ DUST = torch.tensor(
     [similarity(1 / 3, at=(x * 2 / 3, y * 2 / 3)) for x in (-1, 1) for y in (-1, 1)]
 )
 _HIGH = math.sqrt(3) / 6
+# from (-1, 0) to (1, 0)
 KOCH = torch.tensor(
     [
         similarity(1 / 3, at=(-2 / 3, 0)),
@@ -25,7 +26,8 @@ KOCH = torch.tensor(
         similarity(1 / 3, degrees=-60, at=(1 / 6, _HIGH)),
         similarity(1 / 3, at=(2 / 3, 0)),
     ]
-)  # from (-1, 0) to (1, 0)
+)
+# Barnsley's fern, roughly in the window; its stem is of rank one
 FERN = torch.tensor(
     [
         affine(0.0, 0.0, 0.0, 0.16, 0.0, -0.84),
@@ -33,4 +35,4 @@ FERN = torch.tensor(
         affine(0.20, -0.26, 0.23, 0.22, 0.0, -0.46),
         affine(-0.15, 0.28, 0.26, 0.24, 0.0, -0.66),
     ]
-)  # Barnsley's fern, roughly in the window; its stem is of rank one
+)

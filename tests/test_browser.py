@@ -111,9 +111,8 @@ def test_the_page_draws_what_the_renderer_draws(name, tab, tmp_path):
     bare(tab)
     tab.wait()
     seen = photograph(tab, 512)
-    drawn = occupancy(
-        maps.double(), WINDOW, 512, stroke=stroke, supersample=2
-    )  # as finely as the page
+    # as finely as the page
+    drawn = occupancy(maps.double(), WINDOW, 512, stroke=stroke, supersample=2)
     assert float(iou(seen, drawn)) >= 0.98
 
 
@@ -287,9 +286,8 @@ def test_handles_numbers_and_undo(tab, tmp_path):
     tab.click("#redo")
     assert numbers() == after
     field = tab.find("#numbers [name='0']")
-    field.send_keys(
-        "\ue009a\ue000", "1.5\n"
-    )  # all of it is chosen and replaced by what would stretch the world
+    # all of it is chosen and replaced by what would stretch the world
+    field.send_keys("\ue009a\ue000", "1.5\n")
     assert numbers() == after
     assert "shrink" in tab.message
     ActionChains(tab.browser).drag_and_drop_by_offset(
@@ -435,9 +433,8 @@ def test_the_iou_with_the_target_is_that_of_the_renderer(tab, tmp_path):
     drawn = occupancy(KOCH.double(), WINDOW, 128, stroke=0.03, supersample=6)
     target = (occupancy(KOCH.double(), WINDOW, 128, stroke=0.05) >= 0.5).float()
     tab.open(write(tmp_path, "drawn", KOCH, 0.03, target=target.numpy()))
-    tab.until(
-        lambda: re.search(r"IoU 0\.\d{4}$", tab.find("#facts").text)
-    )  # three digits while it is drawn
+    # three digits while it is drawn
+    tab.until(lambda: re.search(r"IoU 0\.\d{4}$", tab.find("#facts").text))
     assert float(tab.find("#facts").text.split()[-1]) == pytest.approx(
         float(iou(drawn, target)), abs=0.003
     )

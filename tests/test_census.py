@@ -23,9 +23,8 @@ def rungs(misfit, loss=lambda n: 1 / n) -> list[Rung]:
 def test_the_next_map_gains_the_price(power, scale):
     found = repaid(rungs(lambda n: 5 / 128 + scale * n**-power), price=0.001)
     assert found.power == pytest.approx((power + 0.9) / 2)
-    middle = math.exp(
-        sum(math.log(n) for n in (8, 12, 16, 24, 32)) / 5
-    )  # where the curves of both powers meet
+    # where the curves of both powers meet
+    middle = math.exp(sum(math.log(n) for n in (8, 12, 16, 24, 32)) / 5)
     scale *= middle ** (found.power - power)
     gain = scale * (found.n**-found.power - (found.n + 1) ** -found.power)
     assert gain == pytest.approx(0.001, rel=0.05)

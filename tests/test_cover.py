@@ -86,9 +86,8 @@ def test_a_cover_has_no_more_levels_than_asked_for(level):
     taken = covered(KOCH, (-1.0031, 0.9969, -1.0042, 0.9958), 300, level)
     assert grown.sum() > 4**level / 2
     assert not (grown & ~taken).any()
-    assert (
-        int((taken & ~grown).sum()) <= 2
-    )  # a grown cell has one point, of which not all images lie in others
+    # a grown cell has one point, of which not all images lie in others
+    assert int((taken & ~grown).sum()) <= 2
 
 
 @pytest.mark.slow
@@ -141,9 +140,8 @@ def test_the_highest_address_of_a_pixel_gives_its_colour(factor):
         last = (spots > -0.5).long() @ torch.tensor([2, 1])
         expected = expected * 4 + last
         spots = (spots - torch.tensor(corners).double()[last]) / 0.75
-    assert (
-        int((taken != expected).sum()) <= (0.08 if factor < 100 else 0.02) * 128**2
-    )  # pixels on edges of images
+    # pixels on edges of images
+    assert int((taken != expected).sum()) <= (0.08 if factor < 100 else 0.02) * 128**2
     assert int((taken < expected).sum()) <= 0.001 * 128**2
 
 
@@ -161,9 +159,8 @@ def test_threads_that_share_tiles_change_no_bit(colours, monkeypatch):
 
 def test_the_best_words_are_kept(monkeypatch):
     """Of words 0 … 5 of one tile, 1 and 4 are the same, and 5 covers the tile."""
-    monkeypatch.setattr(
-        tiles, "sort_keys", tiles.sort_keys.py_func
-    )  # parts of loops are not called from Python
+    # parts of loops are not called from Python
+    monkeypatch.setattr(tiles, "sort_keys", tiles.sort_keys.py_func)
     maps = np.arange(36.0).reshape(6, 2, 3)
     maps[4] = maps[1] + ALIKE / 4
     scores = np.array([1.0, 3.0, 2.0, 5.0, 3.0, 9.0])
@@ -179,10 +176,11 @@ def test_the_best_words_are_kept(monkeypatch):
     assert chosen(5, 0, 8) == ([5, 3, 1, 2, 0], 0)
     assert chosen(2, 0, 8) == ([5, 3], 1)
     assert chosen(5, 16, 8) == ([0, 1, 2, 3, 5], 0)
+    # word 3 covers the tile: what is lower is left out
     assert chosen(4, 16, 5) == (
         [0, 1, 2, 3],
         6,
-    )  # word 3 covers the tile: what is lower is left out
+    )
     assert chosen(2, 16, 8) == ([0, 5], 14)  # a word of addresses up to 0.875 is left out
     maps[4] = maps[1] + ALIKE
     assert chosen(6, 0, 8) == ([5, 3, 1, 4, 2, 0], 0)

@@ -61,9 +61,8 @@ def test_no_point_is_nearer_than_the_one_that_is_found(maps, shift):
 def test_a_chart_knows_how_far_the_attractor_reaches_in_all_directions():
     """Each of its ranges of angles, over half a turn, holds all points for all angles in it."""
     points = points_of(LEANING, 9)
-    some = torch.from_numpy(
-        points[:: max(1, len(points) // 400)].T.copy()
-    )  # the chart sees only these
+    # the chart sees only these
+    some = torch.from_numpy(points[:: max(1, len(points) // 400)].T.copy())
     box = bounds(LEANING)
     chart = Chart(some, torch.zeros(some.shape[1]).long(), box, 0.02)
     kept = [points[(np.abs(points - p).max(1) < 0.01).nonzero()[0]] for p in some.T.numpy()]
@@ -178,9 +177,8 @@ def test_maps_in_pixels_do_what_maps_do_in_the_world():
 
     for map_, there in zip(LEANING.numpy(), seen, strict=True):
         after = pixels(world @ map_[:, :2].T + map_[:, 2])
-        assert np.allclose(
-            pixels(world) @ there[:, :2].T + there[:, 2], after, atol=1e-5
-        )  # nudged by less
+        # nudged by less
+        assert np.allclose(pixels(world) @ there[:, :2].T + there[:, 2], after, atol=1e-5)
 
 
 def test_the_hull_has_the_outermost_points_in_their_order():

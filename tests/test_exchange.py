@@ -112,10 +112,11 @@ def test_of_json_the_maps_alone_are_needed():
     plain = as_json()
     assert plain.maps.tolist() == MAPS
     assert (plain.stroke, plain.size) == (0, 256)
+    # all there is: x = 0.5 x + 0.1 y - 0.2 and y = 0.25 y + 0.75
     x, y = (
         -0.2 / 0.5 + 0.1 / 0.5,
         1.0,
-    )  # all there is: x = 0.5 x + 0.1 y - 0.2 and y = 0.25 y + 0.75
+    )
     assert plain.window[0] < x < plain.window[1] < x + 1e-5
     assert plain.window[2] < y < plain.window[3] < y + 1e-5
     found = as_json(

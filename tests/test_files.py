@@ -396,9 +396,8 @@ def test_large_pictures_are_read_beyond_pillows_own_limit():
 def test_larger_pictures_and_pictures_that_run_programs_are_refused():
     with pytest.raises(InputError, match="20001 × 1 pixels; make it smaller: at most 20000 a side"):
         load_target(saved(Image.new("1", (20_001, 1))), 32)
-    Path("saved.png").write_text(
-        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n"
-    )  # for Ghostscript
+    # for Ghostscript
+    Path("saved.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
     with pytest.raises(InputError, match="its format is not one of PNG, JPEG"):
         load_target(Path("saved.png"), 32)
 

@@ -30,9 +30,8 @@ def test_a_zoom_film_goes_straight_to_its_point_by_equal_factors():
     """Each frame is a window of its own, all about the one point that stays where it is on the
     screen."""
     x, y, factor = PLACES[1][0] + 0.01, PLACES[1][1] - 0.02, 8.0
-    still = (
-        np.array([x, y]) * factor / (factor - 1)
-    )  # the same in the windows about (0, 0) and about (x, y)
+    # the same in the windows about (0, 0) and about (x, y)
+    still = np.array([x, y]) * factor / (factor - 1)
     assert (
         render("specks", 30, 40, "--zoom-at", x, y, factor, "--frames", 4, "--out", "zoom.gif") == 0
     )
@@ -111,10 +110,11 @@ def save_long_way(count: int) -> None:
     save("long", last, path=way)
 
 
+# half a second each, from four seconds up to thirty
 @pytest.mark.parametrize(
     ("frames", "each"),
     [(4, 1000), (10, 500), pytest.param(80, 380, marks=pytest.mark.slow)],
-)  # half a second each, from four seconds up to thirty
+)
 def test_a_film_of_a_fit_takes_its_time(frames, each):
     save_long_way(frames)
     assert render("long", 30, 120, "--sweep", "fit", "--out", "film.gif") == 0
@@ -214,12 +214,13 @@ def test_an_mp4_shows_the_same_frames_and_then_pauses():
         true = bytes_of(discs(pen, 64, places=[(x - 0.2 * k, y - 0.1 * k) for x, y in PLACES]))
         near = [np.abs(frame[..., 0].astype(int) - true).mean() < 8 for frame in found]
         seen.append(np.flatnonzero(near))
+    # one a second, and two seconds more
     assert [list(at) for at in seen] == [
         [0],
         [1],
         [2],
         [3, 4, 5],
-    ]  # one a second, and two seconds more
+    ]
     assert imageio.immeta("way.mp4", plugin="FFMPEG")["fps"] == pytest.approx(1)
     save_long_way(10)
     assert render("long", 30, 64, "--sweep", "fit", "--out", "long.mp4") == 0  # half a second each

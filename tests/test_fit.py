@@ -113,9 +113,8 @@ def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
 def test_stray_points_are_pulled_inside_the_window_and_outside(at, compiled, monkeypatch):
     if not compiled:
         monkeypatch.setattr(backend, "load_kernels", lambda: None)
-    corner = torch.tensor([similarity(0.1, at=(x, at)) for x in (at, at - 0.1)])[
-        None
-    ]  # far from the blob, up right
+    # far from the blob, up right
+    corner = torch.tensor([similarity(0.1, at=(x, at)) for x in (at, at - 0.1)])[None]
     slopes = []
     for pull in (0.0, 0.1):
         setup = dataclasses.replace(QUICK, maps=2, pull=pull)
@@ -437,9 +436,8 @@ def test_a_broken_gradient_never_reaches_the_maps(monkeypatch):
             + (maps.sum((1, 2, 3)) - maps.detach().sum((1, 2, 3))).sqrt()
         )
 
-    monkeypatch.setattr(
-        Objective, "__call__", poisoned
-    )  # sqrt(0): an infinite gradient at every step
+    # sqrt(0): an infinite gradient at every step
+    monkeypatch.setattr(Objective, "__call__", poisoned)
     for state in fit(blob(), QUICK, every=10):
         assert state.maps.isfinite().all()
 

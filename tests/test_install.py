@@ -27,9 +27,8 @@ print(diff_ifs.__file__)
 
 @pytest.mark.slow
 def test_a_wheel_in_an_empty_environment_fits_a_picture_in_another_folder(tmp_path):
-    clone = (
-        tmp_path / "clone"
-    )  # of what the wheel is made of, so that nothing is left in the repository
+    # of what the wheel is made of, so that nothing is left in the repository
+    clone = tmp_path / "clone"
     clone.mkdir()
     for path in [*ROOT.glob("*.py"), ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE"]:
         shutil.copy(path, clone)

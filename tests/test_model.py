@@ -209,9 +209,8 @@ def test_blur_keeps_mass_away_from_the_border_and_agrees_with_a_direct_sum():
     at = torch.arange(32, dtype=torch.float64)
     squared = (at[:, None] - 14) ** 2 + (at - 17) ** 2
     direct = torch.exp(-squared / (2 * 1.5**2))
-    assert torch.allclose(
-        blurred, direct / direct.sum(), rtol=0, atol=1e-5
-    )  # it is cut off after four sigmas
+    # it is cut off after four sigmas
+    assert torch.allclose(blurred, direct / direct.sum(), rtol=0, atol=1e-5)
 
 
 def test_a_pen_keeps_mass_and_its_gradient_agrees_with_finite_differences():

@@ -382,9 +382,8 @@ def test_where_images_overlap_the_later_map_lies_on_top(order):
     save("over", torch.tensor([similarity(0.7, at=(0.3 * x, 0.3 * y)) for x, y in corners]))
     coloured = drawn("over", 60, 64, "--color", "map") / 255
     x, y = 0.3 * corners[2][0], 0.3 * corners[2][1]
-    before = [
-        (edge - at) / 0.7 for edge, at in zip(WINDOW, (x, x, y, y), strict=True)
-    ]  # what the last map takes to the window
+    # what the last map takes to the window
+    before = [(edge - at) / 0.7 for edge, at in zip(WINDOW, (x, x, y, y), strict=True)]
     image = drawn("over", 60, 64, "--window", *before)
     inside = binary_erosion(image == 255, np.ones((3, 3)))
     nearest = np.abs(coloured[:, :, None] - TAB10[:3]).sum(-1).argmin(-1)

@@ -369,10 +369,11 @@ def test_levels_of_the_hull_are_the_triangles_of_the_gasket(level):
     window = (-1.003, 1.001, -1.002, 1.002)  # so that no pixel's centre lies on an edge
     (drawn,) = coverage_strips(CORNER_GASKET, View(window, 256, level, figure="hull"))
     at = (torch.arange(256).double() + 0.5) / 256 * 2.004
+    # in the triangle x, y >= 0, x + y <= 1
     x, y = (
         (at - 1.003 + 1) / 2,
         (1.002 - at[:, None] + 1) / 2,
-    )  # in the triangle x, y >= 0, x + y <= 1
+    )
     true = (x >= 0) & (y >= 0) & (x + y <= 1)
     for _ in range(level):
         x, y = 2 * x, 2 * y
@@ -456,9 +457,8 @@ def test_colours_are_where_the_plain_picture_is(window, stroke):
 def test_looking_back_finds_the_colours_that_looking_down_finds(maps, colours):
     count, tile = colours or len(maps), (10, 90, 0, 100)
     back = colours_by_inverse_maps(Attractor(maps, View(WINDOW, 100)), tile, count)
-    tiled = Attractor(
-        maps, View(WINDOW, 100), whole=False
-    )  # words are looked for, from the highest colour down
+    # words are looked for, from the highest colour down
+    tiled = Attractor(maps, View(WINDOW, 100), whole=False)
     down = occupied_pixels(tiled, tile, colours=count)
     both = (back > 0) & (down > 0)
     assert both.sum() >= 0.95 * (down > 0).sum()
@@ -477,9 +477,8 @@ def test_the_first_letter_of_an_endless_address_is_never_rounded_away():
 
 
 def test_the_nearest_point_is_found_in_double_precision():
-    u, v = nearest_point(
-        CORNER_GASKET, 0.7, 0.9
-    )  # beyond the middle of the long side, which is the attractor's own
+    # beyond the middle of the long side, which is the attractor's own
+    u, v = nearest_point(CORNER_GASKET, 0.7, 0.9)
     assert abs(u + v) < 1e-15
     assert abs(u - -0.1) < 1e-6
     assert nearest_point(KOCH, -3.0, 0.0) == pytest.approx((-1.0, 0.0), abs=1e-6)
@@ -487,10 +486,11 @@ def test_the_nearest_point_is_found_in_double_precision():
 
 SLOW = {
     "three corners": [similarity(0.99, at=at) for at in ((0.01, 0), (-0.01, 0), (0, 0.01))],
+    # copies that slide along a line, ever more slowly
     "slide": [
         similarity(0.99),
         similarity(0.1, at=(0.9, 0.3)),
-    ],  # copies that slide along a line, ever more slowly
+    ],
     "mirrors": [
         similarity(0.99, 10, (0.012, 0), mirror=True),
         similarity(0.99, 70, (-0.006, 0.008), mirror=True),
@@ -687,9 +687,8 @@ def test_what_slow_maps_lose_at_the_border_is_grown_with_addresses_too():
     plain, coloured = (occupied_pixels(whole, tile, colours=count) > 0 for count in (0, 3))
     assert int(plain.sum()) > 1.005 * draft
     assert int(coloured.sum()) > 1.005 * draft
-    assert (
-        int((plain ^ coloured).sum()) < 0.005 * draft
-    )  # a few edges, which colours are not looked for at
+    # a few edges, which colours are not looked for at
+    assert int((plain ^ coloured).sum()) < 0.005 * draft
 
 
 def test_the_border_is_followed_no_further_than_there_is_time(monkeypatch):

@@ -26,6 +26,7 @@ from diff_ifs.files.results import STRIP, save_rows
 from diff_ifs.setup import WINDOW, affine, similarity
 
 THIRD, HIGH = 1 / 3, 3**0.5 / 6
+# in double precision, for deep zooms
 KOCH = torch.tensor(
     [
         similarity(THIRD, at=(-2 * THIRD, 0)),
@@ -34,7 +35,7 @@ KOCH = torch.tensor(
         similarity(THIRD, at=(2 * THIRD, 0)),
     ],
     dtype=torch.float64,
-)  # in double precision, for deep zooms
+)
 SYSTEMS = {"gasket": CORNER_GASKET, "carpet": CARPET, "koch": KOCH, "fern": FERN}
 
 
@@ -93,9 +94,8 @@ def test_levels_of_the_koch_curve_from_its_segment_grow_by_four_thirds():
     lengths = []
     for level in range(7):
         picture = drawn("koch", level, 1024, "--figure", "segment", "--stroke", 0.002)
-        lengths.append(
-            picture.sum() / 255 / (0.004 * 512 + 0.25)
-        )  # the pen, and one of four sub-pixels
+        # the pen, and one of four sub-pixels
+        lengths.append(picture.sum() / 255 / (0.004 * 512 + 0.25))
     assert lengths[0] == pytest.approx(1024, rel=0.03), "two world units"
     for shorter, longer in itertools.pairwise(lengths[:5]):
         assert longer / shorter == pytest.approx(4 / 3, rel=0.06)
@@ -394,11 +394,12 @@ def test_a_map_that_shrinks_all_to_a_point_is_drawn(figure):
     assert (drawn("dot", 40, 64, *options, "--supersample", 1) > 0).sum() == 1
 
 
+# what a checkpoint says, or a drawing
 LATE = (
     "a single row needs",
     "beyond double precision",
     "the way of its fit",
-)  # what a checkpoint says, or a drawing
+)
 
 
 def test_what_arguments_alone_tell_is_refused_before_torch_is_loaded():

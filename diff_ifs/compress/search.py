@@ -34,24 +34,25 @@ from diff_ifs.formats.code import CENTRE, LARGEST, MOST_CODED, Code, stroke_code
 from diff_ifs.setup import WINDOW
 from ifs_model import contract, singular_values
 
-NEARLY = (
-    0.05  # the relative difference of two singular values up to which a map nearly is a similarity
-)
+# the relative difference of two singular values up to which a map nearly is a similarity
+NEARLY = 0.05
 # numbers up to which the best point is sought on very many lattices, which costs the cube of their
 # number
 FEW = 32
+# boxes there, how much worse than the best one they may seem, and points of each
 MANY, WIDER, AIMS = (
     120,
     4.0,
     3,
-)  # boxes there, how much worse than the best one they may seem, and points of each
+)
 LIKELY, FINAL = 40, 8  # of these points, how many are judged coarsely, and of those, finely
 ROUNDS = 4  # of a refit: how often the attractor is linearised anew
+# of whole steps: how bold, from how many starts each, how many judged
 DAMPINGS, TRIES, JUDGED = (
     (0.0, 0.1, 0.5),
     10,
     8,
-)  # of whole steps: how bold, from how many starts each, how many judged
+)
 PACE = 40  # judgements between two looks at how fast single steps get on
 
 

@@ -25,9 +25,8 @@ class Parser(argparse.ArgumentParser):
     a docstring."""
 
     def __init__(self, prog: str, description: str | None):
-        super().__init__(
-            prog=prog, description=(description or "").partition("\n")[0]
-        )  # None: python -OO
+        # None: python -OO
+        super().__init__(prog=prog, description=(description or "").partition("\n")[0])
         # what argparse would take -1e-3 for, an option, cannot be told from one otherwise
         self._negative_number_matcher = re.compile(
             r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE
@@ -61,9 +60,8 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     # They would spin for milliseconds on cores that others want: a fit beside other programs took
     # twice as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    os.environ["MPLBACKEND"] = (
-        "agg"  # nothing is shown in a window, and matplotlib raises where it names no backend
-    )
+    # nothing is shown in a window, and matplotlib raises where it names no backend
+    os.environ["MPLBACKEND"] = "agg"
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:
@@ -75,9 +73,8 @@ def run_script(main: Callable[[], int]) -> NoReturn:
             words = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
             setattr(sys, name, words)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(
-            signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
-        )  # not before files are cleaned up
+        # not before files are cleaned up
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     code = main()
     gc.freeze()
     sys.exit(code)

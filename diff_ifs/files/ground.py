@@ -22,9 +22,8 @@ from diff_ifs.files.noise import (
     without_salt,
 )
 
-DISTINCT = (
-    60.5 / 255
-)  # in one channel: a colour that differs by more from the ground is no part of it
+# in one channel: a colour that differs by more from the ground is no part of it
+DISTINCT = 60.5 / 255
 NEAR = 0.1  # in each channel: colours of one name, for all noise and all artefacts
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in brightness (ITU-R BT.601)
 MANY_GREYS = 0.05  # share of a picture whose greys are no soft edges, no lines and no noise

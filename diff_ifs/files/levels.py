@@ -128,9 +128,8 @@ def _surfaces(small: np.ndarray, bright: np.ndarray) -> tuple[float, np.ndarray,
         found = np.linalg.solve(weighted.T @ system + ridge, weighted.T @ wanted)
         low, gap = found[:split], found[split:]
         span = of_gap @ gap
-        span = np.maximum(
-            span, 0.25 * abs(np.median(span)) + 1e-6
-        )  # dark and bright change no places
+        # dark and bright change no places
+        span = np.maximum(span, 0.25 * abs(np.median(span)) + 1e-6)
         away = (wanted - of_low @ low) / span
         before, bright = bright, (away > 0.5).reshape(small.shape)
         error = np.abs(away - bright.ravel())

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+# colours of a difference
 MISSING, EXTRA, BOTH, NEITHER = (
     (56, 132, 255),
     (255, 122, 26),
     (244, 244, 240),
     (10, 12, 20),
-)  # colours of a difference
+)
 STRIP = 26  # height in pixels of the caption under a frame
 
 
@@ -160,12 +161,13 @@ def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: fl
             )
         rate = max(1.0, len(frames) / seconds)
         width, height = frames[0].size
+        # a video has no odd sides: a black line is added
         even = (
             0,
             0,
             width + width % 2,
             height + height % 2,
-        )  # a video has no odd sides: a black line is added
+        )
         arrays = [
             np.asarray(frame.convert("RGB").crop(even))
             for frame in [*frames, *frames[-1:] * round(rate * pause)]

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-CHAINED = (
-    "hidden maps, or final ones, or such as may not follow each other"  # what System.picture tells
-)
+# what System.picture tells
+CHAINED = "hidden maps, or final ones, or such as may not follow each other"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diff_ifs.files.ground import Reading
 
 LARGEST = 20_000  # pixels along the longer side of a target
+# Pillow has others that start programs
 FORMATS = (
     "PNG",
     "JPEG",
@@ -24,7 +25,7 @@ FORMATS = (
     "BMP",
     "WEBP",
     "PPM",
-)  # Pillow has others that start programs
+)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from diff_ifs.setup import WINDOW, Setup
 from ifs_model import AddressTree, LossSettings, area_weights, frame, pen_discs, words_of_depth
 
 REFRESH = 10  # steps between two choices of the words
+# alphas with which grown points draw under a pen, whose curves have fewer points than areas
 PENS = (
     6.0,
     12.0,
-)  # alphas with which grown points draw under a pen, whose curves have fewer points than areas
+)
 # alpha with which grown points draw a picture as wide as they are: more suits a pen of half a pixel
 BARE = 1.5
 GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
@@ -43,10 +44,11 @@ class Objective:
         self.mass = float(self.target.sum())
         self.discs: Tensor | None = None  # of the pens
         self.pen_variance = 0.0  # of a disc, along each axis
+        # points spread evenly over the target, for each tip
         self.even, self.tip = (
             self.target[None],
             slice(None),
-        )  # points spread evenly over the target, for each tip
+        )
         self.frame = torch.tensor(
             frame(WINDOW, stage.size), dtype=target.dtype, device=target.device
         )
@@ -69,9 +71,8 @@ class Objective:
             self.alphas = maps.new_tensor([first] * (len(maps) - half) + [second] * half)
             self.trees = [address_tree(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
             return
-        sample = -(
-            -self.stage.size // 128
-        )  # one row and column in so many is enough to choose among 16
+        # one row and column in so many is enough to choose among 16
+        sample = -(-self.stage.size // 128)
         even = blur(self.even, self.beyond_pen(sigma))[:, ::sample, ::sample].flatten(1)
         bare = 1 - self.target[::sample, ::sample].flatten()
         trials = [10 ** (0.1 * k - 0.5) for k in range(16)]

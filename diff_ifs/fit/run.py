@@ -35,9 +35,8 @@ class State:
     stroke: float
     picture: Tensor  # (S, S) coverage of the leader's converged attractor at full size
     trace: list[dict]  # step, size, loss and iou of every state so far
-    path: list[
-        tuple[int, Tensor, float]
-    ]  # the leader's (step, maps, stroke) at each state since its start
+    # the leader's (step, maps, stroke) at each state since its start
+    path: list[tuple[int, Tensor, float]]
     best_iou: float  # the best of all states so far, by the converged attractor
     best_maps: Tensor
     best_stroke: float
@@ -302,9 +301,8 @@ def descend(objective: Objective, run: Run) -> Tensor:
     """One step of gradient descent on all systems of a run; their losses (B,) before it."""
     rate, sigma = objective.stage.schedule(run.stage_step)
     if run.stage_step % REFRESH == 0:
-        objective.refresh(
-            run.maps, run.stroke, sigma
-        )  # which words or points are drawn, and how solidly
+        # which words or points are drawn, and how solidly
+        objective.refresh(run.maps, run.stroke, sigma)
     losses = objective(run.maps.requires_grad_(), run.stroke, sigma)
     (gradient,) = torch.autograd.grad(losses.sum(), run.maps)
     run.adam(gradient, rate)  # and back to contractions

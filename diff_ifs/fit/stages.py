@@ -15,9 +15,8 @@ class Stage:
     size: int  # side of the picture in pixels
     points: int  # points drawn of each system
     systems: int  # how many of the stage before go on into this one
-    judged: (
-        int  # how many of these are chosen by their converged attractors; the others by their loss
-    )
+    # how many of these are chosen by their converged attractors; the others by their loss
+    judged: int
     copies: int  # how many of each go on: one as it is, the others with a map or two placed anew
     steps: int
     rates: tuple[float, float]  # learning rate, first and last

@@ -81,9 +81,8 @@ class Code:
     spread: int = 0
     similar: bool = False
     stroke: int = 0  # its 8-bit code; 0: none
-    window: tuple[float, float, float] | None = (
-        None  # xmin, ymin and side, in single precision; None: WINDOW
-    )
+    # xmin, ymin and side, in single precision; None: WINDOW
+    window: tuple[float, float, float] | None = None
     length: int = 64  # bytes of the file, which fix L
     version: int = 2
     symmetry: tuple[int, ...] = ()  # its place in SYMMETRIES, and 1 or 2 coordinates of its centre

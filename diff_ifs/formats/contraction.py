@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-SLOWEST = (
-    0.9999  # the mean contraction of a letter, in long products, beyond which nothing is drawn
-)
+# the mean contraction of a letter, in long products, beyond which nothing is drawn
+SLOWEST = 0.9999
 PRODUCTS = 1 << 17  # that are looked at, at most
 LONGEST = 200  # letters of a product
 
@@ -55,9 +54,8 @@ def coordinates(linear: "np.ndarray") -> "np.ndarray":
 
     middle, reach, steps = np.zeros(2), 4.0, np.linspace(-1, 1, 9)
     grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
-    grid = grid[
-        np.abs(grid).max(axis=1).argsort(kind="stable")
-    ]  # of equals, the middle is the best
+    # of equals, the middle is the best
+    grid = grid[np.abs(grid).max(axis=1).argsort(kind="stable")]
     for _ in range(60):
         at = np.clip(middle + reach * grid, -12, 12)
         scale = np.exp(at[:, 0])
@@ -125,9 +123,8 @@ def _products(
     after = np.ones((n, n), bool) if follows is None else follows
     products, letters, looked_at = linear, np.arange(n)[:, None], n
     for length in range(1, LONGEST + 1):
-        again = after[
-            letters[:, 0], letters[:, -1]
-        ]  # whether a product may follow itself, and be a power
+        # whether a product may follow itself, and be a power
+        again = after[letters[:, 0], letters[:, -1]]
         radii = np.where(again, spectral_radii(products), 0)
         if radii.max() >= 1 - 1e-9:
             return False, letters[radii.argmax()].tolist(), float(radii.max())

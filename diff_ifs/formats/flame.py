@@ -13,13 +13,14 @@ from diff_ifs.formats.rules import Map, Rules
 from diff_ifs.setup import MAX_MAPS
 
 LINEAR = ("linear", "linear3D")
+# variations that act on z alone; or with pre_ or post_
 SPATIAL = (
     "flatten",
     "zscale",
     "ztranslate",
     "zcone",
     "zblur",
-)  # variations that act on z alone; or with pre_ or post_
+)
 # Attributes of an <xform> that move nothing: of colours, names, animation and editors.
 APART = {
     "weight",
@@ -311,9 +312,10 @@ def to_flame(system: dict, name: str) -> str:
 
     These draw the bare attractor. The stroke is written as well, as an attribute of our own.
     """
+    # which loads what speaks to the network, in a tenth of a second
     from xml.sax.saxutils import (
         quoteattr,
-    )  # which loads what speaks to the network, in a tenth of a second
+    )
 
     maps, size = system["maps"], system["size"]
     xmin, xmax, ymin, ymax = system["window"]

@@ -34,15 +34,12 @@ class Rules:
     window: tuple[float, float, float, float] | None = None  # None: the attractor's own box
     stroke: float = 0.0
     size: int = 256
-    opacities: list[float] = field(
-        default_factory=list
-    )  # n from 0, hidden, to 1; empty: all are shown
-    chaos: list[list[float]] = field(
-        default_factory=list
-    )  # n factors each, of the weights of what follows; or none
-    finals: list[tuple[Map, float]] = field(
-        default_factory=list
-    )  # each with its opacity: the part that it acts on
+    # n from 0, hidden, to 1; empty: all are shown
+    opacities: list[float] = field(default_factory=list)
+    # n factors each, of the weights of what follows; or none
+    chaos: list[list[float]] = field(default_factory=list)
+    # each with its opacity: the part that it acts on
+    finals: list[tuple[Map, float]] = field(default_factory=list)
     noun: str = "map"
     others: str = ""
 

@@ -39,9 +39,8 @@ def to_svg(system: dict, name: str) -> str:
     moved = maps.copy()  # about the middle, in units of the window
     moved[:, :, 2] = (maps[:, :, 2] + maps[:, :, :2] @ middle - middle) / side
     outline = outline / side
-    flat, scale, back = np.linalg.svd(
-        moved[:, :, :2]
-    )  # what is flat has no inverse, which SVG wants of a matrix
+    # what is flat has no inverse, which SVG wants of a matrix
+    flat, scale, back = np.linalg.svd(moved[:, :, :2])
     scale[:, 1] = np.maximum(scale[:, 1], 1e-3 * np.maximum(scale[:, 0], 1e-3))
     moved[:, :, :2] = flat * scale[:, None] @ back
     pen = 2 * system["stroke"] / side
