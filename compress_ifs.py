@@ -53,9 +53,12 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--bits", type=float, metavar="B", help="B bits for each number of a map, from 3 to 16"
     )
-    how.add_argument("--export", choices=tuple(EXPORTS),
-        help="write NAME.flame, NAME.json or, for Fractint, NAME_fractint.ifs, without any loss, or the picture "
-        "NAME.svg; NAME may be a file that render_ifs.py draws, too")  # fmt: skip
+    how.add_argument(
+        "--export",
+        choices=tuple(EXPORTS),
+        help="write NAME.flame, NAME.json or, for Fractint, NAME_fractint.ifs, without any loss, "
+        "or the picture NAME.svg; NAME may be a file that render_ifs.py draws, too",
+    )
     add(
         "--effort",
         type=int,
@@ -122,7 +125,8 @@ def compress(arguments: argparse.Namespace) -> None:
 
     if "exposure" in checkpoint:
         print(
-            f"{name} was fitted to a grey picture; its file keeps black and white, as --kind occupancy",
+            f"{name} was fitted to a grey picture; its file keeps black and white, "
+            "as --kind occupancy",
             file=sys.stderr,
         )
     checkpoint, target = as_tensors(checkpoint), torch.from_numpy(coverage)
@@ -144,8 +148,8 @@ def compress(arguments: argparse.Namespace) -> None:
     whole = picture.stat().st_size
     print(
         f"{name}: {len(data)} bytes, IoU {before:.4f} -> {after:.4f}, {found.code.drawn} maps of "
-        f"{found.bits_per_map:.1f} bits, {whole / len(data):.1f} times smaller than {picture.name} ({whole} bytes), "
-        f"{time.perf_counter() - began:.1f} s -> {out}"
+        f"{found.bits_per_map:.1f} bits, {whole / len(data):.1f} times smaller than "
+        f"{picture.name} ({whole} bytes), {time.perf_counter() - began:.1f} s -> {out}"
     )
 
 

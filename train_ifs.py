@@ -104,7 +104,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--grey",
         action=argparse.BooleanOptionalAction,
-        help="fit greys as coverage, or black and white alone (default: greys if the picture has more than two levels)",
+        help="fit greys as coverage, or black and white alone "
+        "(default: greys if the picture has more than two levels)",
     )
     add(
         "--invert",
@@ -115,8 +116,9 @@ def parser() -> argparse.ArgumentParser:
         "--threshold",
         type=int,
         metavar="T",
-        help="figure is what has at least T of 255 of brightness, of opacity where some of the picture is transparent, "
-        "or of distance from the ground where it has colours (default: from the picture)",
+        help="figure is what has at least T of 255 of brightness, of opacity where some of the "
+        "picture is transparent, or of distance from the ground where it has colours "
+        "(default: from the picture)",
     )
     add(
         "--device",
@@ -287,7 +289,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
             state = next(fit(target, setup, device))
             draw_frame(folder, target, 0, state.picture)
             print(
-                f"{name}: IoU {state.iou:.4f} before the first step -> {folder}/frame_000000.png, no {checkpoint}"
+                f"{name}: IoU {state.iou:.4f} before the first step -> "
+                f"{folder}/frame_000000.png, no {checkpoint}"
             )
             return 0
         live = None
@@ -344,8 +347,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     )
     if seen.page:
         print(
-            f"this is a fit of the ground, not of the figure: {'--no-invert' if setup.invert else '--invert'} "
-            "fits the figure",
+            "this is a fit of the ground, not of the figure: "
+            f"{'--no-invert' if setup.invert else '--invert'} fits the figure",
             file=sys.stderr,
         )
     others = f"--maps {min(3 * setup.n, 1000)} or another --seed"

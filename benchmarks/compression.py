@@ -1,6 +1,7 @@
 """Bytes against IoU: fractals, and what else the same bytes can hold.
 
-    python benchmarks/compression.py FOLDER [--maps N ...] [--bytes N ...] [--effort K] [--jobs J] [--out OUT]
+    python benchmarks/compression.py FOLDER [--maps N ...] [--bytes N ...]
+        [--effort K] [--jobs J] [--out OUT]
 
 Every PNG of FOLDER is fitted with each number of maps, and the four targets as their setups say.
 For each number of bytes, the best fit is coded by `diff_ifs.compress`. Beside it is what `rivals`
@@ -198,11 +199,19 @@ def table(rows: list[dict], names: list[str]) -> str:
     lines.append("")
     for length in lengths:
         won = [n for n in names if points.value["ifs", length, n] > points.best_rival(length, n)[0]]
-        but = [n for n in names if points.value["ifs", length, n] > max(
-            np.nan_to_num(points.value[m, length, n]) for m in points.methods[1:] if m != "polygon")]  # fmt: skip
+        but = [
+            n
+            for n in names
+            if points.value["ifs", length, n]
+            > max(
+                np.nan_to_num(points.value[m, length, n])
+                for m in points.methods[1:]
+                if m != "polygon"
+            )
+        ]
         lines.append(
-            f"{length} bytes: the fractal is ahead of all scaled pictures on {len(but)} of {len(names)}, "
-            f"of polygons as well on {len(won)}{': ' if won else ''}{', '.join(won)}"
+            f"{length} bytes: the fractal is ahead of all scaled pictures on {len(but)} of "
+            f"{len(names)}, of polygons as well on {len(won)}{': ' if won else ''}{', '.join(won)}"
         )
     lines += [
         "",
@@ -234,9 +243,9 @@ def table(rows: list[dict], names: list[str]) -> str:
     ]
     lines += [
         "",
-        f"{SIX_BITS} bits a number, mean IoU: {full:.4f} before, {plain:.4f} rounded, {refit:.4f} refitted: "
-        f"{(refit - plain) / max(1e-9, full - plain):.0%} of the loss recovered (from {min(recovered):.0%} to "
-        f"{max(recovered):.0%} of a picture's)",
+        f"{SIX_BITS} bits a number, mean IoU: {full:.4f} before, {plain:.4f} rounded, "
+        f"{refit:.4f} refitted: {(refit - plain) / max(1e-9, full - plain):.0%} of the loss "
+        f"recovered (from {min(recovered):.0%} to {max(recovered):.0%} of a picture's)",
     ]
     for name in TARGETS:
         curves_of(

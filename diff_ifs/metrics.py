@@ -1,8 +1,21 @@
-"""How much two pictures differ."""
+"""Pictures as tensors: their pixels, and how much two of them differ."""
 
 import torch
+import torch.nn.functional as F
 from scipy.ndimage import binary_erosion, distance_transform_edt
 from torch import Tensor
+
+
+def pooled(picture: Tensor, size: int) -> Tensor:
+    """A picture (S, S) averaged down to (size, size); as it is where it is no larger."""
+    return F.adaptive_avg_pool2d(picture[None, None], min(size, len(picture)))[0, 0]
+
+
+def pixel_centres(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The centres (P, 2), in the world, of the pixels that a picture (S, S) of booleans has."""
+    at = (2 * torch.arange(len(pixels), dtype=dtype) + 1) / len(pixels) - 1
+    row, column = pixels.nonzero().unbind(1)
+    return torch.stack([at[column], -at[row]], dim=1)
 
 
 def foreground(picture: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-"""Real browsers for tests, without a window: Chromium, driven by selenium, and Firefox, which speaks
-WebDriver BiDi itself."""
+"""Real browsers for tests, without a window: Chromium, driven by selenium, and Firefox, which
+speaks WebDriver BiDi itself."""
 
 import json
 import re

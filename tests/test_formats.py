@@ -61,7 +61,8 @@ FLAMES = {
     "an amount": {"xforms": with_(LEAF, linear=[0.8, 0.9, 1.2])},
     "post": {
         "xforms": with_(
-            LEAF, post=[(0.9, 0.1, -0.2, 0.8, 0.1, 0.2), turned(70, 1, 0, 0), turned(0, 1, 0.2, 0.1)],
+            LEAF,
+            post=[(0.9, 0.1, -0.2, 0.8, 0.1, 0.2), turned(70, 1, 0, 0), turned(0, 1, 0.2, 0.1)],
         )
     },
     "rotate": {"xforms": LEAF, "rotate": 40, "center": (0.2, -0.1), "scale": 45},

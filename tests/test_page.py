@@ -201,19 +201,7 @@ def test_a_fit_that_is_watched_leaves_a_page_that_reloads_no_more(capsys):
     pixels = np.zeros((32, 32), np.uint8)
     pixels[8:24, 5:25] = 255
     Image.fromarray(pixels).save("box.png")
-    tiny = [
-        "--maps",
-        "2",
-        "--steps",
-        "20",
-        "--starts",
-        "2",
-        "--size",
-        "32",
-        "--points",
-        "500",
-        "--quiet",
-    ]
+    tiny = ["--maps=2", "--steps=20", "--starts=2", "--size=32", "--points=500", "--quiet"]
     assert train_ifs.main(["box", "--watch", *tiny]) == 0
     assert (
         f"watch it at {Path('results/box/box.html').resolve().as_uri()}" in capsys.readouterr().err

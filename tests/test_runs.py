@@ -28,19 +28,7 @@ from diff_ifs.setup import Setup
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 BEST, OTHER = dots(), dots([(x - 0.5, y + 0.2) for x, y in PLACES])
 COLOURS = {"both": results.BOTH, "missing": results.MISSING, "extra": results.EXTRA}
-TINY = [
-    "--maps",
-    "3",
-    "--steps",
-    "20",
-    "--starts",
-    "2",
-    "--size",
-    "64",
-    "--points",
-    "500",
-    "--quiet",
-]
+TINY = ["--maps=3", "--steps=20", "--starts=2", "--size=64", "--points=500", "--quiet"]
 
 
 def letter(size: int = 64) -> Image.Image:
@@ -336,19 +324,7 @@ def test_frames_of_an_earlier_fit_are_removed_and_nothing_else():
 
 def test_a_grey_fit_says_how_far_its_greys_are_off(capsys):
     Image.radial_gradient("L").resize((64, 64)).save("spot.png")
-    options = [
-        "--maps",
-        "3",
-        "--steps",
-        "20",
-        "--starts",
-        "2",
-        "--size",
-        "32",
-        "--quiet",
-        "--invert",
-    ]
-    assert train_ifs.main(["spot", *options]) == 0
+    assert train_ifs.main(["spot", *TINY, "--size=32", "--points=40000", "--invert"]) == 0
     said = capsys.readouterr()
     assert (
         "spot.png: a picture with greys, fitted with them; --no-grey fits black and white"

@@ -88,7 +88,7 @@ def test_descent_comes_to_the_maps_that_make_a_picture_up():
     near = maps.double() + 0.03 * torch.randn(
         1, 3, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
-    found, error = descend_collage(near, gasket, 80, 0.01, (1.0, 0.4), Setup(maps=3))
+    found, error = descend_collage(near, gasket, 80, 0.01, (1.0, 0.4), 0.97)
     assert float((found - maps).abs().max()) < 0.01 < float((near - maps).abs().max())
     exact = load_kernels().collage_errors(maps.double().numpy(), gaussian_filter(gasket, 0.4))[0]
     assert float(error) < 1.05 * float(exact[0])

@@ -54,5 +54,8 @@ def graded(code: Code, maps: Tensor, felt: Tensor) -> tuple[Code, Tensor]:
 def fewer(maps: Tensor, target: Tensor, stroke: float) -> Tensor:
     """The maps without the one whose loss costs the picture least."""
     without = [torch.cat([maps[:k], maps[k + 1 :]]) for k in range(len(maps))]
-    ious = [evaluate(contract(some), target, stroke, supersample=1, quality="draft").iou for some in without]  # fmt: skip
+    ious = [
+        evaluate(contract(some), target, stroke, supersample=1, quality="draft").iou
+        for some in without
+    ]
     return without[ious.index(max(ious))]

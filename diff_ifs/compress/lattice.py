@@ -67,8 +67,12 @@ def _scale(code: Code, like: Tensor) -> Tensor:
 def whole(code: Code, maps: Tensor) -> Tensor:
     """The maps of a system (N, 2, 3), of those that its file holds (n, 2, 3). Differentiable."""
     found = []
-    moves = [tuple(maps.new_tensor([[float(x) for x in row] for row in part]) for part in (turn, [about]))
-             for turn, about in code.moves()]  # fmt: skip
+    moves = [
+        tuple(
+            maps.new_tensor([[float(x) for x in row] for row in part]) for part in (turn, [about])
+        )
+        for turn, about in code.moves()
+    ]
     for kind, map_ in zip(code.each, maps, strict=True):
         found.append(map_)
         for turn, (about,) in moves if kind.orbit else ():

@@ -65,7 +65,8 @@ def encodings(system: dict) -> list[Code]:
     maps, window, size = system["maps"].double(), tuple(system["window"]), int(system["size"])
     if len(maps) > MOST_CODED:
         raise InputError(
-            f"a .ifs file holds at most {MOST_CODED} maps, not {len(maps)}; fit again with --maps {MOST_CODED}"
+            f"a .ifs file holds at most {MOST_CODED} maps, not {len(maps)}; "
+            f"fit again with --maps {MOST_CODED}"
         )
     square = None
     if window != WINDOW:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from diff_ifs.fit.judge import selection_scores
 from diff_ifs.fit.objective import Objective
 from diff_ifs.fit.run import Run, descend
+from diff_ifs.metrics import pooled
 from diff_ifs.setup import Setup
 
 LADDER = (48, 32, 24, 16, 12, 8, 7, 6, 5, 4, 3, 2)  # numbers of maps that are tried
@@ -80,8 +80,8 @@ def census(target: Tensor, setup: Setup, device: str) -> Iterator[Rung]:
     most.
     """
     size = min(setup.size, 256)
-    target = F.adaptive_avg_pool2d(target[None, None].to(device), size)[0, 0]
-    finer = F.adaptive_avg_pool2d(target[None, None], -(-size // 2))[0, 0]
+    target = pooled(target.to(device), size)
+    finer = pooled(target, -(-size // 2))
     least = math.inf
     for n in LADDER:
         short = replace(setup, maps=n, size=size, starts=min(setup.batch, 32), rounds=0, depth=None)

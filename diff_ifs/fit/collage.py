@@ -11,11 +11,11 @@ Letters in shapes: U pixels that are left, P pixels of the picture, C candidates
 import math
 
 import torch
-import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from diff_ifs.backend import arrays, load_kernels
+from diff_ifs.metrics import pixel_centres, pooled
 from ifs_model import rotations, singular_values
 
 SIDE = 64  # pixels a side in which collages are compared
@@ -55,13 +55,9 @@ class Collage:
     """
 
     def __init__(self, target: Tensor):
-        coarse = F.adaptive_avg_pool2d(target[None, None].double().cpu(), min(SIDE, len(target)))[
-            0, 0
-        ]
+        coarse = pooled(target.double().cpu(), SIDE)
         on = coarse >= min(0.5, float(coarse.max()))
-        at = (2 * torch.arange(len(on), dtype=torch.float64) + 1) / len(on) - 1
-        row, column = on.nonzero().unbind(1)
-        pixels = torch.stack([at[column], -at[row]], dim=1)
+        pixels = pixel_centres(on, torch.float64)
         mean, covariance = moments(pixels, torch.ones(1, len(pixels), dtype=torch.float64))
         self.middle, self.pixels = mean[0], pixels - mean
         # makes the picture as wide as it is high

@@ -4,14 +4,13 @@ Letters in shapes: B systems, n maps, S side of the picture.
 """
 
 import torch
-import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from diff_ifs.backend import blur, convolve, kernels, tree_loss, word_loss, words_by_weight
 from diff_ifs.draw.growth import address_tree
 from diff_ifs.fit.stages import Stage
-from diff_ifs.metrics import foreground
+from diff_ifs.metrics import foreground, pooled
 from diff_ifs.setup import WINDOW, Setup
 from ifs_model import AddressTree, LossSettings, area_weights, frame, pen_discs, words_of_depth
 
@@ -31,7 +30,7 @@ class Objective:
 
     def __init__(self, target: Tensor, stage: Stage, setup: Setup):
         self.stage, self.setup = stage, setup
-        self.target = F.adaptive_avg_pool2d(target[None, None], stage.size)[0, 0]
+        self.target = pooled(target, stage.size)
         pixels = foreground(self.target).cpu().numpy()
         away = distance_transform_edt(~pixels) / stage.size if pixels.any() else 0 * pixels
         (

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit.collage import Collage, moments, roots
-from diff_ifs.metrics import foreground
+from diff_ifs.metrics import foreground, pixel_centres, pooled
 from diff_ifs.setup import WINDOW, Setup
 from ifs_model import area_weights, centroid, contract, determinants, rotations
 
@@ -26,11 +26,9 @@ def random_maps(target: Tensor, starts: int, n: int, generator: torch.Generator)
     (a few rounds of Lloyd's algorithm from random pixels), shrink it to its cluster's share of the
     area, and turn, stretch and reflect it at random.
     """
-    coarse = F.adaptive_avg_pool2d(target[None, None].cpu(), min(64, len(target)))[0, 0]
-    side = len(coarse)
-    at = (2 * torch.arange(side) + 1) / side - 1
-    row, column = (coarse >= min(0.5, float(coarse.max()))).nonzero().unbind(1)
-    pixels, mass = torch.stack([at[column], -at[row]], dim=1), coarse[row, column]
+    coarse = pooled(target.cpu(), 64)
+    on = coarse >= min(0.5, float(coarse.max()))
+    pixels, mass = pixel_centres(on), coarse[on]
     middle = (pixels * mass[:, None]).sum(0) / mass.sum()
     systems = []
     for _ in range(starts):
@@ -78,8 +76,7 @@ def mutate(systems: Tensor, target: Tensor, generator: torch.Generator) -> Tenso
     ).flatten() + 1e-6
     middle = centroid(maps, area_weights(maps)).float()
     area = determinants(systems[0]).abs()
-    at = (2 * torch.arange(side) + 1) / side - 1
-    pixels = torch.cartesian_prod(-at, at).flip(1)
+    pixels = pixel_centres(torch.ones(side, side, dtype=torch.bool))
     _, spread = moments(pixels, target.flatten()[None])
     whole = torch.linalg.inv(roots(spread)[0])
     collage = Collage(target)

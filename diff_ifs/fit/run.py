@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass, field, fields
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diff_ifs.backend import kernels
@@ -17,6 +16,7 @@ from diff_ifs.fit.objective import REFRESH, Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
 from diff_ifs.fit.self_similar import MOST, polished, self_similar
 from diff_ifs.fit.stages import Stage, stages
+from diff_ifs.metrics import pooled
 from diff_ifs.setup import MAX_SINGULAR, Setup
 from ifs_model import contract, singular_values
 
@@ -81,7 +81,7 @@ class Run:
 
     @classmethod
     def resumed(cls, resume: dict, setup: Setup, device: torch.device | str) -> "Run":
-        """The run of an earlier state; a complete fit is set back to the start of its last stage."""
+        """The run of an earlier state; a complete fit goes back to the start of its last stage."""
         run = cls(setup, stages(setup), resume["maps"], resume["stroke"])
         for name, value in copy.deepcopy(resume).items():
             setattr(run, name, value)
@@ -133,7 +133,7 @@ class Run:
         """The target at the size at which systems are chosen: twice that of the stage, as a coarse
         one flatters."""
         size = self.plan[self.stage].size * (1 if self.setup.grey else 2)
-        return F.adaptive_avg_pool2d(target[None, None], min(size, len(target)))[0, 0]
+        return pooled(target, size)
 
     def select(self, target: Tensor) -> None:
         """Let the best systems go on, each as often as the stage has copies of it.
@@ -157,8 +157,8 @@ class Run:
         self.keep(torch.tensor(best).repeat_interleave(stage.copies))
 
     def join(self, target: Tensor) -> None:
-        """Before the last stage, let a system of few maps join that was found by its collage; as its
-        way, it takes that of the first."""
+        """Before the last stage, let a system of few maps join that was found by its collage; as
+        its way, it takes that of the first."""
         setup = self.setup
         if not (
             self.plan[self.stage].grown
@@ -172,7 +172,7 @@ class Run:
         self.maps[-1] = maps
 
     def breed(self, target: Tensor) -> None:
-        """Place a map or two of each copy anew; the first of each system's copies stays as it is."""
+        """Place a map or two of each copy anew; the first of a system's copies stays as it is."""
         stage = self.plan[self.stage]
         if stage.copies == 1:
             return

@@ -14,13 +14,13 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from diff_ifs.backend import load_kernels
 from diff_ifs.fit.judge import selection_scores
-from diff_ifs.metrics import foreground
+from diff_ifs.fit.stages import schedule
+from diff_ifs.metrics import foreground, pixel_centres, pooled
 from diff_ifs.setup import Setup
 from ifs_model import rotations
 
@@ -32,17 +32,16 @@ def self_similar(target: Tensor, setup: Setup) -> Tensor:
     collages are.
 
     Twice as many systems as a fit has start at random; an eighth of these, with the least error at
-    32 × 32 pixels, goes on at 64 × 64. Maps that hardly move the picture have small errors, too, and
-    only their attractors tell them from the ones that are looked for.
+    32 × 32 pixels, goes on at 64 × 64. Maps that hardly move the picture have small errors, too,
+    and only their attractors tell them from the ones that are looked for.
     """
     target = target.cpu()
     generator = torch.Generator().manual_seed(setup.seed)
     maps = random_copies(target, 2 * setup.batch, setup.n, generator)
     for size, rate, blurs in ((32, 0.05, (1.5, 0.6)), (64, 0.02, (1.0, 0.4))):
-        picture = F.adaptive_avg_pool2d(target[None, None], min(size, len(target)))[0, 0]
-        maps, errors = descend_collage(maps, picture, 150, rate, blurs, setup)
+        maps, errors = descend_collage(maps, pooled(target, size), 150, rate, blurs, setup.bound)
         maps = maps[errors.argsort(stable=True)[: max(setup.batch // 4, 1)]]
-    finer = F.adaptive_avg_pool2d(target[None, None], min(128, len(target)))[0, 0]
+    finer = pooled(target, 128)
     scores = torch.tensor([max(selection_scores(system, finer, setup)) for system in maps])
     return maps[scores.argmax()].float()
 
@@ -53,7 +52,7 @@ def polished(maps: Tensor, target: Tensor, setup: Setup) -> Tensor | None:
 
     The target (S, S) counts as 256 × 256 pixels at most.
     """
-    picture = F.adaptive_avg_pool2d(target.cpu()[None, None], min(256, len(target)))[0, 0]
+    picture = pooled(target.cpu(), 256)
     found = maps.cpu().double()[None]
     (error,), _ = load_kernels().collage_errors(
         found.numpy(), gaussian_filter(picture.double(), 1.5)
@@ -61,7 +60,7 @@ def polished(maps: Tensor, target: Tensor, setup: Setup) -> Tensor | None:
     if error > 0.1 * float(picture.mean()):
         return None
     for rate, blurs in ((0.002, (1.5, 0.5)), (0.001, (0.7, 0.3))):
-        found, _ = descend_collage(found, picture, 100, rate, blurs, setup)
+        found, _ = descend_collage(found, picture, 100, rate, blurs, setup.bound)
     return found[0]
 
 
@@ -74,9 +73,8 @@ def random_copies(target: Tensor, systems: int, n: int, generator: torch.Generat
         draw = torch.rand(systems, n, generator=generator, dtype=torch.float64)
         return low + (high - low) * draw
 
-    row, column = foreground(target).nonzero().unbind(1)
-    pixels = torch.stack([2 * column + 1, len(target) * 2 - 2 * row - 1], dim=1) / len(target) - 1
-    pixels, middle = pixels.double(), pixels.double().mean(0)
+    pixels = pixel_centres(foreground(target)).double()
+    middle = pixels.mean(0)
     large, sign = uniform(0.35, 0.95), torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     axes = torch.stack([large, sign * large * uniform(0.3, 1)], dim=-1)
     turn, lean = uniform(0, 2 * math.pi), uniform(0, 2 * math.pi)
@@ -92,21 +90,20 @@ def descend_collage(
     steps: int,
     rate: float,
     blurs: tuple[float, float],
-    setup: Setup,
+    bound: float,
 ) -> tuple[Tensor, Tensor]:
     """Maps (B, n, 2, 3) after some steps of Adam that make the error of their collages less, and
     these errors (B,).
 
-    The rate falls along half a cosine to a twentieth, the blur of the picture (S, S) geometrically,
-    from the first sigma, in pixels, to the last. No map counts as flatter than to a pixel.
+    The rate falls to a twentieth, and the blur of the picture (S, S) from the first sigma, in
+    pixels, to the last, as those of a stage do. No map counts as flatter than to a pixel.
     """
     loops, sharp = load_kernels(), picture.double().numpy()
     found, first, second = maps.numpy(), np.zeros_like(maps), np.zeros_like(maps)
     for step in range(steps):
-        share = step / max(1, steps - 1)
+        now, sigma = schedule(step, steps, (rate, rate / 20), blurs)
         if step % 10 == 0:
-            blurred = gaussian_filter(sharp, blurs[0] * (blurs[1] / blurs[0]) ** share)
+            blurred = gaussian_filter(sharp, sigma)
         errors, gradient = loops.collage_errors(found, blurred)
-        now = rate * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)
-        found = loops.descend(found, gradient, first, second, step + 1, now, setup.bound)
+        found = loops.descend(found, gradient, first, second, step + 1, now, bound)
     return torch.from_numpy(found), torch.from_numpy(errors)

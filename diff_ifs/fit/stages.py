@@ -26,11 +26,18 @@ class Stage:
     grown: bool  # points as the attractor grows, one a cell, instead of words of about equal weight
 
     def schedule(self, step: int) -> tuple[float, float]:
-        """The learning rate, which falls along half a cosine, and the sigma of the splat, which
-        falls geometrically."""
-        share = step / max(1, self.steps - 1)
-        rate = self.rates[1] + (self.rates[0] - self.rates[1]) * (1 + math.cos(math.pi * share)) / 2
-        return rate, self.blurs[0] * (self.blurs[1] / self.blurs[0]) ** share
+        """The learning rate and the sigma of the splat."""
+        return schedule(step, self.steps, self.rates, self.blurs)
+
+
+def schedule(
+    step: int, steps: int, rates: tuple[float, float], blurs: tuple[float, float]
+) -> tuple[float, float]:
+    """The learning rate, which falls along half a cosine, and the sigma of a blur, which falls
+    geometrically, at one of so many steps; from the first of each to the last."""
+    share = step / max(1, steps - 1)
+    rate = rates[1] + (rates[0] - rates[1]) * (1 + math.cos(math.pi * share)) / 2
+    return rate, blurs[0] * (blurs[1] / blurs[0]) ** share
 
 
 def stages(setup: Setup) -> list[Stage]:

@@ -36,7 +36,8 @@ LARGEST = 0.99
 MAX_BYTES = 1 << 16
 
 
-# cosine and sine of a full turn divided by so many, to the last bit of double precision; or a mirror
+# cosine and sine of a full turn divided by so many, to the last bit of double precision; or a
+# mirror
 SYMMETRIES = (
     ("left-right", -1.0, 0.0),
     ("top-bottom", 1.0, 0.0),

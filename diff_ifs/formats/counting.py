@@ -1,4 +1,5 @@
-"""Points of the lattice, maps and multisets of maps, numbered from 0: the enumeration of .ifs files.
+"""Points of the lattice, maps and multisets of maps, numbered from 0: the enumeration of .ifs
+files.
 
 docs/FORMAT.md documents it to the bit. Letters: n maps, L steps of the lattice, m a ring of it.
 """
@@ -97,7 +98,7 @@ def rank_multiset(numbers: Sequence[int]) -> int:
 
 
 def unrank_multiset(rank: int, n: int) -> list[int]:
-    """The sorted multiset of `n` whole numbers that has this rank: the inverse of `rank_multiset`."""
+    """The sorted multiset of `n` whole numbers of this rank: the inverse of `rank_multiset`."""
     numbers = []
     for i in range(n, 0, -1):
         # the largest k with C(k + i - 1, i) <= rank; as k^i <= i! C(k + i - 1, i) < (k + i)^i, it
