@@ -1,9 +1,28 @@
-"""What all tests need before they load torch."""
+"""What all tests need before they load torch, and the browser that they share."""
 
 import os
+
+import pytest
+from browser import Tab, start
 
 # As `files.command.run_script` does: on a busy machine idle threads that spin make some tests take
 # 20 times as long.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores among themselves
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    browser = start(folder)
+    yield browser, folder
+    browser.quit()
+
+
+@pytest.fixture
+def tab(browser, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tab = Tab(*browser)
+    yield tab
+    assert tab.complaints() == []

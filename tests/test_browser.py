@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from browser import Tab, start
+from browser import Tab
 from PIL import Image
 from systems import DUST, FERN, KOCH
 from test_page import HOSTILE, WINDOW
@@ -34,22 +34,6 @@ SYSTEMS = {
     "slow": (SLOW, 0.0),
     "solid": (SOLID, 0.0),
 }
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("browser")
-    browser = start(folder)
-    yield browser, folder
-    browser.quit()
-
-
-@pytest.fixture
-def tab(browser, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    tab = Tab(*browser)
-    yield tab
-    assert tab.complaints() == []
 
 
 def write(tmp_path, name: str, maps: torch.Tensor, stroke: float = 0.0, **more):

@@ -1,0 +1,192 @@
+"""The page under a user's hand: handles, keys, typed numbers and sliders."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_browser import bare, corners, photograph, write
+
+from diff_ifs.setup import similarity
+
+pytestmark = pytest.mark.slow
+
+END, LEFT, UP, RIGHT, DOWN = "\ue010\ue012\ue013\ue014\ue015"
+SHIFT, DELETE, ESCAPE, BACKSPACE = "\ue008\ue017\ue00c\ue003"
+OTHERS = [similarity(0.2, 0, (x, -0.6)) for x in (-0.5, 0.5)]
+
+
+def chosen(tab) -> list[float] | None:
+    """The numbers [a, b, x, c, d, y] of the chosen map, as the panel shows them."""
+    found = [tab.find(f"#numbers [name='{k}']").get_attribute("value") for k in range(6)]
+    return [float(text) for text in found] if all(found) else None
+
+
+def draw(tab, tmp_path, degrees: float = 0.0) -> None:
+    """Open a page with three maps, and choose the first, a similarity of 0.4 at (0.1, 0.2)."""
+    maps = torch.tensor([similarity(0.4, degrees, (0.1, 0.2)), *OTHERS])
+    tab.open(write(tmp_path, "drawn", maps))
+    tab.click("[data-tab=draw]")
+    tab.click("#maps button:nth-child(1)")
+
+
+def pull(tab, handle: str, right: float, down: float, shift: bool = False) -> None:
+    """Drag a handle by so many pixels."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    hand = ActionChains(tab.browser)
+    if shift:
+        hand.key_down(SHIFT)
+    hand.drag_and_drop_by_offset(
+        tab.find(f".handle[data-handle={handle}]"), round(right), round(down)
+    )
+    if shift:
+        hand.key_up(SHIFT)
+    hand.perform()
+
+
+def test_the_knob_turns_a_map_about_its_middle(tab, tmp_path):
+    draw(tab, tmp_path)
+    before = corners(tab)
+    knob = tab.find(".handle[data-handle=knob]")
+    away = before[:, 1].mean() - float(knob.get_attribute("cy"))  # above the middle
+    assert away == pytest.approx(np.ptp(before[:, 1]) / 2 + 30)
+    pull(tab, "knob", -away, away)  # a quarter of a turn to the left
+    assert chosen(tab) == pytest.approx([0, -0.4, 0.1, 0.4, 0, 0.2], abs=0.005)
+    assert np.allclose(corners(tab).mean(0), before.mean(0), atol=0.01)
+    shown = float(tab.find("#numbers [name=degrees]").get_attribute("value"))
+    assert shown == pytest.approx(90, abs=1)
+
+
+def test_a_side_shears_a_map_and_with_shift_stretches_it_alone(tab, tmp_path):
+    draw(tab, tmp_path)
+    unit = np.ptp(corners(tab)[:, 0]) / 0.8  # pixels of 1 in the world
+    x, y = 20 / unit, 40 / unit
+    for handle, shift, wanted in (
+        ("right", False, [0.4 + x, 0, 0.1, y, 0.4, 0.2]),
+        ("right", True, [0.4 + x, 0, 0.1, 0, 0.4, 0.2]),
+        ("top", False, [0.4, x, 0.1, 0, 0.4 + y, 0.2]),
+        ("top", True, [0.4, 0, 0.1, 0, 0.4 + y, 0.2]),
+    ):
+        pull(tab, handle, 20, -40, shift)
+        assert chosen(tab) == pytest.approx(wanted, abs=0.005)
+        tab.click("#undo")
+        assert chosen(tab) == [0.4, 0, 0.1, 0, 0.4, 0.2]
+
+
+def test_mirror_reflects_a_map_and_leaves_its_frame(tab, tmp_path):
+    """What was on its left is on its right; twice, it is as it was."""
+    draw(tab, tmp_path, 30)
+    a, b, x, c, d, y = before = chosen(tab)
+    frame = sorted(corners(tab).tolist())
+    tab.click("#mirror")
+    assert chosen(tab) == pytest.approx([-a, b, x, -c, d, y], abs=1e-5)
+    assert np.allclose(sorted(corners(tab).tolist()), frame, atol=0.01)
+    tab.find("#stage").send_keys("m")
+    assert chosen(tab) == before
+
+
+def test_keys_move_copy_leave_and_delete_a_map(tab, tmp_path):
+    draw(tab, tmp_path)
+    stage, before = tab.find("#stage"), corners(tab)
+    for keys, (right, down) in (
+        (RIGHT, (2, 0)),
+        (LEFT * 2, (-4, 0)),
+        (UP, (0, -2)),
+        (DOWN * 2, (0, 4)),
+        (SHIFT + RIGHT * 5, (1, 0)),
+    ):
+        start = corners(tab)
+        stage.send_keys(keys)
+        assert np.allclose(corners(tab) - start, (right, down), atol=0.01)
+    stage.send_keys("\ue009" + "z" * 9)  # Ctrl+Z, as often as a key was pressed
+    assert np.allclose(corners(tab), before, atol=0.01)
+    stage.send_keys("d")
+    assert tab.find("#facts").text.startswith("4 maps")
+    # the copy is chosen, a twentieth of the window to the right and below
+    assert chosen(tab) == pytest.approx([0.4, 0, 0.2, 0, 0.4, 0.1])
+    stage.send_keys(DELETE)
+    assert tab.find("#facts").text.startswith("3 maps")
+    assert chosen(tab) is None
+    stage.send_keys(DELETE)  # none is chosen
+    assert tab.find("#facts").text.startswith("3 maps")
+    for rest in (2, 1, 1):  # the last one stays
+        tab.click("#maps button:nth-child(1)")
+        stage.send_keys(BACKSPACE)
+        assert tab.find("#facts").text.startswith(f"{rest} map")
+    tab.click("#maps button:nth-child(1)")
+    assert not tab.find("#delete").is_enabled()
+    assert chosen(tab) == pytest.approx([0.2, 0, 0.5, 0, 0.2, -0.6])
+    stage.send_keys(ESCAPE)
+    assert chosen(tab) is None
+    assert not tab.find("#mirror").is_enabled()
+
+
+def test_without_a_chosen_map_arrows_move_the_picture_and_others_zoom(tab, tmp_path):
+    draw(tab, tmp_path)
+    stage = tab.find("#stage")
+    stage.send_keys(ESCAPE)
+    for keys, (right, down) in (
+        (LEFT, (64, 0)),
+        (RIGHT * 2, (-128, 0)),
+        (UP, (0, 64)),
+        (DOWN * 2, (0, -128)),
+        (SHIFT + LEFT, (8, 0)),
+    ):
+        start = corners(tab)
+        stage.send_keys(keys)
+        assert np.allclose(corners(tab) - start, (right, down), atol=0.01)
+    for key, factor in (("+", "1.5×"), ("+", "2.25×"), ("-", "1.5×"), ("0", "1×")):
+        stage.send_keys(key)
+        assert tab.find("#factor").text == factor
+
+
+def test_degrees_and_scale_can_be_typed(tab, tmp_path):
+    draw(tab, tmp_path, 30)
+
+    def typed(name: str, text: str) -> None:
+        tab.find(f"#numbers [name={name}]").send_keys("\ue009a\ue000", f"{text}\n")
+
+    shown = [tab.find(f"#numbers [name={k}]").get_attribute("value") for k in ("scale", "degrees")]
+    assert shown == ["0.4", "30"]
+    typed("degrees", "-90")
+    assert chosen(tab) == pytest.approx([0, 0.4, 0.1, -0.4, 0, 0.2], abs=1e-5)
+    typed("scale", "0,3")  # with a comma, as many type it
+    assert chosen(tab) == pytest.approx([0, 0.3, 0.1, -0.3, 0, 0.2], abs=1e-5)
+    before = chosen(tab)
+    typed("scale", "wide")
+    assert chosen(tab) == before
+    assert "not a number" in tab.message
+
+
+def alphas(tab, side: int = 300) -> np.ndarray:
+    """How much of the ink the saved picture has, from 0 to 1."""
+    photograph(tab, side)
+    with Image.open(tab.folder / "drawn.png") as picture:
+        red = np.asarray(picture.convert("RGB"), float)[..., 0]
+    tab.click("[data-tab=look]")
+    return (red - 10) / (244 - 10)
+
+
+def test_the_tone_of_a_density_is_the_power_that_it_is_shown_to(tab, tmp_path):
+    """Two specks, in the middles of pixels, have 0.9 and 0.1 of the mass. Their mean is 0.5, so
+    that the tone of the fainter one is log 1.2 / log 2.8."""
+    spots = [(225, 150), (75, 75)]  # columns and rows
+    places = [((u + 0.5) / 150 - 1, 1 - (v + 0.5) / 150) for u, v in spots]
+    specks = torch.tensor([similarity(1e-4, at=at) for at in places])
+    tab.open(write(tmp_path, "drawn", specks, weights=np.array([0.9, 0.1])))
+    bare(tab)
+    tab.click("#kind button[value=density]")
+    tab.find("#palette option[value=Ink]").click()
+    for key, gamma in (("", 1), (END, 4)):
+        tab.find("#gamma").send_keys(key)
+        picture = alphas(tab)
+        assert picture[150, 225] == pytest.approx(1, abs=0.01)
+        light = (math.log(1.2) / math.log(2.8)) ** (1 / gamma)
+        assert picture[75, 75] == pytest.approx(light, abs=0.01)
+        assert (picture > 0.005).sum() == 2
+    tab.find("#palette option[value=Sunset]").click()
+    photograph(tab, 300)
+    with Image.open(tab.folder / "drawn.png") as picture:
+        assert picture.convert("RGB").getpixel((225, 150)) == (255, 214, 94)  # its last colour
