@@ -188,9 +188,10 @@ def word_maps(maps: Tensor, words: Tensor) -> Tensor:
 def word_weights(weights: Tensor, words: Tensor) -> Tensor:
     """The product (B, K) of the weights (B, n) of a word's letters, for words (K, L) or (B, K,
     L)."""
-    alphabet = torch.cat([weights, torch.ones_like(weights[..., :1])], dim=-1)
+    # a sum of logarithms: the gradient of a product makes a GPU wait, to look for zeros
+    alphabet = torch.cat([weights.log(), torch.zeros_like(weights[..., :1])], dim=-1)
     words = words.expand(*weights.shape[:-1], *words.shape[-2:])
-    return alphabet.gather(-1, words.flatten(-2)).unflatten(-1, words.shape[-2:]).prod(-1)
+    return alphabet.gather(-1, words.flatten(-2)).unflatten(-1, words.shape[-2:]).sum(-1).exp()
 
 
 # --- Points and pictures ---
@@ -324,12 +325,14 @@ def tree_points(maps: Tensor, tree: AddressTree) -> Tensor:
     letter at a time.
     """
     first = tree.sizes[0]
-    generations = [fixed_points(maps)[tree.letters[:first]]]
+    generations = [fixed_points(maps).index_select(0, tree.letters[:first])]
     for size in tree.sizes[1:]:
         letters, parents = (part[first : first + size] for part in tree[:2])
         # counted from the first of the generation before
         born = parents - (first - len(generations[-1]))
-        generations.append(apply(maps[letters], generations[-1][born][:, None]).squeeze(1))
+        # the gradient of an index in brackets is summed by one thread for each map on a GPU
+        parent = generations[-1].index_select(0, born)[:, None]
+        generations.append(apply(maps.index_select(0, letters), parent).squeeze(1))
         first += size
     return torch.cat(generations).T
 
@@ -361,9 +364,12 @@ def blur_matrix(size: int, sigma: float, like: Tensor) -> Tensor:
     )
 
 
-def blur(pictures: Tensor, sigma: float) -> Tensor:
-    """Pictures (B, S, S), zero all around, under a Gaussian of `sigma` pixels."""
-    spread = blur_matrix(pictures.shape[-1], sigma, pictures)
+def blur(pictures: Tensor, sigma: float | Tensor) -> Tensor:
+    """Pictures (B, S, S), zero all around, under a Gaussian of `sigma` pixels, or of this
+    `blur_matrix`."""
+    spread = sigma
+    if not isinstance(sigma, Tensor):
+        spread = blur_matrix(pictures.shape[-1], sigma, pictures)
     return spread @ pictures @ spread
 
 
@@ -391,7 +397,7 @@ def coverage(density: Tensor, alpha: Tensor | float) -> Tensor:
 
 
 def picture_loss(
-    density: Tensor, sigma: float, alpha: Tensor | float, target: Tensor, levels: int
+    density: Tensor, sigma: float | Tensor, alpha: Tensor | float, target: Tensor, levels: int
 ) -> Tensor:
     """Losses (B,) of densities (B, S, S): squared error of coverage, summed over a pyramid.
 
@@ -414,7 +420,7 @@ class LossSettings(NamedTuple):
 
     target: Tensor  # (S, S)
     away: Tensor  # (S, S); what a stray point adds to the loss, for its whole mass
-    sigma: float  # of the blur, in pixels
+    sigma: float | Tensor  # of the blur, in pixels, or its `blur_matrix` (S, S)
     alphas: Tensor  # (B,)
     levels: int  # of the pyramid above the picture itself
     discs: Tensor | None = None  # (B, 2 R + 1, 2 R + 1) of the pens

@@ -2,10 +2,10 @@
 
     python benchmarks/on_gpu.py [FOLDER] [--device cuda] [--minutes 10]
 
-Fits of the four targets, and of the PNG files of FOLDER with 8 maps and without options, are made
-on the device and on the CPU, in turn; then come the steps of benchmarks/speed.py beside their
-floors, and tests/test_devices.py. What the minutes do not suffice for is left out, and said. Any
-PyTorch from 2.4 on will do.
+First come the steps of benchmarks/speed.py beside their floors. Then fits of the four targets, and
+of the PNG files of FOLDER with 8 maps and without options, are made on the device and on the CPU,
+in turn; those that the minutes do not suffice for are left out, and said. Last come the tests of
+tests/test_devices.py. Any PyTorch from 2.4 on will do.
 """
 
 import argparse
@@ -54,6 +54,11 @@ def main(argv: list[str] | None = None) -> None:
     for place in (device, "cpu"):
         *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50), place)
 
+    print("Steps and floors, as benchmarks/speed.py has them")
+    for place in (device, "cpu"):
+        print(f"\n{place}")
+        speed.steps_table(place, speed.rates(place))
+
     works = [
         (find_pictures(target)[0], load_setup(target, {"size": arguments.size})[0])
         for target in TARGETS
@@ -61,14 +66,12 @@ def main(argv: list[str] | None = None) -> None:
     shapes = sorted(arguments.folder.glob("*.png")) if arguments.folder else []
     works += [(path, Setup(maps=8, size=arguments.size, grey=False)) for path in shapes]
     print(
-        "| fit | maps | IoU here | IoU on the CPU | seconds here | seconds on the CPU "
+        "\n| fit | maps | IoU here | IoU on the CPU | seconds here | seconds on the CPU "
         "|\n|---|---|---|---|---|---|"
     )
     ratios = []
     for done, (path, setup) in enumerate(works):
-        if time.perf_counter() > end - 150 * min(
-            arguments.minutes / 10, 1
-        ):  # what follows takes two minutes
+        if time.perf_counter() > end - 60:  # what follows takes half a minute
             print(f"\n{len(works) - done} fits are left out: the time is for what follows")
             break
         (iou, seconds), (iou_cpu, seconds_cpu) = (
@@ -80,14 +83,10 @@ def main(argv: list[str] | None = None) -> None:
     if ratios:
         print(f"\nA fit here takes {statistics.median(ratios):.2f} of the CPU's time (median)")
 
-    print("\nSteps and floors, as benchmarks/speed.py has them")
-    for place in (device, "cpu"):
-        if time.perf_counter() < end - 60 * min(arguments.minutes / 10, 1):
-            print(f"\n{place}")
-            speed.steps_table(place, speed.rates(place))
-
     tests = [sys.executable, "-m", "pytest", "-q", "tests/test_devices.py"]
-    done = subprocess.run(tests, cwd=ROOT, capture_output=True, text=True, check=False)
+    # another PyTorch may warn, and other plugins of pytest, too
+    quietly = ["-n", "0", "-W", "ignore"]
+    done = subprocess.run(tests + quietly, cwd=ROOT, capture_output=True, text=True, check=False)
     print(f"\n{' '.join(tests[1:])}: {(done.stdout or done.stderr).strip().splitlines()[-1]}")
 
 

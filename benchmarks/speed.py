@@ -195,7 +195,7 @@ class Step:
         self.objective.refresh(self.run.maps, self.run.stroke, SPREAD)
 
     def forward(self) -> Tensor:
-        return self.objective(self.run.maps, self.run.stroke, SPREAD)
+        return self.objective(self.run.maps, SPREAD)
 
     def gradient(self) -> None:
         self.run.maps.requires_grad_()
@@ -214,7 +214,8 @@ class Step:
         """The best IoU with a picture (S, S) that the points of the first system reach with any
         alpha."""
         look = self.objective
-        density, _ = splat_words(self.run.maps[:1], look.words, look.frame, len(wanted))
+        words = look.words[0], look.words[-1]
+        density, _ = splat_words(self.run.maps[:1], words, look.frame, len(wanted))
         pen = pen_discs(self.run.stroke[:1] * len(wanted) / 2, look.discs.shape[-1] // 2)
         soft = blur(convolve(density, pen), look.beyond_pen(SPREAD))[0]
         alphas = torch.logspace(0, 2, 60, device=soft.device) / soft.max()

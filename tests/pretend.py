@@ -105,6 +105,34 @@ class _Numbers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class _Tape(TorchDispatchMode):
+    """Keeps what is done, and does it again with the same tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.done = []
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        found = op(*args, **(kwargs or {}))
+        self.done.append((op, args, kwargs or {}, found))
+        return found
+
+    def replay(self) -> None:
+        with torch._C._AutoDispatchBelowAutograd():
+            for op, args, kwargs, found in self.done:
+                again = op(*args, **kwargs)
+                for held, value in zip(tree_leaves(found), tree_leaves(again), strict=True):
+                    if isinstance(held, There):
+                        held.here.copy_(value.here)
+
+
+def record(work):
+    """As `fit.replay.record`, for DEVICE."""
+    with _Tape() as tape:
+        found = work()
+    return found, tape.replay
+
+
 @contextmanager
 def device(doubles: bool = True):
     """Within it, DEVICE is there, with float64 or without; yields what it does."""

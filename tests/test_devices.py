@@ -14,6 +14,7 @@ from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit.device import faster
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.objective import REFRESH, Objective
+from diff_ifs.fit.replay import Replayed
 from diff_ifs.fit.run import Run, descend
 from diff_ifs.fit.stages import stages
 from diff_ifs.setup import WINDOW, Setup
@@ -107,6 +108,49 @@ def test_a_device_that_is_as_fast_as_the_cpu_is_left_alone(monkeypatch, capsys):
     )
     monkeypatch.setattr("diff_ifs.fit.device.time.perf_counter", lambda: float(next(clock)))
     assert faster(GASKET, QUICK, ("cpu", "cpu:0")) == "cpu:0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["random", "depth", "pen"])
+def test_what_is_recorded_and_replayed_are_the_same_steps(name, monkeypatch):
+    """Over two choices of words, so that maps, blurs, alphas and words change between replays."""
+    setup, recorded = SETUPS[name], []
+
+    def record(work):
+        recorded.append(work)
+        return pretend.record(work)
+
+    monkeypatch.setattr("diff_ifs.fit.replay.record", record)
+    for stage in (stages(setup)[0], stages(setup)[-1]):
+        stage, found = dataclasses.replace(stage, steps=50), []
+        for devices in ((), (pretend.DEVICE,)):
+            monkeypatch.setattr("diff_ifs.fit.objective.RECORDED", devices)
+            with pretend.device():
+                target = GASKET.to(pretend.DEVICE)
+                objective = Objective(target, stage, setup)
+                run = Run.started(target, setup, pretend.DEVICE)
+                steps = []
+                for run.stage_step in (0, 1, 2, REFRESH, REFRESH + 1):
+                    steps.append(descend(objective, run))
+                found.append(torch.stack([losses.cpu() for losses in steps]))
+        assert torch.allclose(*found, rtol=1e-5)
+        assert (found[0][1:] != found[0][:-1]).all(), "each step changes the loss"
+    assert len(recorded) >= 2, "once and more in each stage"
+
+
+def test_where_nothing_can_be_recorded_steps_are_made_one_by_one(monkeypatch, capsys):
+    tried = []
+
+    def record(work):
+        tried.append(work)
+        raise RuntimeError("CUDA error: operation not permitted\nwhen stream is capturing")
+
+    monkeypatch.setattr("diff_ifs.fit.replay.record", record)
+    replayed = Replayed()
+    for k in range(4):
+        assert replayed(lambda x: (2 * x,), torch.tensor([1.0 * k]))[0].item() == 2 * k
+    assert len(tried) == 1
+    assert capsys.readouterr().err.count("not recorded (CUDA error: operation not permitted") == 1
 
 
 @pytest.mark.slow

@@ -88,10 +88,10 @@ def test_compiled_loops_and_plain_pytorch_descend_alike(monkeypatch):
         stage, setup = dataclasses.replace(stages(QUICK)[0], rates=(0.1, 0.1)), QUICK
 
         def __init__(self, gradient: torch.Tensor):
-            self.gradient = gradient
+            self.slope = gradient
 
-        def __call__(self, maps: torch.Tensor, *_) -> torch.Tensor:
-            return (maps * self.gradient).sum((1, 2, 3))
+        def gradient(self, maps: torch.Tensor, _) -> tuple[torch.Tensor, torch.Tensor]:
+            return (maps * self.slope).sum((1, 2, 3)), self.slope
 
     def run() -> Run:
         run = Run(QUICK, stages(QUICK), maps.clone(), None, stage_step=1)
@@ -123,9 +123,7 @@ def test_stray_points_are_pulled_inside_the_window_and_outside(at, compiled, mon
             corner.clone().requires_grad_(),
         )
         objective.refresh(maps.detach(), None, 1.0)
-        slopes.append(
-            torch.autograd.grad(objective(maps, None, 1.0).sum(), maps)[0][0, :, :, 2].sum(0)
-        )
+        slopes.append(torch.autograd.grad(objective(maps, 1.0).sum(), maps)[0][0, :, :, 2].sum(0))
     assert (slopes[1] > slopes[0] + 1e-3).all(), "the pull leads down and left"
 
 
@@ -428,16 +426,13 @@ def test_fixed_depth_fits_too():
 
 
 def test_a_broken_gradient_never_reaches_the_maps(monkeypatch):
-    healthy = Objective.__call__
+    healthy = Objective._losses
 
-    def poisoned(self, maps, stroke, blur):
-        return (
-            healthy(self, maps, stroke, blur)
-            + (maps.sum((1, 2, 3)) - maps.detach().sum((1, 2, 3))).sqrt()
-        )
+    def poisoned(self, maps, *drawn):
+        away = maps.sum((1, 2, 3)) - maps.detach().sum((1, 2, 3))
+        return healthy(self, maps, *drawn) + away.sqrt()  # of 0: an infinite gradient at every step
 
-    # sqrt(0): an infinite gradient at every step
-    monkeypatch.setattr(Objective, "__call__", poisoned)
+    monkeypatch.setattr(Objective, "_losses", poisoned)
     for state in fit(blob(), QUICK, every=10):
         assert state.maps.isfinite().all()
 

@@ -20,7 +20,7 @@ ALLOWED = {
     "formats": {"setup", "errors"},
     "backend": {"errors", "kernels"},
     "draw": {"backend", "formats", "metrics", "setup", "errors"},
-    "fit": {"draw", "backend", "metrics", "setup", "arrays"},
+    "fit": {"draw", "backend", "metrics", "setup", "arrays", "errors"},
     "compress": {"fit", "draw", "backend", "formats", "metrics", "setup", "errors"},
     "files": {"formats", "setup", "errors", "metrics", "fit", "draw"},
     "page": {"files", "formats", "setup", "errors"},

@@ -477,7 +477,7 @@ def test_gradients_of_the_loss_agree_with_finite_differences(depth, level):
     maps = random_maps(2, 3, seed=5).requires_grad_()
     stroke = torch.tensor([0.05, 0.1], dtype=torch.float64)
     objective.refresh(maps, stroke, 1.0)
-    assert torch.autograd.gradcheck(lambda m: objective(m, stroke, 1.0), maps, eps=1e-7, atol=1e-5)
+    assert torch.autograd.gradcheck(lambda m: objective(m, 1.0), maps, eps=1e-7, atol=1e-5)
 
 
 def test_gradients_of_the_loss_of_a_grown_stage_agree_with_finite_differences():
@@ -487,4 +487,4 @@ def test_gradients_of_the_loss_of_a_grown_stage_agree_with_finite_differences():
     maps = random_maps(2, 3, seed=5).requires_grad_()
     objective.refresh(maps, None, 1.0)
     assert objective.trees
-    assert torch.autograd.gradcheck(lambda m: objective(m, None, 1.0), maps, eps=1e-7, atol=1e-5)
+    assert torch.autograd.gradcheck(lambda m: objective(m, 1.0), maps, eps=1e-7, atol=1e-5)

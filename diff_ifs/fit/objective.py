@@ -9,10 +9,19 @@ from torch import Tensor
 
 from diff_ifs.backend import blur, convolve, kernels, tree_loss, word_loss, words_by_weight
 from diff_ifs.draw.growth import address_tree
+from diff_ifs.fit.replay import Replayed
 from diff_ifs.fit.stages import Stage
 from diff_ifs.metrics import foreground, pooled
 from diff_ifs.setup import WINDOW, Setup
-from ifs_model import AddressTree, LossSettings, area_weights, frame, pen_discs, words_of_depth
+from ifs_model import (
+    AddressTree,
+    LossSettings,
+    area_weights,
+    blur_matrix,
+    frame,
+    pen_discs,
+    words_of_depth,
+)
 
 REFRESH = 10  # steps between two choices of the words
 # alphas with which grown points draw under a pen, whose curves have fewer points than areas
@@ -22,6 +31,7 @@ PENS = (
 )
 # alpha with which grown points draw a picture as wide as they are: more suits a pen of half a pixel
 BARE = 1.5
+RECORDED = ("cuda",)  # kinds of devices on which a step is recorded and replayed
 GROWN = 2  # cells a side and pixel in which a grown stage keeps one point each
 
 
@@ -51,8 +61,9 @@ class Objective:
         self.frame = torch.tensor(
             frame(WINDOW, stage.size), dtype=target.dtype, device=target.device
         )
-        self.words: tuple[Tensor, Tensor] | None = None
+        self.words: tuple[Tensor, ...] = ()  # outer and inner ones, or one for both
         self.trees: list[AddressTree] = []
+        self.replayed = Replayed()
 
     def refresh(self, maps: Tensor, stroke: Tensor | None, sigma: float) -> None:
         """Fix what holds until the next call: the words that are drawn, and alpha.
@@ -69,6 +80,7 @@ class Objective:
             )
             self.alphas = maps.new_tensor([first] * (len(maps) - half) + [second] * half)
             self.trees = [address_tree(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
+            self.replayed.forget()
             return
         # one row and column in so many is enough to choose among 16
         sample = -(-self.stage.size // 128)
@@ -89,8 +101,8 @@ class Objective:
         n, depth = maps.shape[-3], self.setup.depth
         if depth is None:
             words = words_by_weight(area_weights(maps), round(self.stage.points**0.5))
-            self.words = (words, words)
-        elif self.words is None:
+            self.words = (words,)
+        elif not self.words:
             self.words = tuple(
                 words_of_depth(n, part, maps.device) for part in (depth - depth // 2, depth // 2)
             )
@@ -112,26 +124,30 @@ class Objective:
         would."""
         return sigma if self.discs is None else max(sigma**2 - self.pen_variance, 0.3**2) ** 0.5
 
-    def __call__(self, maps: Tensor, stroke: Tensor | None, sigma: float) -> Tensor:
+    def __call__(self, maps: Tensor, sigma: float) -> Tensor:
         """Losses (B,): squared error of coverage, summed over a pyramid, and the pull on stray
         points."""
+        return self._losses(maps, self.beyond_pen(sigma), self.alphas, *self.words)
+
+    def gradient(self, maps: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        """Losses (B,), and the gradient of their sum for the maps (B, n, 2, 3)."""
+        beyond = self.beyond_pen(sigma)
+        if maps.device.type not in RECORDED:
+            return self._gradient(maps, beyond, self.alphas, *self.words)
+        spread = blur_matrix(self.stage.size, beyond, maps)
+        losses, gradient = self.replayed(self._gradient, maps, spread, self.alphas, *self.words)
+        return losses.clone(), gradient
+
+    def _gradient(self, maps: Tensor, *drawn: float | Tensor) -> tuple[Tensor, Tensor]:
+        maps = maps.detach().requires_grad_()
+        losses = self._losses(maps, *drawn)
+        return losses.detach(), torch.autograd.grad(losses.sum(), maps)[0]
+
+    def _losses(self, maps: Tensor, blur: float | Tensor, alphas: Tensor, *words: Tensor) -> Tensor:
+        """Of systems drawn with this blur beyond the pen, alphas (B,) and words."""
+        away = torch.zeros_like(self.stray_penalty) if self.trees else self.stray_penalty
+        look = LossSettings(self.target, away, blur, alphas, self.stage.levels, self.discs)
         if self.trees:
-            stray_penalty = torch.zeros_like(self.stray_penalty)
-            look = LossSettings(
-                self.target,
-                stray_penalty,
-                self.beyond_pen(sigma),
-                self.alphas,
-                self.stage.levels,
-                self.discs,
-            )
             return tree_loss(maps, self.trees, self.frame, 1 / GROWN**2, look)
-        look = LossSettings(
-            self.target,
-            self.stray_penalty,
-            self.beyond_pen(sigma),
-            self.alphas,
-            self.stage.levels,
-            self.discs,
-        )
-        return word_loss(maps, self.words, self.frame, look, self.setup.pull / self.stage.size)
+        pull = self.setup.pull / self.stage.size
+        return word_loss(maps, (words[0], words[-1]), self.frame, look, pull)

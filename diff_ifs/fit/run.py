@@ -127,7 +127,7 @@ class Run:
         stage = self.plan[self.stage]
         objective = Objective(target, stage, self.setup)
         objective.refresh(self.maps, self.stroke, stage.blurs[0])
-        return objective(self.maps, self.stroke, stage.blurs[0])
+        return objective(self.maps, stage.blurs[0])
 
     def finer(self, target: Tensor) -> Tensor:
         """The target at the size at which systems are chosen: twice that of the stage, as a coarse
@@ -303,8 +303,7 @@ def descend(objective: Objective, run: Run) -> Tensor:
     if run.stage_step % REFRESH == 0:
         # which words or points are drawn, and how solidly
         objective.refresh(run.maps, run.stroke, sigma)
-    losses = objective(run.maps.requires_grad_(), run.stroke, sigma)
-    (gradient,) = torch.autograd.grad(losses.sum(), run.maps)
+    losses, gradient = objective.gradient(run.maps, sigma)
     run.adam(gradient, rate)  # and back to contractions
     return losses.detach()
 

@@ -40,7 +40,8 @@ def word_loss(
                 *words, *(by.astype(maps.dtype) for by in by_points)
             )
 
-    by_system(work, threads, maps, first, second, alphas, discs, losses, gradient)
+    given = maps, first, second, alphas, discs, losses, gradient
+    by_system(work, threads, *given, together=together)
     return losses, gradient
 
 
