@@ -23,7 +23,6 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import matplotlib.figure
 import torch
 from forked import MAIN, TINY, Done, contents, damaged, expect, failures, fork, row, some
 from nonsense import bad_inputs, fuzz, refusal_times
@@ -212,12 +211,13 @@ def main() -> int:
     arguments = parse.parse_args()
     share, chance = arguments.share, random.Random(arguments.seed)
     torch.set_num_threads(1)  # a process with threads of its own cannot be forked
-    matplotlib.figure.Figure().savefig(io.BytesIO())  # loads its fonts
     print("| what was tried | how often | what happened | lost or damaged |")
     print("|---|---|---|---|")
     with tempfile.TemporaryDirectory() as base:
         os.chdir(base)
         base = Path(base)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            MAIN["train"](["koch", *TINY])  # loads loops, fonts and all else that a fit needs
         kills(max(1, round(110 * share)), chance, base)
         stops(max(1, round(10 * share)), chance, base)
         full_disks(share, chance, base)

@@ -44,12 +44,12 @@ def _in_a_folder_of_fits(tmp_path, monkeypatch):
             "maps": maps,
             "window": WINDOW,
             "stroke": stroke,
-            "size": 64,
+            "size": 32,
             "step": 9,
             "iou": 0.9,
         }
         torch.save({"format": "diff_ifs", "version": 1, "name": name, **system}, f"{name}.pt")
-        drawing = occupancy(maps, WINDOW, 64, stroke=stroke, supersample=6)
+        drawing = occupancy(maps, WINDOW, 32, stroke=stroke, supersample=6)
         Image.fromarray(np.uint8(255 * drawing.numpy())).save(f"{name}.png")
 
 
@@ -80,7 +80,7 @@ def test_bytes_are_a_limit_that_is_used(length):
 @pytest.mark.slow
 def test_what_is_said_is_true_of_the_file(capsys):
     """IoUs of the fit and of the file are those of their own drawings with the picture."""
-    data = compressed("blob", "--bytes", 20, out="deep/er.ifs")
+    data = compressed("blob", "--bytes", 17, out="deep/er.ifs")
     said = capsys.readouterr().out
     found = re.fullmatch(
         r"blob: (\d+) bytes, IoU (\S+) -> (\S+), (\d+) maps of (\S+) bits, (\S+) times smaller "
@@ -89,19 +89,19 @@ def test_what_is_said_is_true_of_the_file(capsys):
         said,
     )
     size, before, after, n, bits, times, whole = (float(number) for number in found.groups())
-    assert 18 <= size == len(data) <= 20
+    assert 15 <= size == len(data) <= 17
     assert n == 4
     assert whole == Path("blob.png").stat().st_size
     assert times == pytest.approx(whole / size, abs=0.051)
     unusual = data[0] >> 2 & 1
     assert bits == pytest.approx((size * 8 - 32 - 5 * unusual) / 4, abs=0.051)
-    target = load_target(Path("blob.png"), 64)
+    target = load_target(Path("blob.png"), 32)
     back = load_system("deep/er.ifs")
-    assert before == pytest.approx(overlap(occupancy(BLOB, WINDOW, 64), target), abs=2e-3)
-    ours = occupancy(torch.from_numpy(back.maps), WINDOW, 64)
+    assert before == pytest.approx(overlap(occupancy(BLOB, WINDOW, 32), target), abs=2e-3)
+    ours = occupancy(torch.from_numpy(back.maps), WINDOW, 32)
     assert after == pytest.approx(overlap(ours, target), abs=6e-5)
     assert 0.85 < after < before <= 1
-    assert (back.size, back.window, back.stroke) == (64, WINDOW, 0)
+    assert (back.size, back.window, back.stroke) == (32, WINDOW, 0)
 
 
 @pytest.mark.slow
@@ -110,11 +110,11 @@ def test_without_options_half_a_hundredth_of_the_iou_is_given(capsys):
     compressed("blob", out="b.ifs")
     compressed("blob", "--loss", 0.05, out="c.ifs")
     assert Path("a.ifs").read_bytes() == Path("b.ifs").read_bytes() != Path("c.ifs").read_bytes()
-    target = load_target(Path("blob.png"), 64)
-    before = overlap(occupancy(BLOB, WINDOW, 64), target)
+    target = load_target(Path("blob.png"), 32)
+    before = overlap(occupancy(BLOB, WINDOW, 32), target)
     for name, loss in (("a", 0.005), ("c", 0.05)):
         maps = torch.from_numpy(load_system(f"{name}.ifs").maps)
-        assert overlap(occupancy(maps, WINDOW, 64), target) >= before - loss - 0.004
+        assert overlap(occupancy(maps, WINDOW, 32), target) >= before - loss - 0.004
 
 
 @pytest.mark.slow
@@ -130,8 +130,8 @@ def test_the_pen_is_kept_in_the_file_to_a_few_percent():
 def test_a_refit_takes_whole_steps_in_many_numbers_at_once(monkeypatch):
     """From numbers that are off by one here and there it gets back most of what that costs, without
     a single step."""
-    target = occupancy(BLOB, WINDOW, 64, supersample=6).round()
-    system = {"maps": BLOB, "window": WINDOW, "stroke": 0.0, "size": 64}
+    target = occupancy(BLOB, WINDOW, 32, supersample=6).round()
+    system = {"maps": BLOB, "window": WINDOW, "stroke": 0.0, "size": 32}
     code = dataclasses.replace(search.encodings(system)[0], length=22)
     good = search.best_box(code, BLOB, target)
     off = torch.zeros(24, dtype=torch.long)
@@ -189,7 +189,7 @@ def test_a_fit_of_another_window_is_no_fit_of_the_picture(capsys):
 def test_of_a_grey_fit_black_and_white_is_kept_and_that_is_said(capsys):
     whole = torch.load("blob.pt", weights_only=True)
     torch.save({**whole, "exposure": 3.0}, "blob.pt")
-    compressed("blob", "--bytes", 24)
+    compressed("blob", "--bits", 5)
     assert (
         "blob was fitted to a grey picture; its file keeps black and white"
         in capsys.readouterr().err

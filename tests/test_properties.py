@@ -445,7 +445,7 @@ def edge_pictures() -> dict[str, torch.Tensor]:
     pictures = {
         "a single pixel": (row == 16) & (column == 16),
         "one far corner": (row < 4) & (column > 27),
-        "a thin line": column == 5,
+        "a thin line": column == 16,
         "a diagonal": row == column,
         "a checkerboard": (row + column) % 2 == 0,
         "squares": (row // 8 + column // 8) % 2 == 0,
