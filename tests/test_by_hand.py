@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_browser import bare, corners, photograph, write
+from systems import KOCH
+from test_browser import bare, corners, photograph, saved, write
 
-from diff_ifs.setup import similarity
+from diff_ifs.draw.coverage import occupancy
+from diff_ifs.setup import WINDOW, similarity
 
 pytestmark = pytest.mark.slow
 
@@ -190,3 +192,40 @@ def test_the_tone_of_a_density_is_the_power_that_it_is_shown_to(tab, tmp_path):
     photograph(tab, 300)
     with Image.open(tab.folder / "drawn.png") as picture:
         assert picture.convert("RGB").getpixel((225, 150)) == (255, 214, 94)  # its last colour
+
+
+def test_the_curve_has_the_iou_of_each_step_and_a_click_on_it_shows_that_step(tab, tmp_path):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    maps, pens = torch.stack([KOCH * part for part in (0.5, 0.8, 1.0)]), [0.03, 0.02, 0.04]
+    target = (occupancy(KOCH.double(), WINDOW, 64, stroke=0.04) >= 0.5).float().numpy()
+    way = ([0, 10, 20], maps.numpy(), pens)
+    tab.open(write(tmp_path, "drawn", KOCH, 0.04, way=way, target=target))
+    tab.click("[data-tab=watch]")
+    points = "return (document.querySelector('#curve polyline')?.getAttribute('points') ?? '')"
+    tab.until(lambda: tab.run(points).count(",") == 3)
+    curve = tab.find("#curve")
+    for k, (point, pen) in enumerate(zip(tab.run(points).split(), pens, strict=True)):
+        x, y = map(float, point.split(","))
+        aside = round((k / 2 - 0.5) * 0.98 * curve.size["width"])
+        ActionChains(tab.browser).move_to_element_with_offset(curve, aside, 0).click().perform()
+        step, iou = tab.find("#step-shown").text.removeprefix("step ").split(", IoU ")
+        assert (int(step), x) == (10 * k, 150 * k)
+        assert y == pytest.approx(105 - 100 * float(iou), abs=0.1)  # the higher, the better
+        assert tab.find("#pen-shown").get_attribute("textContent") == str(pen)
+        tab.wait()
+    assert float(iou) > 0.95
+    tab.click("#play")  # once more from the first step to the last, then it stops
+    assert tab.find("#play").text == "❚❚"
+    tab.until(lambda: tab.find("#play").text == "▶")
+    assert tab.find("#step-shown").text.startswith("step 20")
+
+
+def test_the_pen_slider_widens_the_pen_and_is_undone_at_once(tab, tmp_path):
+    tab.open(write(tmp_path, "drawn", KOCH, 0.01))
+    tab.find("#pen").send_keys(END)
+    assert tab.find("#pen-shown").text == "0.2"  # a tenth of the window
+    assert saved(tab)["stroke"] == pytest.approx(0.2)
+    tab.click("[data-tab=draw]")
+    tab.click("#undo")
+    assert saved(tab)["stroke"] == 0.01

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from diff_ifs.fit.census import LADDER, Rung, census, count, promised, repaid
 from diff_ifs.setup import Setup
-from train_ifs import fit
+from train_ifs import fit, promise
 
 SHORT = Setup(size=64, points=3000, starts=16, steps=200)
 
@@ -96,3 +96,10 @@ def test_grey_pictures_and_given_depths_have_twelve():
 def test_twice_the_maps_leave_out_six_tenths_as_much():
     assert promised(0.9, 10, 20) == pytest.approx(1 - 0.1 * 2**-0.75)
     assert promised(0.9, 4, 8, power=0.0) == pytest.approx(0.9)
+
+
+def test_what_twice_the_maps_would_bring_is_said():
+    assert promise(0.9, 24, 1.0) == "; 48 maps: about 0.95"
+    assert promise(0.8, 8, 0.5) == "; 16 maps: about 0.86"  # 1 - 0.2 / sqrt 2
+    assert promise(0.9, 8, 0.0) == "; more maps would bring little"
+    assert promise(0.992, 8, 1.0) == "; more maps would bring little"  # 0.996

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import drawings
 import numpy as np
 import pytest
 import torch
+from drawings import PLACES
 from games import apart, played, written
 from PIL import Image
 from refusals import refusal
@@ -314,7 +316,7 @@ def test_an_entry_of_fractint_is_read_with_its_comments(capsys):
         "a,b,c,d,e,f,p\r\n.5,0,0,.5,-2.563477,-0.000003,1\r\n"
         ".5,0,0,.5,2.436544,-0.000003,1\r\n0,-.5,.5,0,4.873085,7.563492,1",
         "# rows\n.5; 0; 0; .5; -2.563477; -3e-6;\n.5\t0\t0\t.5\t2.436544\t-3E-06\n"
-        "0 -.5 .5 0 4.873085 7.563492\n\n",
+        "# a turn\n0 -.5 .5 0 4.873085 7.563492 # by 90°\n\n",
     ],
 )
 def test_rows_of_numbers_are_maps(text):
@@ -339,12 +341,17 @@ def test_the_first_byte_tells_our_code_from_text():
     assert not is_text(b"; a {" + bytes(range(40)))
 
 
-def test_what_fractint_is_given_comes_back(capsys):
-    fields = {"maps": FERN.tolist(), "window": [-1, 1, -1, 1]}
-    Path("fern.json").write_text(json.dumps(fields))
-    assert compress_ifs.main(["fern.json", "--export", "fractint"]) == 0
-    assert np.array_equal(load_system("fern_fractint.ifs").maps, FERN.tolist())
-    assert sum(load_system("fern_fractint.ifs").weights) == pytest.approx(1)
+@pytest.mark.parametrize("end", [".json", ".flame", "_fractint.ifs"])
+def test_what_is_exported_comes_back_with_the_weights_of_the_file_or_by_area(end):
+    """Of maps of a half and of a quarter, the first has four times the area."""
+    maps = [[[0.5, 0.0, 0.1], [0.0, 0.5, 0.2]], [[0.0, -0.25, 0.3], [0.25, 0.0, -0.4]]]
+    for given, wanted in (({"weights": [0.3, 0.7]}, [0.3, 0.7]), ({}, [0.8, 0.2])):
+        Path("some.json").write_text(json.dumps({"maps": maps, **given}))
+        kind, out = end.strip("_.").removesuffix(".ifs"), f"copy{end}"
+        assert compress_ifs.main(["some.json", "--export", kind, "--out", out]) == 0
+        back = load_system(out)
+        assert back.maps.tolist() == maps
+        assert back.weights == pytest.approx(wanted)
 
 
 # --- What has an attractor ---
@@ -432,6 +439,32 @@ def test_what_a_final_xform_of_some_opacity_leaves_stays_where_it_is():
     mass = chain.mass(found.picture, (-1.5, 1.5, -1.5, 1.5), 30).numpy()
     assert mass[:, :12].sum() == pytest.approx(0.75, abs=0.01)
     assert mass[:, 14:].sum() == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_a_pen_follows_what_is_shown_where_maps_are_hidden(parts):
+    xforms = [
+        f'linear="1" opacity="{opacity}" coefs="1e-5 0 0 1e-5 {x} {-y}"'
+        for opacity, (x, y) in zip((1, 0, 1), PLACES, strict=True)
+    ]
+    Path("pens.flame").write_bytes(flame(xforms, 'stroke="0.2"'))
+    options = ["--window", -1, 1, -1, 1, "--supersample", parts]
+    for more, radius in (([], 0.2), (["--stroke", 0.3], 0.3), (["--stroke", 0], 0.0)):
+        shown = drawings.drawn("pens.flame", 30, 48, *options, *more) / 255
+        seen = drawings.discs(radius, 48, parts=parts, places=(PLACES[0], PLACES[2]))
+        assert np.abs(shown - seen).max() < 0.003
+
+
+def test_half_the_opacity_is_a_tenth_of_the_light():
+    """Of three specks that are visited as often."""
+    specks = [
+        f'linear="1" opacity="{opacity}" coefs="0.001 0 0 0.001 {x} 0"'
+        for x, opacity in ((-1, 1), (0, 0.5), (1, 0.25))
+    ]
+    found = prepared(decode(flame(specks), ".flame"))
+    mass = chain.mass(found.measure, (-1.5, 1.5, -1.5, 1.5), 30).numpy().sum(0)
+    light = [part.sum() for part in np.split(mass, 3)]
+    assert light == pytest.approx([1 / 3, 1 / 30, 1 / 300], rel=0.01)
 
 
 # --- Bad input ---
@@ -560,7 +593,11 @@ def test_a_fit_starts_from_the_maps_of_a_file_in_the_frame_of_its_window(capsys)
     Image.fromarray(np.uint8(255 * picture)).save("target.png")
     setup = setup_from("gasket.json", {"seed": 3})
     assert np.allclose(setup.maps, CORNER_GASKET.tolist())
-    assert setup.seed == 3
+    assert (setup.seed, setup.stroke) == (3, None)
+    fields = {"maps": maps.tolist(), "window": [2, 8, 2, 8], "stroke": 0.3}
+    Path("pen.json").write_text(json.dumps(fields))  # in a window three times as wide
+    assert setup_from("pen.json", {}).stroke == pytest.approx(0.1)
+    assert setup_from("pen.json", {"stroke": 0.0}).stroke == 0
     options = ["--size", "64", "--steps", "20", "--starts", "2", "--quiet"]
     assert train_ifs.main(["target", "--from", "gasket.json", *options]) == 0
     assert torch.load("target.pt", weights_only=True)["iou"] > 0.7

@@ -1,15 +1,22 @@
 """Ways from one system to another."""
 
+import json
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from refusals import refusal
-from systems import CARPET, KOCH
+from systems import CARPET, FERN, KOCH
 
+from diff_ifs.draw.geometry import View
 from diff_ifs.draw.morph import between, matched, outermost, turn_and_stretch
+from diff_ifs.draw.picture import Drawing, Style
+from diff_ifs.files.system import load_system
 from diff_ifs.setup import similarity
-from render_ifs import main
+from render_ifs import main, morphed
 
 SQUARE = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
 
@@ -79,19 +86,40 @@ def test_what_a_morph_refuses(more, words, tmp_path, monkeypatch, capsys):
     assert words in refusal(main, ["a.json", "20", "32", *more], capsys)
 
 
-@pytest.mark.slow
-def test_a_morph_is_a_film_from_one_picture_to_the_other(tmp_path, monkeypatch):
-    from PIL import Image
+def write(name: str, maps, **fields) -> None:
+    Path(f"{name}.json").write_text(json.dumps({"maps": maps.tolist(), **fields}))
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--window", "-1", "2", "-1.5", "1.5", "--stroke", "0.1"]])
+def test_a_morph_is_a_film_from_one_picture_to_the_other(options, tmp_path, monkeypatch):
+    """Each is drawn as it is alone, with its own pen and window unless others are given."""
     monkeypatch.chdir(tmp_path)
-    for name, maps in (("a", KOCH), ("b", CARPET)):
-        (tmp_path / f"{name}.json").write_text(f'{{"maps": {maps.tolist()}}}')
-        assert main([f"{name}.json", "20", "64", "--quiet"]) == 0
-    assert main(["a.json", "20", "64", "--morph", "b.json", "--frames", "5", "--quiet"]) == 0
+    options += ["--quiet"]
+    write("a", KOCH, stroke=0.02, window=[-1, 1, -1, 1])
+    write("b", FERN, stroke=0.05, window=[-2, 1, -1, 2])
+    for name in "ab":
+        assert main([f"{name}.json", "20", "64", *options]) == 0
+    assert main(["a.json", "20", "64", "--morph", "b.json", "--frames", "5", *options]) == 0
     with Image.open("results/a/a_morph_b_20_64.gif") as film:
         assert film.n_frames == 5
         for frame, name in ((0, "a"), (4, "b")):
             film.seek(frame)
             with Image.open(f"results/{name}/{name}_render_20_64.png") as still:
                 both = [np.asarray(picture.convert("L"), float) for picture in (film, still)]
-            assert np.abs(both[0] - both[1]).mean() < 3
+            assert np.abs(both[0] - both[1]).mean() < 1
+
+
+def test_window_and_pen_go_with_the_maps_slowly_at_both_ends(tmp_path, monkeypatch):
+    """A quarter of the time is 3/16 - 2/64 = 10/64 of the way."""
+    monkeypatch.chdir(tmp_path)
+    write("b", FERN, stroke=0.64, window=[-1, 5.4, 0, 6.4])
+    begin = Drawing(KOCH.double(), View((-1.0, 1.0, -1.0, 1.0), 64), Style())
+    arguments = SimpleNamespace(window=None, stroke=None, frames=5)
+    scenes = morphed(arguments, load_system("b.json"), begin)
+    assert [caption for caption, _ in scenes] == ["0%", "25%", "50%", "75%", "100%"]
+    for (_, scene), way in zip(scenes, (0, 10, 32, 54, 64), strict=True):
+        part = way / 64
+        window = (-1, 1 + 4.4 * part, -1 + part, 1 + 5.4 * part)
+        assert scene.view.window == pytest.approx(window)
+        assert scene.view.stroke == pytest.approx(0.64 * part)

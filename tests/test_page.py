@@ -93,7 +93,8 @@ def test_a_page_of_a_thousand_maps_and_a_long_fit_is_small():
     many = random.uniform(-0.1, 0.1, (1000, 2, 3))
     assert len(page("many", many, WINDOW, 0.0, 256)) < 300_000
     for maps, fewest in ((1000, 0), (500, 3), (100, 18), (30, 51)):
-        way = (list(range(51)), random.uniform(-0.1, 0.1, (51, maps, 2, 3)), [0.0] * 51)
+        systems, pens = random.uniform(-0.1, 0.1, (51, maps, 2, 3)), np.linspace(0, 0.1, 51)
+        way = (list(range(51)), systems, pens.tolist())
         text = page("way", way[1][-1], WINDOW, 0.0, 256, way=way)
         assert len(text) < 300_000
         kept = embedded(text)["way"]
@@ -103,7 +104,9 @@ def test_a_page_of_a_thousand_maps_and_a_long_fit_is_small():
         assert len(kept["steps"]) >= fewest
         assert kept["steps"][0] == 0
         assert kept["steps"][-1] == 50
-        assert np.allclose(np.array(kept["maps"][-1]).reshape(-1, 2, 3), way[1][-1], atol=1e-5)
+        shape = (-1, maps, 2, 3)
+        assert np.allclose(np.reshape(kept["maps"], shape), systems[kept["steps"]], atol=1e-5)
+        assert np.allclose(kept["strokes"], pens[kept["steps"]])
 
 
 def test_the_weights_of_a_file_are_those_of_its_page():

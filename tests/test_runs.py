@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import train_ifs
 from diff_ifs.files import results
+from diff_ifs.files.checkpoint import fitted_target, load_checkpoint
 from diff_ifs.files.target import load_target
 from diff_ifs.fit.census import LADDER, Rung
 from diff_ifs.fit.judge import evaluate
@@ -191,6 +192,19 @@ def test_the_best_system_is_shown_whatever_the_last_one_is(monkeypatch, capsys):
     assert said.out.startswith("eff: IoU 0.4321, HD95 ")
     assert ", 3 maps, 19 numbers, " in said.out, "six a map, and the pen"
     assert "a poor fit: --maps 9 or another --seed" in said.err
+
+
+@pytest.mark.slow
+def test_of_two_pictures_a_fit_goes_on_with_the_one_it_was_made_of(capsys):
+    letter().save("jay.jpg", quality=95)
+    letter().transpose(Image.Transpose.ROTATE_90).save("jay.png")
+    assert train_ifs.main(["jay.jpg", *TINY, "--maps=8"]) == 0
+    checkpoint = load_checkpoint(Path("jay.pt"))
+    assert checkpoint["picture"] == "jay.jpg"
+    assert fitted_target(Path("jay.pt"), checkpoint, "jay")[0] == Path("jay.jpg")
+    capsys.readouterr()
+    assert train_ifs.main(["jay", "--resume", "--quiet"]) == 0
+    assert "jay.jpg: a light figure" in capsys.readouterr().err
 
 
 @pytest.mark.slow

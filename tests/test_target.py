@@ -115,7 +115,10 @@ def test_where_all_is_opaque_colours_decide(beast):
 def test_what_has_not_the_colour_of_the_border_is_the_figure(beast, figure, ground, said):
     save(mixed(beast, figure, ground))
     assert said in check(beast)
-    check(1 - beast, invert=True, least=0.95 if beast.shape[0] > beast.shape[1] else 0.97)
+    least = 0.95 if beast.shape[0] > beast.shape[1] else 0.97
+    _, name, _, _, page = said.split()
+    swapped = f"the {page} ground around what is {name} (--invert)"
+    assert swapped in check(1 - beast, invert=True, least=least)
 
 
 def test_a_figure_of_several_colours_is_one_figure_and_its_white_parts_are_page(beast):
@@ -255,6 +258,30 @@ def test_a_line_stays_one_line_however_thin_and_faint(side, width):
         curve = np.ones_like(on)
         curve[tuple(places.T)] = False
         assert ndimage.distance_transform_edt(curve)[on].max() < 2.5, "and nothing else"
+
+
+def test_a_line_is_read_alike_in_a_mirror_and_on_its_side():
+    coverage = line(128, 0.5)[0]
+
+    def read(pixels: np.ndarray) -> np.ndarray:
+        return read_target(save(255 * pixels), 128).coverage
+
+    seen = read(coverage)
+    assert np.array_equal(read(coverage[:, ::-1]), seen[:, ::-1])
+    assert np.array_equal(read(coverage.T), seen.T)
+
+
+@pytest.mark.parametrize(("size", "width"), [(128, 2), (64, 3)])
+def test_a_faint_line_beside_what_is_solid_is_one_in_a_png_and_an_artefact_in_a_jpeg(size, width):
+    """A square of 40 × 40 pixels, and a line of 70 that covers a fifth of each, or three tenths."""
+    fine = Image.new("L", (1280, 1280))
+    pen = ImageDraw.Draw(fine)
+    pen.rectangle((200, 200, 599, 599), fill=255)
+    pen.line([(450, 800), (1150, 1000)], fill=255, width=width)
+    pixels = np.asarray(fine.resize((128, 128), Image.Resampling.BOX))
+    for name, length in (("horse.png", 70), ("horse.jpg", 0)):
+        on = read_target(save(pixels, Path(name), quality=60), size).coverage >= 0.5
+        assert abs(on.sum() - 1600 * (size / 128) ** 2 - length * size / 128) < 12
 
 
 # --- Greys ---
