@@ -12,6 +12,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores among themsel
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items):
+    """Files with the longest tests come first, so that all processes end at the same time."""
+    first = {"test_quality.py", "test_scripts.py", "test_install.py", "test_docs.py"}
+    items.sort(key=lambda item: item.path.name not in first)
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")

@@ -535,7 +535,7 @@ def test_maps_that_move_points_by_less_than_a_cell_do_not_stop_growth(name):
         (0.97, 32),
         pytest.param(0.97, 300, marks=pytest.mark.slow),
         pytest.param(0.9901, 100, marks=pytest.mark.slow),
-        pytest.param(0.9901, 700, marks=pytest.mark.slow),
+        pytest.param(0.9901, 500, marks=pytest.mark.slow),
     ],
 )
 def test_three_slow_maps_fill_their_triangle(scale, size):
@@ -555,7 +555,7 @@ def test_three_slow_maps_fill_their_triangle(scale, size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scale", "size"), [(0.97, 128), (0.99, 384)])
+@pytest.mark.parametrize(("scale", "size"), [(0.97, 128), (0.99, 256)])
 def test_slow_quarter_turns_fill_their_polygon(scale, size):
     """With x → s R x + t for three t, R a quarter turn, s⁴ ≥ 2/3, the attractor is T + s R T + s²
     R² T + s³ R³ T.

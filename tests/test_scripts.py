@@ -508,7 +508,7 @@ def test_greys_are_told_of_and_can_be_refused(capsys):
         (("--no-grey",), False, False),
         (("--grey",), True, False),
     ):
-        assert train_ifs.main(["slope", *TINY, *options]) == 0
+        assert train_ifs.main(["slope", "--maps", "4", *TINY, "--size", "32", *options]) == 0
         assert torch.load("slope.pt", weights_only=True)["setup"]["grey"] is grey
         assert ("--no-grey fits black and white" in capsys.readouterr().err) == told
 

@@ -356,7 +356,7 @@ def test_a_page_that_is_fitted_is_said_before_and_beside_the_result(capsys):
         train_ifs.main, ["horse", "--resume", "--maps", "3"], capsys
     )
     capsys.readouterr()
-    assert compress_ifs.main(["horse", "--bits", "6", "--effort", "2", "--quiet"]) == 0
+    assert compress_ifs.main(["horse", "--bits", "4", "--effort", "0", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
 
