@@ -86,6 +86,8 @@ BLOB = torch.tensor(  # overlapping pieces that fill a rounded shape; no similar
     dtype=torch.float64,
 )
 
+ON_ITS_SIDE = torch.tensor([[0.0, -1.0], [1.0, 0.0]])  # a quarter of a turn
+
 
 def system(maps: torch.Tensor, stroke: float = 0.0, size: int = 32) -> dict:
     return {"maps": maps.double(), "window": WINDOW, "stroke": stroke, "size": size}
@@ -267,6 +269,14 @@ def test_many_bytes_hold_any_system_exactly_enough(maps):
     assert back["stroke"] == pytest.approx(0.01, rel=0.04)
 
 
+def test_a_window_and_a_pen_in_it_come_back():
+    window, maps = (-3.0, 5.0, -4.0, 4.0), KOCH.double()
+    code = replace(encodings({**system(maps, stroke=0.1), "window": window})[-1], length=60)
+    back = decoded(pack(code, round_to_lattice(code, place_of(code, maps)).tolist()))
+    assert back["window"] == window
+    assert back["stroke"] == pytest.approx(0.1, rel=0.04)
+
+
 def test_similarities_take_four_numbers():
     koch, blob = (encodings(system(maps)) for maps in (KOCH, BLOB))
     assert [code.similar for code in koch] == [False, True]
@@ -324,6 +334,35 @@ def test_a_symmetric_picture_takes_one_map_of_each_orbit(maps, wanted):
     fine = finest(way)
     drawn = picture(whole(fine, some))
     assert iou(drawn >= 0.5, target >= 0.5) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("maps", "stroke", "wanted"),
+    [
+        pytest.param(
+            CARPET,
+            0.0,
+            [(4, 256, -384), (2, 256, -384), ("left-right", 256), ("top-bottom", -384)],
+            marks=pytest.mark.slow,
+        ),
+        (KOCH, 0.02, [("left-right", 256)]),
+        (ON_ITS_SIDE @ KOCH, 0.02, [("top-bottom", -384)]),
+    ],
+    ids=["carpet", "koch", "koch on its side"],
+)
+def test_a_symmetry_is_about_the_middle_of_the_figure(maps, stroke, wanted):
+    """Half as large, about (0.25, -0.375): 1024 steps of a centre are 1 in the world."""
+    maps, at = maps.double().clone(), torch.tensor([0.25, -0.375]).double()
+    if wanted[0][0] == "top-bottom":
+        maps[:, :, :2] = maps[:, :, :2] @ ON_ITS_SIDE.double().T
+    maps[:, :, 2] = maps[:, :, 2] / 2 + at - maps[:, :, :2] @ at
+    code = encodings(system(maps, stroke, size=96))[-1]
+    found = symmetric_codes(code, maps, picture(maps, stroke, size=96))
+    places = [(SYMMETRIES[way.symmetry[0]][0], *way.symmetry[1:]) for way, _ in found]
+    assert len(places) == len(wanted)
+    for place, right in zip(places, wanted, strict=True):
+        assert place[0] == right[0]
+        assert place[1:] == pytest.approx(right[1:], abs=8)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from diff_ifs.draw.figures import hull
 from diff_ifs.draw.geometry import OVERHEAD, View, bounds, in_pixels, measure_box, nearest_point
 from diff_ifs.draw.pixels import occupied_pixels
 from diff_ifs.draw.words import heaviest_of_each_place
-from diff_ifs.kernels.growth import iterate
+from diff_ifs.kernels.growth import iterate, mark
 from diff_ifs.setup import WINDOW, affine, similarity
 
 LEANING = torch.tensor(
@@ -327,3 +327,12 @@ def test_a_tile_that_is_not_square_is_a_part_of_the_picture(tile, grown):
     assert pictures[1].shape == (bottom - top, right - left)
     assert whole.any()
     assert (whole ^ pictures[1]).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("addresses", [(0.15, 0.95), (0.95, 0.15)])
+def test_of_points_in_one_pixel_the_highest_colour_is_seen(addresses):
+    """In the second half of all addresses, where a map of two takes them, 0.95 becomes 0.975."""
+    picture, points = np.zeros((6, 6), np.int16), np.array([(2.2, 2.4), (3.1, 3.3), addresses])
+    mark(np.eye(2, 3)[None], np.array([[0.5, 0.5]]), points, 100, (1.0, 0.0), picture)
+    assert np.argwhere(picture).tolist() == [[3, 3]]
+    assert picture[3, 3] == 98

@@ -426,7 +426,7 @@ def test_a_grey_point_is_a_gaussian_half_a_pixel_of_the_fit_wide(size, window):
     ("options", "kind"),
     [([], "grey"), (["--color", "map"], "occupancy"), (["--figure", "hull"], "occupancy"),
      (["--supersample", "2"], "occupancy"), (["--kind", "occupancy"], "occupancy"),
-     (["--gamma", "2"], "grey")],
+     (["--gamma", "2"], "grey"), (["--morph", "specks", "--frames", "2"], "occupancy")],
 )  # fmt: skip
 def test_the_fit_of_a_grey_picture_is_drawn_grey_unless_something_else_is_asked_for(
     options, kind, capsys
@@ -447,6 +447,7 @@ def test_the_fit_of_a_grey_picture_is_drawn_grey_unless_something_else_is_asked_
         (["--sweep", "levels"], "specks_levels_3_20.gif"),
         (["--zoom-at", 0.3, 0.65, 2, "--frames", 2], "specks_zoom_3_20.gif"),
         (["--zoom-at", 0.3, 0.65, 2], "specks_render_3_20.png"),
+        (["--morph", "pens", "--frames", 2], "specks_morph_pens_3_20.gif"),
     ],
 )
 def test_pictures_and_films_have_their_own_names(options, name, capsys):

@@ -218,6 +218,14 @@ def test_below_an_iou_of_four_fifths_a_fit_is_called_poor(iou, poor, monkeypatch
 
 
 @pytest.mark.slow
+def test_of_very_many_maps_no_more_are_advised_than_there_may_be(monkeypatch, capsys):
+    told(monkeypatch, best_iou=0.5)
+    small = ["--maps=334", "--starts=1", "--steps=10", "--size=8", "--points=100", "--quiet"]
+    assert train_ifs.main(["eff", *small]) == 0
+    assert "a poor fit: --maps 1000 or another --seed" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_frames_are_the_states_and_where_the_winner_was_no_leader_its_own_way(monkeypatch):
     def path(state):
         return [(step, OTHER if step == 11 else maps, 0.2 if step == 11 else stroke)
@@ -296,7 +304,7 @@ def test_the_plot_and_the_table_show_loss_and_iou_over_the_steps(monkeypatch):
     "options",
     [
         ["--invert", "--no-grey"],
-        ["--grey"],
+        ["--grey", "--watch"],
         ["--stroke", "0.05", "--depth", "2", "--device", "cpu"],
     ],
 )
@@ -313,7 +321,8 @@ def test_the_command_that_goes_on_does_go_on(options, monkeypatch, capsys):
     assert half["step"] == int(said[1]) < 20
     command = shlex.split(said[2])
     assert command[-1] == "--resume"
-    assert "--quiet" in command
+    for option in ("--quiet", "--watch", "--device"):
+        assert (option in command) == (option in [*TINY, *options])
     assert not {"--invert", "--grey", "--stroke"} & set(command), "they are in the checkpoint"
     assert train_ifs.main(command) == 0
     whole = torch.load("eff.pt", weights_only=True)

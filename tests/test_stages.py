@@ -254,6 +254,20 @@ def test_alpha_draws_points_that_are_spread_evenly_over_the_picture_like_it():
     assert errors[1.0] < min(errors[0.25], errors[4.0])
 
 
+def test_points_are_as_solid_as_the_stage_says_and_those_of_a_pen_as_the_setup_says():
+    def alpha(of_setup: float, of_stage: float, pen: float) -> float:
+        setup = dataclasses.replace(SMALL, size=64, solidity=of_setup)
+        stage = dataclasses.replace(stages(setup)[-2], size=64, solidity=of_stage)
+        objective = Objective(disc(0.55, 64), stage, setup)
+        objective.refresh(CARPET[None], torch.tensor([pen]) if pen else None, 0.8)
+        return float(objective.alphas)
+
+    for pen, by_setup, by_stage in ((0.0, 1, 3), (0.05, 2, 1)):
+        plain = alpha(1.0, 1.0, pen)
+        assert alpha(2.0, 1.0, pen) == pytest.approx(by_setup * plain)
+        assert alpha(1.0, 3.0, pen) == pytest.approx(by_stage * plain)
+
+
 # --- Starts and states ---
 
 
