@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 from systems import KOCH
-from test_browser import bare, corners, photograph, saved, write
+from test_browser import DARK, PALE, WHITE, bare, colours, corners, photograph, saved, write
 
 from diff_ifs.draw.coverage import occupancy
-from diff_ifs.setup import WINDOW, similarity
+from diff_ifs.setup import WINDOW, affine, similarity
 
 pytestmark = pytest.mark.slow
 
@@ -229,3 +229,84 @@ def test_the_pen_slider_widens_the_pen_and_is_undone_at_once(tab, tmp_path):
     tab.click("[data-tab=draw]")
     tab.click("#undo")
     assert saved(tab)["stroke"] == 0.01
+
+
+def test_wheel_and_double_click_zoom_about_where_they_are(tab, tmp_path):
+    draw(tab, tmp_path)
+    tab.click("[data-tab=look]")
+    spot = np.array((200, 260))
+    wheel = """
+      const [x, y, deltaY] = arguments, at = { clientX: x, clientY: y, bubbles: true };
+      document.getElementById("stage").dispatchEvent(deltaY
+        ? new WheelEvent("wheel", { ...at, deltaY, cancelable: true })
+        : new MouseEvent("dblclick", at));
+    """
+    for turn, factor in ((-400, math.exp(0.72)), (400, math.exp(-0.72)), (0, 2)):  # up is closer
+        before = corners(tab)
+        tab.run(wheel, *map(int, spot), turn)
+        assert np.allclose(corners(tab), spot + factor * (before - spot), atol=0.01)
+    assert tab.find("#factor").text == "2×"
+
+
+def test_on_a_light_ground_the_ink_is_dark(tab, tmp_path):
+    halves = [affine(0.5, 0, 0, 0.5, x, y) for x in (-0.5, 0.5) for y in (0, 0.5)]
+    tab.open(write(tmp_path, "drawn", torch.tensor(halves)))  # which fill the upper half
+    bare(tab)
+    for light, ink, ground in ((False, WHITE, DARK), (True, (24, 26, 36), PALE)):
+        if light:
+            tab.click("[data-tab=look]")
+            tab.click("#light")
+        assert colours(tab, [(0.5, 0.3), (0.5, 0.8)]).tolist() == [list(ink), list(ground)]
+
+
+@pytest.mark.parametrize("kind", ["occupancy", "density"])
+def test_an_address_is_a_place_on_the_palette(kind, tab, tmp_path):
+    """On a segment that is its own two halves, the address grows evenly from left to right."""
+    halves = torch.tensor([similarity(0.5, at=(x, -0.003)) for x in (-0.5, 0.5)])
+    tab.open(write(tmp_path, "drawn", halves, 0.02))
+    tab.click(f"#kind button[value={kind}]")
+    tab.click("#colour button[value=address]")
+    row = colours(tab, [(x, 0.503) for x in (0.252, 0.502, 0.752)])
+    assert np.abs(row - [(176, 92, 255), (255, 74, 130), (255, 138, 66)]).max() < 16  # Sunset's
+
+
+def test_a_pen_has_its_width_at_every_level(tab, tmp_path):
+    """The first is the segment from (-1, 0) to (1, 0), of whose pen 0.1 × 2 are seen."""
+    tab.open(write(tmp_path, "drawn", KOCH, 0.05))
+    bare(tab)
+    tab.click("#kind button[value=levels]")
+    for level, share in ((0, 0.05), (1, 0.05 * 4 / 3)):
+        tab.click("[data-tab=look]")
+        tab.find("#level").send_keys("\ue011" + RIGHT * level)  # from the left end
+        assert float(photograph(tab, 400).mean()) == pytest.approx(share, rel=0.06)
+
+
+def test_what_is_drawn_is_there_again_after_watching_and_is_not_loaded_anew(tab, tmp_path):
+    """A page that follows a fit loads itself again every three seconds, or here when it is told
+    to, and keeps what is seen; but not once something was drawn."""
+    told = """
+      const every = setInterval;
+      window.setInterval = (work, time) => (
+        time === 3000 ? (window.again = work, 0) : every(work, time));
+    """
+    script = tab.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": told})
+    try:
+        way = ([0, 10], torch.stack([KOCH * 0.8, KOCH]).numpy(), [0.0, 0.0])
+        tab.open(write(tmp_path, "drawn", KOCH, way=way, reload=True))
+        tab.click("#closer")
+        tab.click("[data-tab=draw]")
+        tab.run("window.before = 1; again();")
+        tab.until(lambda: tab.run("return window.before") is None)
+        tab.until(lambda: tab.run("return document.body?.dataset.drawn") == "last")
+        assert tab.find("#factor").text == "2×"
+        for maps in (5, 6):
+            tab.click("#add")
+            tab.click("[data-tab=watch]")
+            assert tab.find("#facts").text.startswith("4 maps")
+            tab.click("[data-tab=draw]")
+            assert tab.find("#facts").text.startswith(f"{maps} maps")
+        tab.run("window.before = 1; again();")
+        tab.wait()
+        assert tab.run("return window.before") == 1
+    finally:
+        tab.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)

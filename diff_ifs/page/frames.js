@@ -63,6 +63,7 @@ class Frames {
   /** Move the elements to where the maps are. */
   place() {
     const { stage, state } = this, spot = (at) => stage.toStage(...at);
+    if (!stage.width) return; // it is not there yet, and will call again
     for (const { k, frame, label } of this.frames) {
       const shape = this.shape(state.maps[k]);
       frame.setAttribute("points", shape.corners.map(spot).map((at) => at.join(",")).join(" "));
