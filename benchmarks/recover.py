@@ -1,12 +1,14 @@
 """Draw known attractors, give the fitter each picture and the number of maps alone, and count those
 that come back.
 
-    python benchmarks/recover.py [FOLDER] [--seeds K] [--names NAME ...] [--jobs J] [--out OUT]
+    python benchmarks/recover.py [FOLDER | --spirals] [--seeds K] [--names NAME ...] [--jobs J]
+                                 [--out OUT]
 
 A fit counts as recovered if the IoU of its attractor with the picture is at least 0.95. Thin
 attractors are drawn with a pen two pixels wide, solid ones bare; the fitter is not told which. With
 FOLDER, the attractors are those of its CSV files, drawn bare: as in FractalDB, a row a b c d e f p
-is the map x' = a x + b y + e, y' = c x + d y + f. OUT (default: recover) gets table.txt, and
+is the map x' = a x + b y + e, y' = c x + d y + f. --spirals draws r = e^(bθ) with pens of two to
+five pixels, for three maps, of which no such spiral is made exactly. OUT (default: recover) gets table.txt, and
 sheet.png: the difference of each target from the fit of the first seed.
 """
 
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -107,6 +110,24 @@ SYSTEMS = {  # name: maps, whether a pen draws it
 }
 
 
+SPIRALS = [f"spiral {b} {pen}" for b in (0.15, 0.2, 0.25, 0.3) for pen in (2, 3, 5)]
+
+
+def spiral(name: str) -> torch.Tensor:
+    """The picture (S, S), of zeros and ones, of eight turns of a logarithmic spiral, drawn by
+    Pillow."""
+    growth, pen = map(float, name.split()[1:])
+    angles = np.linspace(-16 * math.pi, 0, 20_000)
+    points = np.exp(growth * angles)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    low, high = points.min(0), points.max(0)
+    places = (points - (low + high) / 2) * 0.9 / (high - low).max() + 0.5
+    picture = Image.new("L", (4 * SIZE, 4 * SIZE))
+    line = [tuple(place) for place in 4 * SIZE * places]
+    ImageDraw.Draw(picture).line(line, 255, round(4 * pen), "curve")
+    coverage = np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BOX))
+    return torch.from_numpy(coverage >= 128).float()
+
+
 def known(name: str) -> tuple[torch.Tensor, bool]:
     """The maps (n, 2, 3) of an attractor or of a CSV file, and whether a pen draws it."""
     if not name.endswith(".csv"):
@@ -130,9 +151,15 @@ def placed(name: str) -> tuple[torch.Tensor, float]:
 
 def drawn(name: str) -> tuple[torch.Tensor, int]:
     """The picture (S, S) of an attractor so placed, and its number of maps."""
+    if name in SPIRALS:
+        return spiral(name), 3
     maps, pen = placed(name)
     coverage = occupancy(maps, WINDOW, SIZE, stroke=pen, supersample=6 if pen else 4)
     return (coverage >= 0.5).float(), len(maps)
+
+
+def title(name: str) -> str:
+    return Path(name).name.removesuffix(".csv")
 
 
 def recovered(name: str, seed: int) -> tuple[str, int, float, float, torch.Tensor]:
@@ -149,19 +176,20 @@ def recovered(name: str, seed: int) -> tuple[str, int, float, float, torch.Tenso
 def main(argv: list[str] | None = None) -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("folder", nargs="?", type=Path)
+    parse.add_argument("--spirals", action="store_true")
     parse.add_argument("--seeds", type=int, default=3)
     parse.add_argument("--names", nargs="+", choices=SYSTEMS)
     parse.add_argument("--jobs", type=int, default=os.cpu_count())
     parse.add_argument("--out", type=Path, default=Path("recover"))
     arguments = parse.parse_args(argv)
-    if arguments.folder and arguments.names:
-        parse.error("give FOLDER or --names")
-    names = arguments.names or list(SYSTEMS)
+    if sum(map(bool, (arguments.folder, arguments.names, arguments.spirals))) > 1:
+        parse.error("give FOLDER, --names or --spirals")
+    names = SPIRALS if arguments.spirals else arguments.names or list(SYSTEMS)
     if arguments.folder:
         names = [str(path) for path in sorted(arguments.folder.glob("*.csv"))]
         if not names:
             parse.error(f"there are no CSV files in {arguments.folder}")
-    sizes = {name: len(known(name)[0]) for name in names}
+    sizes = {name: drawn(name)[1] for name in names}
     found = {}
     # The first fit of a fresh clone compiles its loops, which is not any picture's time.
     *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50))
@@ -172,7 +200,7 @@ def main(argv: list[str] | None = None) -> None:
         ):
             found[result[:2]] = result[2:]
     lines = [
-        f"{'':12}{'maps':>5}"
+        f"{'':14}{'maps':>5}"
         + "".join(f"{f'seed {k}':>9}" for k in range(arguments.seeds))
         + f"{'seconds':>9}"
     ]
@@ -180,7 +208,7 @@ def main(argv: list[str] | None = None) -> None:
         fits = [found[name, seed] for seed in range(arguments.seeds)]
         cells = "".join(f"{iou:9.3f}" for iou, _, _ in fits)
         seconds = sum(seconds for _, seconds, _ in fits) / len(fits)
-        lines.append(f"{Path(name).stem:12}{sizes[name]:5}{cells}{seconds:9.1f}")
+        lines.append(f"{title(name):14}{sizes[name]:5}{cells}{seconds:9.1f}")
     often = [sum(found[name, seed][0] >= GOAL for seed in range(arguments.seeds)) for name in names]
     most = sum(2 * count > arguments.seeds for count in often)
     lines.append(
@@ -192,11 +220,11 @@ def main(argv: list[str] | None = None) -> None:
         file.write(text.encode())
     frames = [
         difference_frame(
-            found[name, 0][2], drawn(name)[0], f"{Path(name).stem}    IoU {found[name, 0][0]:.3f}"
+            found[name, 0][2], drawn(name)[0], f"{title(name)}    IoU {found[name, 0][0]:.3f}"
         )
         for name in names
     ]
-    sheet = contact_sheet(frames, [f"{Path(name).stem}, {sizes[name]} maps" for name in names])
+    sheet = contact_sheet(frames, [f"{title(name)}, {sizes[name]} maps" for name in names])
     save_picture(arguments.out / "sheet.png", sheet)
     print(text, end="")
 

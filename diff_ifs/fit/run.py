@@ -15,6 +15,7 @@ from diff_ifs.fit.judge import PEN_GAIN, Evaluation, evaluate, selection_scores
 from diff_ifs.fit.objective import REFRESH, Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
 from diff_ifs.fit.self_similar import MOST, polished, self_similar
+from diff_ifs.fit.spirals import spiral
 from diff_ifs.fit.stages import Stage, stages
 from diff_ifs.metrics import pooled
 from diff_ifs.setup import MAX_SINGULAR, Setup
@@ -157,8 +158,9 @@ class Run:
         self.keep(torch.tensor(best).repeat_interleave(stage.copies))
 
     def join(self, target: Tensor) -> None:
-        """Before the last stage, let a system of few maps join that was found by its collage; as
-        its way, it takes that of the first."""
+        """Before the last stage, let a system of few maps join that was found by its collage, and
+        one of a curve that a slow map takes along itself; as their way, they take that of the
+        first."""
         setup = self.setup
         if not (
             self.plan[self.stage].grown
@@ -167,9 +169,11 @@ class Run:
             and setup.depth is None
         ):
             return
-        maps = self_similar(target, setup)
-        self.keep(torch.tensor([*range(len(self.maps)), 0]))
-        self.maps[-1] = maps
+        found = [self_similar(target, setup)]
+        if self.stroke is not None and (maps := spiral(target, setup)) is not None:
+            found.append(maps)
+        self.keep(torch.tensor([*range(len(self.maps)), *[0] * len(found)]))
+        self.maps[-len(found) :] = torch.stack(found)
 
     def breed(self, target: Tensor) -> None:
         """Place a map or two of each copy anew; the first of a system's copies stays as it is."""
