@@ -172,7 +172,7 @@ def little_memory(share: float, base: Path) -> None:
     folder = base / "memory"
     folder.mkdir()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limits = {resource.RLIMIT_AS: used + 300_000_000}
+    limits = {resource.RLIMIT_AS: used + 200_000_000}
     cases = [["--size", "4096"], ["--starts", "20000", "--points", "400000"]]
     cases, refused = cases[: max(1, round(share * len(cases)))], 0
     for case in cases:

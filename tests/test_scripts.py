@@ -418,11 +418,11 @@ def test_the_same_seed_gives_the_same_bytes_wherever_it_runs_and_whoever_listens
 @pytest.mark.slow
 def test_another_number_of_threads_gives_nearly_the_same_fit():
     """Without a setup, so that there are many systems for the threads to share."""
-    target, threads, fits = load_target(ROOT / "apple.png", 64), torch.get_num_threads(), []
+    target, threads, fits = load_target(ROOT / "apple.png", 32), torch.get_num_threads(), []
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            *_, last = fit(target, Setup(maps=6, size=64, starts=8, steps=30, points=2000))
+            *_, last = fit(target, Setup(maps=6, size=32, starts=8, steps=30, points=2000))
             fits.append(last)
     finally:
         torch.set_num_threads(threads)
