@@ -225,10 +225,11 @@ def render(arguments: argparse.Namespace) -> None:
         way = load_path(system.path, system.checkpoint)
     aim = load_system(arguments.morph) if arguments.morph else None
     for each in (system, aim) if aim else ():
-        if each.picture is not None or max(map(stretch, each.maps.tolist())) >= 1:
+        rules = each.measure if arguments.kind == "density" else each.picture
+        if rules is not None or max(map(stretch, each.maps.tolist())) >= 1:
             raise InputError(
-                f"{each.path} has {CHAINED}, or maps that stretch the plane: --morph cannot "
-                "follow these"
+                f"{each.path} has {CHAINED}, weights that hang on what came before, or maps that "
+                "stretch the plane: --morph cannot follow these"
             )
     if aim and arguments.window is None:
         check_window(aim.window, size * supersample)
@@ -363,19 +364,26 @@ def make_film(
 def morphed(
     arguments: argparse.Namespace, aim: System, begin: "Drawing"
 ) -> "list[tuple[str, Drawing]]":
-    """The scenes of a film from a system to another, slow at both ends, with window and pen on
-    their way too.
+    """The scenes of a film from a system to another, slow at both ends, with window, pen and
+    measure on their way too.
     """
     import numpy as np
+    import torch
 
     from diff_ifs.draw.figures import hull
     from diff_ifs.draw.morph import between, matched, outermost
+    from ifs_model import area_weights
 
     maps, view = begin.maps, begin.view
     systems = maps.numpy(), aim.maps.astype(float)
     hulls = tuple(outermost(hull(maps.new_tensor(system)).numpy()) for system in systems)
     pairs = matched(*systems, hulls)
     ends = [system[pairs[:, k]] for k, system in enumerate(systems)]
+    given = view.weights, None if aim.weights is None else torch.from_numpy(aim.weights)
+    shares = []  # of the measure; a map with several partners has it shared among them
+    for system, weights, owner in zip(systems, given, pairs.T, strict=True):
+        weights = area_weights(maps.new_tensor(system)) if weights is None else weights
+        shares.append((weights / weights.sum()).numpy()[owner] / np.bincount(owner)[owner])
     first, last = np.array(view.window), np.array(arguments.window or aim.window)
     stroke = aim.stroke if arguments.stroke is None else arguments.stroke
     scenes = []
@@ -384,8 +392,10 @@ def morphed(
         middle = (1 - part) * hulls[0].mean(0) + part * hulls[1].mean(0)
         window = tuple(((1 - part) * first + part * last).tolist())
         pen = (1 - part) * view.stroke + part * stroke
+        weights = maps.new_tensor((1 - part) * shares[0] + part * shares[1])
         at = replace(begin, maps=maps.new_tensor(between(*ends, middle, part)))
-        scenes.append((f"{share:.0%}", replace(at, view=replace(view, window=window, stroke=pen))))
+        there = replace(view, window=window, stroke=pen, weights=weights)
+        scenes.append((f"{share:.0%}", replace(at, view=there)))
     return scenes
 
 

@@ -10,6 +10,9 @@ from systems import KOCH
 from test_browser import DARK, PALE, WHITE, bare, colours, corners, photograph, saved, write
 
 from diff_ifs.draw.coverage import occupancy
+from diff_ifs.files.setup_file import load_setup
+from diff_ifs.metrics import iou
+from diff_ifs.page import page
 from diff_ifs.setup import WINDOW, affine, similarity
 
 pytestmark = pytest.mark.slow
@@ -310,3 +313,31 @@ def test_what_is_drawn_is_there_again_after_watching_and_is_not_loaded_anew(tab,
         assert tab.run("return window.before") == 1
     finally:
         tab.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def test_a_system_in_another_window_is_seen_and_saved_as_it_is(tab, tmp_path, monkeypatch):
+    """The Koch curve, half as large again and moved, in a window that is so, too."""
+    window, maps = (1.0, 4.0, -2.0, 1.0), KOCH.double().clone()
+    at = torch.tensor([2.5, -0.5]).double()
+    maps[:, :, 2] = 1.5 * maps[:, :, 2] + at - maps[:, :, :2] @ at
+    path = tmp_path / "page.html"
+    path.write_text(page("drawn", maps.numpy(), window, 0.06, 256), encoding="utf-8")
+    tab.open(path)
+    bare(tab)
+    drawn = occupancy(maps, window, 300, stroke=0.06, supersample=2)
+    assert float(iou(photograph(tab, 300), drawn)) >= 0.98
+    left = saved(tab)
+    assert (left["window"], left["stroke"]) == (list(window), 0.06)
+    tab.download("#save-setup", "drawn_setup.py")
+    tab.click("#make-link")
+    link = tab.find("#link").get_attribute("value").partition("#")[2]
+    tab.open(write(tmp_path, "drawn", torch.tensor(OTHERS)), f"#{link}")
+    left = saved(tab)
+    assert left["window"] == list(window)
+    assert left["stroke"] == pytest.approx(0.06, rel=0.04)
+    found = sorted(np.reshape(left["maps"], (4, 6)).tolist())
+    assert np.allclose(found, sorted(maps.reshape(4, 6).tolist()), atol=1e-3)
+    monkeypatch.chdir(tab.folder)
+    setup, _ = load_setup("drawn", {})  # always in the usual window
+    assert np.allclose(setup.maps, KOCH, atol=1e-5)
+    assert setup.stroke == pytest.approx(0.04)

@@ -562,13 +562,24 @@ def test_what_cannot_be_drawn_is_refused_by_name(name, data, message, capsys):
         (["hidden.flame", "30", "16", "--color", "map"], "is not drawn with --color"),
         (["hidden.flame", "5", "16"], "is not drawn with RECURSION 5"),
         (["hidden.flame", "30", "16", "--sweep", "levels"], "is not drawn with --sweep"),
+        (["hidden.flame", "30", "16", "--morph", "plain.flame"], "hidden.flame has hidden maps"),
+        (["plain.flame", "30", "16", "--morph", "hidden.flame"], "hidden.flame has hidden maps"),
+        (["plain.flame", "30", "16", "--morph", "wide.flame"], "maps that stretch the plane"),
+        (
+            ["plain.flame", "30", "16", "--morph", "chaos.flame", "--kind", "density"],
+            "chaos.flame has hidden maps, or final ones, or such as may not follow each other, "
+            "weights that hang on what came before",
+        ),
         (["hidden.flame", "30", "16", "--entry", "a"], "--entry is for an .ifs text of Fractint"),
         (["koch", "30", "16", "--flame", "2"], "--flame is for files of several fractals"),
         (["none.csv", "30", "16"], "there is no none.csv here"),
     ],
 )
 def test_what_is_not_drawn_of_a_chain_is_refused_by_name(arguments, message, capsys):
-    Path("hidden.flame").write_bytes(written(**FLAMES["hidden"]))
+    for file, name in (("wide", "stretches"), ("chaos", "chaos without zeros")):
+        Path(f"{file}.flame").write_bytes(written(**FLAMES[name]))
+    for name in ("plain", "hidden"):
+        Path(f"{name}.flame").write_bytes(written(**FLAMES[name]))
     assert message in refusal(render_ifs.main, arguments, capsys)
 
 

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from drawings import PLACES, dots
 from PIL import Image
 from refusals import refusal
 from systems import CARPET, FERN, KOCH
@@ -15,7 +17,7 @@ from diff_ifs.draw.geometry import View
 from diff_ifs.draw.morph import between, matched, outermost, turn_and_stretch
 from diff_ifs.draw.picture import Drawing, Style
 from diff_ifs.files.system import load_system
-from diff_ifs.setup import similarity
+from diff_ifs.setup import WINDOW, similarity
 from render_ifs import main, morphed
 
 SQUARE = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
@@ -123,3 +125,23 @@ def test_window_and_pen_go_with_the_maps_slowly_at_both_ends(tmp_path, monkeypat
         window = (-1, 1 + 4.4 * part, -1 + part, 1 + 5.4 * part)
         assert scene.view.window == pytest.approx(window)
         assert scene.view.stroke == pytest.approx(0.64 * part)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_measure_goes_with_the_maps_and_a_map_shares_it_among_its_partners(
+    weighted, tmp_path, monkeypatch
+):
+    """From three specks to two; without weights, all of a system have as much."""
+    monkeypatch.chdir(tmp_path)
+    first, last = ([0.5, 0.3, 0.2], [0.1, 0.9]) if weighted else ([1 / 3] * 3, [1 / 2] * 2)
+    write("b", dots(PLACES[:2]), window=WINDOW, **({"weights": last} if weighted else {}))
+    weights = torch.tensor(first).double() if weighted else None
+    begin = Drawing(dots(), View(WINDOW, 64, weights=weights), Style("density"))
+    arguments = SimpleNamespace(window=None, stroke=None, frames=3)
+    masses = []
+    for _, scene in morphed(arguments, load_system("b.json"), begin):
+        masses.append(torch.cat(list(scene.strips())))
+        assert float(masses[-1].sum()) == pytest.approx(1)
+    for mass, wanted in ((masses[0], first), (masses[-1], last)):
+        spots = [(int((1 - y) * 32), int((x + 1) * 32)) for x, y in PLACES[: len(wanted)]]
+        assert [float(mass[spot]) for spot in spots] == pytest.approx(wanted, abs=1e-3)
