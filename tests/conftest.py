@@ -1,12 +1,14 @@
 """What all tests need before they load torch, and the browser that they share."""
 
+import gc
 import os
 
 import pytest
 from browser import Tab, start
 
-# As `files.command.run_script` does: on a busy machine idle threads that spin make some tests take
-# 20 times as long.
+# As `files.command.run_script` does: what PyTorch consists of is not searched for garbage again and
+# again, and on a busy machine idle threads that spin make some tests take 20 times as long.
+gc.set_threshold(100_000)
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores among themselves
     os.environ.setdefault("OMP_NUM_THREADS", "1")
