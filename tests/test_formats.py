@@ -273,6 +273,9 @@ def test_of_several_flames_one_is_drawn_and_it_says_of_how_many(capsys):
         assert f"this is {n}, '{chr(96 + n)}'" in said
     said = refusal(render_ifs.main, ["some.flame", "20", "16", "--flame", "d"], capsys)
     assert "it has no flame 'd', but 'a', 'b', 'c'" in said
+    Path("many.flame").write_bytes(b"<flames>" + 10 * parts[0] + b"</flames>")
+    said = refusal(render_ifs.main, ["many.flame", "20", "16", "--flame", "11"], capsys)
+    assert "it has no flame '11', but " + ", ".join(8 * ["'a'"]) + " and 2 more" in said
 
 
 # --- Fractint and CSV ---
@@ -424,6 +427,14 @@ def test_layers_that_are_not_visible_are_no_part_of_a_flame(off):
     hidden = f'<layer visible="{off}"><xform linear="1" {THREE[2]}/></layer>'
     found = decode(flame([], more=hidden + layers + hidden), ".flame")
     assert found.maps == [[[0.5, 0.0, 0.5], [0.0, 0.5, 0.0]]]
+
+
+def test_what_is_switched_off_in_a_flame_is_not_drawn():
+    off, on = 'linear="1" plotmode="off" ' + THREE[0], 'linear="1" ' + THREE[1]
+    final = '<finalxform linear="1" coefs="1 0 0 1 1 0" enabled="{}"/>'
+    found = [decode(flame([off, on], more=final.format(k)), ".flame") for k in (0, 1)]
+    assert found[0].opacities == [0.0, 1.0]
+    assert [len(rules.finals) for rules in found] == [0, 1]
 
 
 def test_opacities_are_from_nothing_to_all():

@@ -220,10 +220,15 @@ def test_the_best_so_far_is_kept_with_its_pen():
 
 def test_pens_are_taken_only_where_they_are_worth_three_hundredths():
     """Both pens gain about as much as their rims are of all; see `judge.PEN_GAIN`."""
-    for pen, taken in ((0.004, False), (0.05, True)):
+    for pen, asked, stage, taken in (
+        (0.004, None, -1, False),
+        (0.05, None, -1, True),
+        (0.05, 0.0, -1, False),  # none is to be used
+        (0.05, None, 0, False),  # not yet
+    ):
         target = occupancy(CARPET, WINDOW, 81, stroke=pen, supersample=6).round()
-        setup = Setup(maps=8, size=81)
+        setup = Setup(maps=8, size=81, stroke=asked)
         run = run_of(CARPET, setup=setup, target=target)
-        run.stage = len(run.plan) - 1
+        run.stage = stage % len(run.plan)
         run.choose_pens(target)
         assert (run.stroke is not None) == taken, pen

@@ -394,6 +394,16 @@ def test_where_images_overlap_the_later_map_lies_on_top(order):
     assert (nearest[others] == 2).mean() < 0.01
 
 
+@pytest.mark.parametrize("kind", ["occupancy", "density"])
+def test_along_a_segment_that_is_its_two_halves_the_address_grows_evenly(kind):
+    save("halves", torch.tensor([similarity(0.5, at=(x, 0.01)) for x in (-0.5, 0.5)]))
+    found = numbers("halves", 30, 64, "--kind", kind, "--color", "address")
+    assert not found[:31].any()
+    assert not found[32:].any()
+    wanted = matplotlib.colormaps["viridis"](np.arange(64) / 64 + 1 / 128)[:, :3]
+    assert np.abs(found[31, :, :3] / found[31, :, 3:] - wanted).max() < 0.02
+
+
 def test_colours_of_a_density_are_mixed_by_mass():
     """At one pixel a side, all of the mass is in it, and its colour is the mean of all colours by
     their masses."""

@@ -271,6 +271,12 @@ def test_points_are_as_solid_as_the_stage_says_and_those_of_a_pen_as_the_setup_s
 # --- Starts and states ---
 
 
+@pytest.mark.parametrize("maps", [2, [similarity(0.9, 20), similarity(0.95, at=(0.1, 0))]])
+def test_no_start_is_slower_than_the_bound(maps):
+    systems = initial_systems(disc(0.6, 64), Setup(maps=maps, starts=20, bound=0.4))
+    assert torch.linalg.matrix_norm(systems[..., :2], 2).amax() == pytest.approx(0.4, abs=1e-5)
+
+
 def test_a_start_knows_its_pen():
     thin, solid = torch.zeros(64, 64), disc(0.6, 64)
     thin[20:22, 5:60] = 1
