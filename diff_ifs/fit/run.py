@@ -366,7 +366,7 @@ def check_resume(resume: object, setup: Setup) -> None:
         if (
             not isinstance(value, Tensor)
             or value.shape != shape
-            or not 1 <= len(value) <= max(2 * most + 2, n)
+            or not 1 <= len(value) <= max(2 * most + 4, n)  # two that joined, and all doubled
         ):
             raise ValueError(f"{name} is no tensor of shape {shape}")
         if (
