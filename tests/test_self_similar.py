@@ -10,7 +10,15 @@ from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit import run as runs
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.run import Run
-from diff_ifs.fit.self_similar import descend_collage, polished, random_copies, self_similar
+from diff_ifs.fit.self_similar import (
+    descend_collage,
+    distinct,
+    polished,
+    random_copies,
+    ranked,
+    self_similar,
+    with_maps_anew,
+)
 from diff_ifs.setup import WINDOW, Setup, affine, similarity
 from train_ifs import fit
 
@@ -169,3 +177,44 @@ def test_a_fit_ends_with_polished_maps_if_they_are_better(monkeypatch, better):
     assert torch.allclose(state.best_maps, gasket(), atol=1e-3)
     assert state.iou == state.best_iou == exact.iou > 0.95
     assert torch.equal(state.picture, exact.picture)
+
+
+def test_systems_with_a_map_that_hardly_moves_the_picture_come_last():
+    still = torch.tensor([similarity(0.95), similarity(0.3)], dtype=torch.float64)
+    small = torch.tensor([similarity(0.85), similarity(0.3)], dtype=torch.float64)
+    maps = torch.stack([still, small, small, still])
+    assert ranked(maps, torch.tensor([0.1, 0.4, 0.3, 0.0])).tolist() == [2, 1, 3, 0]
+
+
+def test_systems_are_the_same_in_whatever_order_their_maps_are():
+    first, moved = slow(), slow() + torch.tensor([0.0, 0.0, 0.1])
+    maps = torch.stack([first, first.flip(0), first + 1e-4, moved, moved.flip(0), moved + 0.5])
+    assert torch.equal(distinct(maps, 8), maps[[0, 3, 5]])
+    assert torch.equal(distinct(maps, 2), maps[[0, 3]])
+
+
+def test_of_each_system_copies_have_a_map_or_two_anew():
+    target = (occupancy(gasket(), WINDOW, 64) >= 0.5).float()
+    elite = torch.stack([gasket(), gasket() + torch.tensor([0.0, 0.0, 0.05])])
+    bred = with_maps_anew(elite, target, target, torch.Generator().manual_seed(0))
+    assert bred.shape == (16, 3, 2, 3)
+    anew = (bred != elite.repeat_interleave(8, 0)).any(3).any(2).sum(1)
+    assert anew[[0, 8]].tolist() == [0, 0], "the first is the system itself"
+    assert set(anew[torch.arange(16) % 8 > 0].tolist()) == {1, 2}
+
+
+def test_the_best_of_ten_places_is_taken():
+    target = (occupancy(gasket(), WINDOW, 64) >= 0.5).float()
+    lame = gasket()
+    lame[2] = torch.tensor(similarity(0.2, at=(0.7, -0.9)))  # where nothing is missing
+    generator = torch.Generator().manual_seed(0)
+    bred = with_maps_anew(lame.expand(4, 3, 2, 3), target, target, generator)
+    mended = bred[(bred[:, :2] == lame[:2]).flatten(1).all(1) & (bred[:, 2] != lame[2]).any((1, 2))]
+    chance = lame.repeat(64, 1, 1, 1)
+    chance[:, 2] = random_copies(target, 64, 3, generator)[:, 2]
+
+    def missed(maps: torch.Tensor) -> np.ndarray:
+        return load_kernels().collage_errors(maps.numpy(), target.double().numpy())[0]
+
+    assert len(mended) > 2
+    assert missed(mended).max() < np.median(missed(chance))

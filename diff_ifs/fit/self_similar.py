@@ -22,7 +22,7 @@ from diff_ifs.fit.judge import selection_scores
 from diff_ifs.fit.stages import schedule
 from diff_ifs.metrics import foreground, pixel_centres, pooled
 from diff_ifs.setup import Setup
-from ifs_model import rotations
+from ifs_model import determinants, rotations
 
 MOST = 7  # maps of a system that is found by its collage
 
@@ -32,18 +32,68 @@ def self_similar(target: Tensor, setup: Setup) -> Tensor:
     collages are.
 
     Twice as many systems as a fit has start at random; an eighth of these, with the least error at
-    32 × 32 pixels, goes on at 64 × 64. Maps that hardly move the picture have small errors, too,
-    and only their attractors tell them from the ones that are looked for.
+    32 × 32 pixels, goes on at 64 × 64. There, of three maps and more, the best eight are bred: one
+    map or two of each copy are placed anew.
     """
     target = target.cpu()
+    coarse, fine, finer = (pooled(target, size) for size in (32, 64, 128))
     generator = torch.Generator().manual_seed(setup.seed)
     maps = random_copies(target, 2 * setup.batch, setup.n, generator)
-    for size, rate, blurs in ((32, 0.05, (1.5, 0.6)), (64, 0.02, (1.0, 0.4))):
-        maps, errors = descend_collage(maps, pooled(target, size), 150, rate, blurs, setup.bound)
-        maps = maps[errors.argsort(stable=True)[: max(setup.batch // 4, 1)]]
-    finer = pooled(target, 128)
+    maps, errors = descend_collage(maps, coarse, 150, 0.05, (1.5, 0.6), setup.bound)
+    maps = maps[ranked(maps, errors)[: max(setup.batch // 4, 1)]]
+    maps, errors = descend_collage(maps, fine, 100, 0.03, (1.0, 0.5), setup.bound)
+    for _ in range(10 if setup.n > 2 else 0):
+        bred = with_maps_anew(distinct(maps[ranked(maps, errors)], 8), target, fine, generator)
+        maps, errors = descend_collage(bred, fine, 40, 0.03, (1.0, 0.5), setup.bound)
+    maps = maps[ranked(maps, errors)[:32]]
+    maps, _ = descend_collage(maps, fine, 150, 0.02, (1.0, 0.4), setup.bound)
     scores = torch.tensor([max(selection_scores(system, finer, setup)) for system in maps])
     return maps[scores.argmax()].float()
+
+
+def ranked(maps: Tensor, errors: Tensor) -> Tensor:
+    """The order (B,) of systems (B, n, 2, 3) by the errors (B,) of their collages.
+
+    A map that hardly moves the picture covers it, whatever the others are: systems with such maps
+    come last.
+    """
+    idle = determinants(maps).abs().amax(1) > 0.8
+    return torch.where(idle, errors + 1, errors).argsort(stable=True)
+
+
+def distinct(maps: Tensor, most: int) -> Tensor:
+    """The first systems of (B, n, 2, 3) that differ, at most so many: two are the same if their
+    maps are, in some order."""
+    sums = maps.sum((2, 3)).sort(dim=1).values
+    kept: list[int] = []
+    for k in range(len(maps)):
+        if len(kept) < most and all((sums[k] - sums[j]).abs().mean() > 0.02 for j in kept):
+            kept.append(k)
+    return maps[kept]
+
+
+def with_maps_anew(
+    elite: Tensor, target: Tensor, picture: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Eight of each system (B, n, 2, 3): itself, and copies in which a map or two are copies of the
+    target (S, S) anew, those with the least error of a collage of the picture among ten."""
+    n, copies = elite.shape[1], 8
+    bred, blurred = elite.repeat_interleave(copies, 0), gaussian_filter(picture.double(), 1.0)
+    first, second = torch.rand(len(bred), n, generator=generator).topk(2).indices.T
+    places = torch.arange(n)
+    anew = places == first[:, None]
+    two = torch.rand(len(bred), 1, generator=generator) < 0.4
+    anew |= (places == second[:, None]) & two
+    anew[::copies] = False
+    found, least = bred, torch.full((len(bred),), math.inf, dtype=torch.float64)
+    for _ in range(10):
+        fresh = random_copies(target, len(bred), n, generator)
+        tried = torch.where(anew[..., None, None], fresh, bred)
+        errors = torch.from_numpy(load_kernels().collage_errors(tried.numpy(), blurred)[0])
+        better = errors < least
+        found = torch.where(better[:, None, None, None], tried, found)
+        least = torch.minimum(errors, least)
+    return found
 
 
 def polished(maps: Tensor, target: Tensor, setup: Setup) -> Tensor | None:
