@@ -67,6 +67,10 @@ def explore(arguments: argparse.Namespace) -> None:
     if out.suffix not in (".html", ".htm"):
         raise InputError(f"--out must end in .html, not {out.name!r}")
     check_place(out)
+    for note in system.notes:
+        print(note, file=sys.stderr)
+    if system.measure is not None:
+        print(f"{system.path}: how often a map follows another is not shown", file=sys.stderr)
 
     from diff_ifs.files.checkpoint import load_path
     from diff_ifs.page import write_page

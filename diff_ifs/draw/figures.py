@@ -26,6 +26,7 @@ def hull(maps: Tensor, directions: int = 720) -> Tensor:
     cloud = torch.cat([points for _, points in iterate(maps, box, cell, 1000)], dim=1)
     angles = torch.arange(directions, dtype=torch.float64) * (2 * math.pi / directions)
     ring = torch.stack([angles.cos(), angles.sin()], dim=1)
+    cloud = _outside(cloud, ring[:: directions // 16])
     outermost = torch.cat(
         [(part @ cloud).argmax(1) for part in ring.split(16)]
     ).unique_consecutive()
@@ -38,6 +39,18 @@ def hull(maps: Tensor, directions: int = 720) -> Tensor:
         return corners[turns]
     ends = torch.cdist(corners, corners).argmax()  # a segment, or a point
     return corners[torch.tensor(sorted({int(ends) // len(corners), int(ends) % len(corners)}))]
+
+
+def _outside(cloud: Tensor, ring: Tensor) -> Tensor:
+    """Those of some points (2, P) that are not within the polygon of the outermost ones in a few
+    directions (D, 2), counter-clockwise: an attractor with an area has a million points."""
+    at = (ring @ cloud).argmax(1).unique_consecutive()
+    corners, kept = cloud[:, at].T, torch.zeros(cloud.shape[1], dtype=torch.bool)
+    kept[at] = True
+    for (x, y), (u, v) in zip(corners.tolist(), corners.roll(-1, 0).tolist(), strict=True):
+        if (x, y) != (u, v):
+            kept |= (u - x) * (cloud[1] - y) - (v - y) * (cloud[0] - x) <= 0
+    return cloud[:, kept]
 
 
 def figure(name: str, maps: Tensor, window: Window) -> Tensor:
