@@ -282,7 +282,10 @@ def test_half_way_to_another_system_the_middles_are_half_way_too(systems, monkey
     nothing = Image.new("L", (4, 4))
     monkeypatch.setattr(Drawing, "image", lambda self: scenes.append(self) or nothing)
     monkeypatch.setattr(render_ifs, "save_film", lambda *_, **__: None)
-    assert render_ifs.main("square 9 4 --morph turned.json --frames 3 --quiet".split()) == 0
+    assert (
+        render_ifs.main(["square", "9", "4", "--morph", "turned.json", "--frames", "3", "--quiet"])
+        == 0
+    )
     maps = scenes[1].maps
     found = (maps[:, :, :2] @ maps.new_tensor([0.2, 0.1]) + maps[:, :, 2]).mean(0)
     ends = np.array([(0.1, 0.05), (0.4 + 0.05, 0.2 - 0.1)])
@@ -290,7 +293,10 @@ def test_half_way_to_another_system_the_middles_are_half_way_too(systems, monkey
 
 
 def test_a_film_has_its_folder_made(systems):
-    assert render_ifs.main("thin 1 8 --sweep levels --out a/b/film.gif --quiet".split()) == 0
+    assert (
+        render_ifs.main(["thin", "1", "8", "--sweep", "levels", "--out", "a/b/film.gif", "--quiet"])
+        == 0
+    )
     assert len(film("a/b/film.gif")) >= 1
 
 
@@ -305,7 +311,7 @@ def test_a_picture_that_cannot_be_written_is_said_so_and_threads_are_as_before(
     try:
         torch.set_num_threads(2)
         monkeypatch.setattr(render_ifs, "save_rows", full)
-        assert render_ifs.main("square 9 8 --out a.png".split()) == 2
+        assert render_ifs.main(["square", "9", "8", "--out", "a.png"]) == 2
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
