@@ -10,7 +10,7 @@ from drawings import discs, dots
 from systems import CARPET, CORNER_GASKET
 
 from diff_ifs.fit import run as run_module
-from diff_ifs.fit.judge import selection_scores
+from diff_ifs.fit.judge import Evaluation, selection_scores
 from diff_ifs.fit.run import Run
 from diff_ifs.fit.stages import stages
 from diff_ifs.setup import Setup
@@ -183,3 +183,32 @@ def test_no_system_is_chosen_twice(monkeypatch):
     monkeypatch.setattr(Run, "losses", lambda *_: torch.tensor([9.0, 8, 2, 0, 7, 1, 6, 3]))
     run.select(TARGET)
     assert torch.equal(run.maps, before[[5, 3, 2, 7]])
+
+
+@pytest.mark.parametrize(
+    ("before", "found", "after"),
+    [
+        (None, [(0.5, 0.1), (0.8, 0.2)], [0.1, 0.2]),
+        (None, [(0.5, 0.0), (0.8, 0.2)], [0.2, 0.2]),  # the best one's, where there is no other
+        (None, [(0.5, 0.1), (0.73, 0.2)], [0.1, 0.2]),  # three hundredths more than without
+        (None, [(0.5, 0.1), (0.729, 0.2)], None),
+        (None, [(0.5, 0.1), (0.8, 0.0)], None),  # the best has none
+        ([0.3, 0.4], [(0.5, 0.1), (0.6, 0.0)], [0.1, 0.4]),
+    ],
+)
+def test_each_system_has_its_own_pen_if_the_best_gains_by_one(before, found, after, monkeypatch):
+    def evaluate(maps, target, search_stroke=False, quality="final"):
+        assert quality == "draft"
+        iou, stroke = found[int(maps[0, 0, 0])] if search_stroke else (0.7, 0.0)
+        return Evaluation(iou, stroke, target, iou)
+
+    monkeypatch.setattr(run_module, "evaluate", evaluate)
+    without = (dataclasses.replace(SETUP, grey=True), dataclasses.replace(SETUP, stroke=0.0))
+    for setup in (SETUP, *without):
+        run = run_at(len(stages(setup)) - 2, setup)
+        run.maps = torch.arange(2.0)[:, None, None, None].expand(2, 3, 2, 3)
+        run.stroke = None if before is None else torch.tensor(before)
+        run.choose_pens(TARGET)
+        wanted = after if setup is SETUP else before
+        assert (run.stroke is None) == (wanted is None)
+        assert wanted is None or run.stroke.tolist() == pytest.approx(wanted)

@@ -1,5 +1,6 @@
 """Files of systems, read and drawn by a few lines of other code: SVG pictures and flames."""
 
+import json
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -7,7 +8,9 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from diff_ifs.formats.exchange import decode
+from diff_ifs.formats.exchange import decode, to_json
+from diff_ifs.formats.flame import to_flame
+from diff_ifs.formats.fractint import to_fractint
 from diff_ifs.formats.svg import to_svg
 from diff_ifs.setup import affine, similarity
 
@@ -256,3 +259,42 @@ def test_what_is_wrong_with_rows_is_said(text, end, words):
     with pytest.raises(ValueError) as caught:
         decode(text.encode(), end)
     assert words in str(caught.value)
+
+
+# --- What is written ---
+
+WRITTEN = {
+    "maps": [[[0.5, 0.25, 1.5], [-0.125, 0.75, -2.0]], [[0.0, -0.5, 0.0], [0.5, 0.0, 1.0]]],
+    "weights": [0.75, 0.25], "window": (-1.0, 3.0, -2.0, 2.0), "stroke": 0.125, "size": 200,
+}  # fmt: skip
+
+
+def test_a_flame_is_written_word_by_word():
+    """y points down: b, c and y change their signs. Colours are spread over the palette."""
+    head = "<flame name='a &lt; \"b\"' " + 'size="200 200" center="1.0 0.0" scale="50.0" '
+    head += 'oversample="2" filter="0.5" quality="200" background="0 0 0" brightness="4" '
+    head += 'gamma="4" estimator_radius="0" stroke="0.125">'
+    lines = to_flame(WRITTEN, 'a < "b"').splitlines()
+    assert lines[0].replace("-0.0", "0.0") == head
+    assert lines[1:4] == [
+        '  <xform weight="0.75" color="0.0" linear="1" coefs="0.5 0.125 -0.25 0.75 1.5 2.0"/>',
+        '  <xform weight="0.25" color="1.0" linear="1" coefs="0.0 -0.5 0.5 0.0 0.0 -1.0"/>',
+        '  <palette count="256" format="RGB">',
+    ]
+    assert len("".join(lines[4:-2])) == 256 * 6
+    assert lines[-2:] == ["  </palette>", "</flame>"]
+    alone = to_flame({**WRITTEN, "maps": WRITTEN["maps"][:1], "weights": [1.0]}, "a")
+    assert 'color="0.0"' in alone
+
+
+def test_text_and_json_are_written_word_by_word():
+    assert to_fractint(WRITTEN, "a < b-c_ä").splitlines() == [
+        "a_b-c_ä {",
+        "  0.5 0.25 -0.125 0.75 1.5 -2.0 0.75",
+        "  0.0 -0.5 0.5 0.0 0.0 1.0 0.25",
+        "}",
+    ]
+    written = {**WRITTEN, "window": list(WRITTEN["window"])}
+    wanted = {"format": "diff_ifs", "version": 1, "name": "ä", "n": 2, **written}
+    assert json.loads(to_json(WRITTEN, "ä")) == wanted
+    assert "    [[0.5, 0.25, 1.5], [-0.125, 0.75, -2.0]],\n" in to_json(WRITTEN, "ä")
