@@ -187,3 +187,14 @@ def test_large_pictures_are_averaged_by_whole_factors_strip_by_strip(shape):
     wanted = np.add.reduceat(np.add.reduceat(square, edges[:-1], 0), edges[:-1], 1)
     wanted /= np.outer(np.diff(edges), np.diff(edges))
     assert np.abs(found.coverage - wanted).mean() < 0.003
+
+
+@pytest.mark.parametrize(
+    ("shape", "top", "left"),
+    [((31, 60), 14, 0), ((60, 31), 0, 14), ((30, 60), 15, 0), ((60, 30), 0, 15)],
+)
+def test_a_picture_lies_in_the_middle_or_half_a_pixel_up_or_left_of_it(shape, top, left):
+    pixels = block((255,), (0,), shape, (slice(3, 20), slice(5, 25)))
+    square = np.zeros((60, 60))
+    square[top + 3 : top + 20, left + 5 : left + 25] = 1
+    assert np.array_equal(read(pixels).coverage, square)

@@ -1,5 +1,7 @@
 """All that a command says and leaves, word by word, where what it does is known beforehand."""
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -75,7 +77,7 @@ def states(monkeypatch):
 
 
 NO_SETUP = "no {}_setup.py: 256 random starts of 4 maps"
-GREYS = "slope.png: a picture with greys, fitted with them; --no-grey fits black and white"
+GREYS = "slope.png: a picture with greys, fitted with them"
 NOTHING = "a failed fit: no pixel of its attractor shows; try --maps 12 or another --seed, or "
 FITTED = [  # command, what is told of the states, exit code, what is said, and on standard error
     ("box --maps 4", {}, 0,
@@ -141,6 +143,27 @@ def assert_said(capsys, out: str, err: list[str]) -> None:
     told = re.sub(r"\b[1-5]?\d\.\d s ->", "T ->", said.out)
     assert re.sub(r"\b\d+ kB", "K kB", told).splitlines() == [out] * bool(out)
     assert said.err.splitlines() == err
+
+
+@pytest.mark.parametrize(("share", "failed"), [(0.49, False), (0.51, True)])
+def test_greys_that_are_no_nearer_than_half_their_variance_are_a_failed_fit(
+    share, failed, states, monkeypatch, capsys
+):
+    """Off by the same everywhere, the mean squared error is the square of that."""
+    error = {}
+
+    def write_results(folder, name, target, *_):
+        error["mse"] = share * float(target.var())
+        return target + error["mse"] ** 0.5
+
+    monkeypatch.setattr(train_ifs, "write_results", write_results)
+    states["iou"] = 0.3  # which is no matter in greys
+    assert train_ifs.main(["slope", "--maps", "4", "--grey", *SHORT]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"slope: IoU 0.3000, MSE {error['mse']:.5f}, ")
+    nothing = "a failed fit: it looks like nothing yet; try --maps 12 or another --seed, or "
+    wanted = [GREYS, NO_SETUP.format("slope").replace("256", "32")]
+    assert said.err.splitlines() == [*wanted, *[nothing + "--no-grey"] * failed]
 
 
 # --- render_ifs.py, compress_ifs.py --export, explore_ifs.py ---
@@ -248,6 +271,24 @@ def test_every_word_of_a_command(command, code, out, err, systems, capsys):
     assert [str(path) for path in new] in (
         [[]] if code else [[out.split(" -> ")[1].removeprefix("file://HERE/")], []]
     )
+
+
+def test_an_export_has_all_that_is_drawn():
+    moved = (-0.5, 1.5, -0.75, 1.25)
+    save("moved", SQUARE, stroke=0.0625, window=moved, size=48)
+    assert compress_ifs.main(["moved", "--export", "json"]) == 0
+    found = json.loads(Path("moved.json").read_text())
+    assert (found["stroke"], tuple(found["window"]), found["size"]) == (0.0625, moved, 48)
+    assert (found["name"], found["n"], found["maps"]) == ("moved", 4, SQUARE.tolist())
+    assert found["weights"] == pytest.approx([0.25] * 4)
+
+
+def test_a_page_has_the_picture_in_the_pixels_of_the_system(systems):
+    Image.linear_gradient("L").save("square.png")
+    assert explore_ifs.main(["square.json", "--out", "a.html"]) == 0
+    coded = re.search(r"data:image/png;base64,([^\"]+)", Path("a.html").read_text())[1]
+    with Image.open(io.BytesIO(base64.b64decode(coded))) as picture:
+        assert picture.size == (48, 48)
 
 
 FILMS = [  # options, number of frames, seconds that they take
