@@ -257,3 +257,12 @@ def test_messages_are_cut_off_where_they_get_long():
 def test_a_dozen_names_are_listed_and_of_more_the_nearest(count, said):
     some = {f"a{k:02}" for k in range(count)}
     assert said in names._there_are(some, "horse", "pictures")
+
+
+def test_a_name_that_was_meant_has_most_letters_in_common():
+    """house and horse four of five, mouse three; at most three are named, the nearest first."""
+    assert names._there_are({"mouse", "house"}, "horse", "pictures") == "did you mean house?"
+    assert names._there_are({"mouse"}, "horse", "pictures") == "the pictures that exist: mouse"
+    near = {"horse1", "horse12", "hors", "house"}
+    said = "did you mean horse1 or hors or horse12?"
+    assert names._there_are(near, "horse", "pictures") == said
