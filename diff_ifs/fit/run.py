@@ -69,6 +69,7 @@ class Run:
 
     def __post_init__(self):
         self.best_maps = self.maps[0]
+        self.before: list[tuple[Tensor, float]] = []  # maps and pen that a complete fit ended with
         self.rest()
         self.steps = sum(stage.steps for stage in self.plan)
 
@@ -98,6 +99,8 @@ class Run:
         for name in ("maps", "stroke", "best_maps", "first", "second"):
             value = getattr(run, name)
             setattr(run, name, None if value is None else value.to(device))
+        if resume["stage"] == len(run.plan):
+            run.before = [(run.best_maps, run.best_stroke)]
         run.steps = run.step - run.stage_step + sum(stage.steps for stage in run.plan[run.stage :])
         return run
 
@@ -264,19 +267,17 @@ class Run:
         leader = max(judged, key=lambda k: judged[k].score)
         maps = self.maps[leader].detach()
         found = judged[leader]
-        kept = None
-        if end and not grey:
+        if end and not grey:  # all before were judged by drafts
+            rivals = [(self.best_maps, self.best_stroke), *self.before]
+            kept = [evaluate(system, target, pen) for system, pen in rivals]
+            best = max(range(len(kept)), key=lambda k: kept[k].score)
+            self.best_maps, self.best_stroke = rivals[best]
+            self.best_score, self.best_iou = kept[best].score, kept[best].iou
             found = evaluate(maps, target, found.stroke)
-            if len(target) > 512:  # all before were sketches
-                kept = evaluate(self.best_maps, target, self.best_stroke)
-                self.best_score = kept.score
         self.path_stroke[-1][leader] = found.stroke
         if found.score > self.best_score:
             self.best_score, self.best_iou = found.score, found.iou
             self.best_maps, self.best_stroke = maps, found.stroke
-        elif end and not grey:  # its score was that of a draft
-            kept = kept or evaluate(self.best_maps, target, self.best_stroke)
-            self.best_score, self.best_iou = kept.score, kept.iou
         if end and not grey and (better := self.polish(maps, found.stroke, target)):
             maps, found = self.best_maps, _ = better
             self.path_maps[-1][leader], self.path_stroke[-1][leader] = maps.cpu(), found.stroke
