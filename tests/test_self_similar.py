@@ -181,6 +181,16 @@ def test_a_fit_ends_with_polished_maps_if_they_are_better(monkeypatch, better):
     assert torch.equal(state.picture, exact.picture)
 
 
+def test_what_a_pen_drew_is_not_polished(monkeypatch):
+    target = (occupancy(gasket(), WINDOW, 64, stroke=0.05) >= 0.5).float()
+    common = {"size": 64, "starts": 1, "rate": 1e-5, "steps": 10, "rounds": 0}
+    asked = []
+    monkeypatch.setattr(runs, "polished", lambda *_: asked.append(1))
+    for stroke, times in ((0.05, 0), (0.0, 1)):
+        *_, state = fit(target, Setup(maps=gasket().tolist(), stroke=stroke, **common))
+        assert (state.best_stroke > 0, len(asked)) == (stroke > 0, times)
+
+
 def test_systems_with_a_map_that_hardly_moves_the_picture_come_last():
     still = torch.tensor([similarity(0.95), similarity(0.3)], dtype=torch.float64)
     small = torch.tensor([similarity(0.85), similarity(0.3)], dtype=torch.float64)

@@ -236,8 +236,11 @@ class Run:
     def polish(
         self, maps: Tensor, stroke: float, target: Tensor
     ) -> tuple[Tensor, Evaluation] | None:
-        """What the collage of maps comes down to, and what that is worth, if more than the best."""
-        better = polished(maps, target, self.setup)
+        """What the collage of maps comes down to, and what that is worth, if more than the best.
+
+        Images of what a pen drew have thinner lines than it has: there is nothing to gain.
+        """
+        better = polished(maps, target, self.setup) if stroke == 0 else None
         if better is None:
             return None
         maps = better.to(maps)
@@ -275,7 +278,7 @@ class Run:
             self.best_score, self.best_iou = kept[best].score, kept[best].iou
             found = evaluate(maps, target, found.stroke)
         self.path_stroke[-1][leader] = found.stroke
-        if found.score > self.best_score:
+        if found.score > self.best_score or (end and found.score == self.best_score):
             self.best_score, self.best_iou = found.score, found.iou
             self.best_maps, self.best_stroke = maps, found.stroke
         if end and not grey and (better := self.polish(maps, found.stroke, target)):
