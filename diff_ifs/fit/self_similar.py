@@ -43,7 +43,8 @@ def self_similar(target: Tensor, setup: Setup) -> Tensor:
     maps = maps[ranked(maps, errors)[: max(setup.batch // 4, 1)]]
     maps, errors = descend_collage(maps, fine, 100, 0.03, (1.0, 0.5), setup.bound)
     for _ in range(10 if setup.n > 2 else 0):
-        bred = with_maps_anew(distinct(maps[ranked(maps, errors)], 8), target, fine, generator)
+        elite = distinct(maps[ranked(maps, errors)], max(setup.batch // 32, 1))
+        bred = with_maps_anew(elite, target, fine, generator)
         maps, errors = descend_collage(bred, fine, 40, 0.03, (1.0, 0.5), setup.bound)
     maps = maps[ranked(maps, errors)[:32]]
     maps, _ = descend_collage(maps, fine, 150, 0.02, (1.0, 0.4), setup.bound)
