@@ -149,9 +149,8 @@ def words_by_weight(weights: Tensor, count: int) -> Tensor:
     for done in range(rounds):
         parent = weight.argmax(1)
         longest = length[rows, parent]
-        if (
-            done % 8 == 0 and int(length.max()) + 8 > words.shape[-1]
-        ):  # room for the letters of eight rounds
+        # room for the letters of eight rounds
+        if done % 8 == 0 and int(length.max()) + 8 > words.shape[-1]:
             words = torch.cat([words, torch.full_like(words[..., :8], n)], dim=-1)
         # child 0 takes the place of its parent, the others the next free places
         first = 1 + done * (n - 1)
@@ -365,11 +364,9 @@ def blur_matrix(size: int, sigma: float, like: Tensor) -> Tensor:
 
 
 def blur(pictures: Tensor, sigma: float | Tensor) -> Tensor:
-    """Pictures (B, S, S), zero all around, under a Gaussian of `sigma` pixels, or of this
-    `blur_matrix`."""
-    spread = sigma
-    if not isinstance(sigma, Tensor):
-        spread = blur_matrix(pictures.shape[-1], sigma, pictures)
+    """Pictures (B, S, S), zero all around, under a Gaussian of `sigma` pixels or its matrix."""
+    known = isinstance(sigma, Tensor)
+    spread = sigma if known else blur_matrix(pictures.shape[-1], sigma, pictures)
     return spread @ pictures @ spread
 
 

@@ -174,7 +174,7 @@ def fit(
         if run.stage_step == 0:
             # those with the least loss and those whose converged attractors are best
             run.select(target)
-            run.join(target)  # one that was found by its collage
+            run.join(target)  # one that was found by its collage, or as a spiral
             run.breed(target)  # copies with a map or two placed anew
             run.choose_pens(target)
             run.double()

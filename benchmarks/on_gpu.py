@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     ratios = []
     for done, (path, setup) in enumerate(works):
-        if time.perf_counter() > end - 60:  # what follows takes half a minute
+        if time.perf_counter() > end - 60:  # what follows takes about a minute
             print(f"\n{len(works) - done} fits are left out: the time is for what follows")
             break
         (iou, seconds), (iou_cpu, seconds_cpu) = (

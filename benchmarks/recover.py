@@ -8,8 +8,8 @@ A fit counts as recovered if the IoU of its attractor with the picture is at lea
 attractors are drawn with a pen two pixels wide, solid ones bare; the fitter is not told which. With
 FOLDER, the attractors are those of its CSV files, drawn bare: as in FractalDB, a row a b c d e f p
 is the map x' = a x + b y + e, y' = c x + d y + f. --spirals draws r = e^(bθ) with pens of two to
-five pixels, for three maps, of which no such spiral is made exactly. OUT (default: recover) gets table.txt, and
-sheet.png: the difference of each target from the fit of the first seed.
+five pixels, for three maps, of which no such spiral is made exactly. OUT (default: recover) gets
+table.txt, and sheet.png: the difference of each target from the fit of the first seed.
 """
 
 import argparse

@@ -213,9 +213,8 @@ class Step:
     def agreement(self, wanted: Tensor) -> float:
         """The best IoU with a picture (S, S) that the points of the first system reach with any
         alpha."""
-        look = self.objective
-        words = look.words[0], look.words[-1]
-        density, _ = splat_words(self.run.maps[:1], words, look.frame, len(wanted))
+        look, maps = self.objective, self.run.maps[:1]
+        density, _ = splat_words(maps, (look.words[0], look.words[-1]), look.frame, len(wanted))
         pen = pen_discs(self.run.stroke[:1] * len(wanted) / 2, look.discs.shape[-1] // 2)
         soft = blur(convolve(density, pen), look.beyond_pen(SPREAD))[0]
         alphas = torch.logspace(0, 2, 60, device=soft.device) / soft.max()

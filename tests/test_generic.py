@@ -1,4 +1,4 @@
-"""Systems without any symmetry, drawn at a level of few words and compared with all of its words."""
+"""Systems without any symmetry, drawn at a level of few words, beside all of its words."""
 
 import itertools
 

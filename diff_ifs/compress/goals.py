@@ -31,10 +31,7 @@ NEAR = 0.04  # what a refit may hope to recover of IoU
 AS_GOOD = 0.01  # how much of IoU a symmetric system may be worse by, to be tried
 ROOM = (24, 32)  # bits a map: with fewer than the first, systems of fewer maps are tried
 # of the ways that look best, how many are refitted, and how close in IoU
-REFITTED, CLOSE = (
-    2,
-    0.004,
-)
+REFITTED, CLOSE = 2, 0.004
 
 
 @dataclass(frozen=True)

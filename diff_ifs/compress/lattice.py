@@ -18,10 +18,7 @@ from diff_ifs.setup import WINDOW
 from ifs_model import blur_matrix, coverage, frame, pen_discs, splat_tree, turn_and_flip
 
 # how many boxes a refit tries at most, and how much worse than the best one they may seem
-BOXES, SLACK = (
-    48,
-    1.6,
-)
+BOXES, SLACK = 48, 1.6
 SOFT, SOLID = 0.7, 6.0  # blur in pixels, and alpha, of the soft picture that is linearised
 SIDE = 128  # of these pictures, at most; 256 is no better, and takes four times as long
 

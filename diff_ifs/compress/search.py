@@ -40,19 +40,11 @@ NEARLY = 0.05
 # number
 FEW = 32
 # boxes there, how much worse than the best one they may seem, and points of each
-MANY, WIDER, AIMS = (
-    120,
-    4.0,
-    3,
-)
+MANY, WIDER, AIMS = 120, 4.0, 3
 LIKELY, FINAL = 40, 8  # of these points, how many are judged coarsely, and of those, finely
 ROUNDS = 4  # of a refit: how often the attractor is linearised anew
 # of whole steps: how bold, from how many starts each, how many judged
-DAMPINGS, TRIES, JUDGED = (
-    (0.0, 0.1, 0.5),
-    10,
-    8,
-)
+DAMPINGS, TRIES, JUDGED = (0.0, 0.1, 0.5), 10, 8
 PACE = 40  # judgements between two looks at how fast single steps get on
 
 

@@ -162,12 +162,7 @@ def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: fl
         rate = max(1.0, len(frames) / seconds)
         width, height = frames[0].size
         # a video has no odd sides: a black line is added
-        even = (
-            0,
-            0,
-            width + width % 2,
-            height + height % 2,
-        )
+        even = 0, 0, width + width % 2, height + height % 2
         arrays = [
             np.asarray(frame.convert("RGB").crop(even))
             for frame in [*frames, *frames[-1:] * round(rate * pause)]

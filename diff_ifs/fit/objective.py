@@ -25,10 +25,7 @@ from ifs_model import (
 
 REFRESH = 10  # steps between two choices of the words
 # alphas with which grown points draw under a pen, whose curves have fewer points than areas
-PENS = (
-    6.0,
-    12.0,
-)
+PENS = 6.0, 12.0
 # alpha with which grown points draw a picture as wide as they are: more suits a pen of half a pixel
 BARE = 1.5
 RECORDED = ("cuda",)  # kinds of devices on which a step is recorded and replayed
@@ -54,10 +51,7 @@ class Objective:
         self.discs: Tensor | None = None  # of the pens
         self.pen_variance = 0.0  # of a disc, along each axis
         # points spread evenly over the target, for each tip
-        self.even, self.tip = (
-            self.target[None],
-            slice(None),
-        )
+        self.even, self.tip = self.target[None], slice(None)
         self.frame = torch.tensor(
             frame(WINDOW, stage.size), dtype=target.dtype, device=target.device
         )

@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from diff_ifs.fit.judge import evaluate
-from diff_ifs.metrics import foreground, pooled
+from diff_ifs.metrics import foreground, pixel_centres, pooled
 from diff_ifs.setup import Setup
 from ifs_model import compose, rotations
 
@@ -34,8 +34,7 @@ def spiral(target: Tensor, setup: Setup) -> Tensor | None:
     pixel, pixels = 2 / len(picture), foreground(picture).numpy()
     depth = distance_transform_edt(pixels)
     ridge = pixels & (depth >= maximum_filter(depth, 3))
-    rows, columns = np.nonzero(ridge)
-    line = pixel * np.stack([columns + 0.5, -(rows + 0.5)], axis=1) + (-1, 1)
+    line = pixel_centres(torch.from_numpy(ridge), torch.float64).numpy()
     if len(line) < 50:
         return None
     away = np.minimum(pixel * gaussian_filter(distance_transform_edt(~ridge), 0.7), 0.2)
