@@ -15,7 +15,6 @@ FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",  # which is small in containers
-    "--enable-unsafe-swiftshader",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -24,16 +23,17 @@ FLAGS = (
 )
 
 
-def start(folder: Path):
+def start(folder: Path, webgl: bool = False):
     """A browser with a profile and downloads of its own in a folder; the test is skipped where
-    there is none."""
+    there is none. WebGL is played by the processor, which takes as long as all else together."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (program and driver):
         pytest.skip("there is no chromium with its chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = program
-    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1000,760"):
+    card = "--enable-unsafe-swiftshader" if webgl else "--disable-software-rasterizer"
+    for flag in (*FLAGS, card, f"--user-data-dir={folder / 'profile'}", "--window-size=1000,760"):
         options.add_argument(flag)
     options.add_experimental_option(
         "prefs",

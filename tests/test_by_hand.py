@@ -40,7 +40,7 @@ def pull(tab, handle: str, right: float, down: float, shift: bool = False) -> No
     """Drag a handle by so many pixels."""
     from selenium.webdriver.common.action_chains import ActionChains
 
-    hand = ActionChains(tab.browser)
+    hand = ActionChains(tab.browser, duration=0)
     if shift:
         hand.key_down(SHIFT)
     hand.drag_and_drop_by_offset(
@@ -211,7 +211,9 @@ def test_the_curve_has_the_iou_of_each_step_and_a_click_on_it_shows_that_step(ta
     for k, (point, pen) in enumerate(zip(tab.run(points).split(), pens, strict=True)):
         x, y = map(float, point.split(","))
         aside = round((k / 2 - 0.5) * 0.98 * curve.size["width"])
-        ActionChains(tab.browser).move_to_element_with_offset(curve, aside, 0).click().perform()
+        ActionChains(tab.browser, duration=0).move_to_element_with_offset(
+            curve, aside, 0
+        ).click().perform()
         step, iou = tab.find("#step-shown").text.removeprefix("step ").split(", IoU ")
         assert (int(step), x) == (10 * k, 150 * k)
         assert y == pytest.approx(105 - 100 * float(iou), abs=0.1)  # the higher, the better
