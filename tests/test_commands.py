@@ -1,0 +1,287 @@
+"""What the commands do with a fit or a device that is known beforehand, without waiting for any."""
+
+import csv
+import dataclasses
+import json
+import re
+import signal
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+import pytest
+import torch
+from drawings import PLACES, discs, dots, film, save
+from PIL import Image
+from refusals import refusal
+
+import compress_ifs
+import train_ifs
+from diff_ifs.compress import goals, search
+from diff_ifs.draw.picture import exposure
+from diff_ifs.errors import InputError
+from diff_ifs.files import command, results
+from diff_ifs.files.album import draw_frame, write_results
+from diff_ifs.files.checkpoint import load_checkpoint, load_path, save_checkpoint
+from diff_ifs.fit.run import State
+from diff_ifs.setup import WINDOW, Setup
+
+AWAY = [(x - 0.4, y + 0.2) for x, y in PLACES]
+TRACE = [
+    {"step": 0, "size": 16, "loss": 0.5, "iou": 0.125},
+    {"step": 10, "size": 16, "loss": 0.25, "iou": 0.75},
+    {"step": 15, "size": 64, "loss": 0.0625, "iou": 0.5},
+]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def state(**fields) -> State:
+    """The best is not the last, and its way is not that of the leader of step 10."""
+    way = [(0, dots(AWAY), 0.1), (10, dots(), 0.2), (15, dots(), 0.3)]
+    plain = {"step": 15, "steps": 15, "size": 64, "loss": 0.0625, "iou": 0.5, "maps": dots(AWAY),
+             "stroke": 0.1, "picture": torch.zeros(64, 64), "trace": TRACE, "path": way,
+             "best_iou": 0.75, "best_maps": dots(), "best_stroke": 0.25, "resume": {}}  # fmt: skip
+    return State(**{**plain, **fields})
+
+
+def on(path: Path) -> np.ndarray:
+    """What a difference frame of 64 × 64 pixels shows of a picture."""
+    with Image.open(path) as opened:
+        shown = np.asarray(opened.convert("RGB"))[:512:8, :512:8]
+    return (shown == results.BOTH).all(-1) | (shown == results.EXTRA).all(-1)
+
+
+def same(found: np.ndarray, radius: float, places) -> None:
+    wanted = discs(radius, 64, parts=6, places=places)
+    sure = np.abs(wanted - 0.5) > 0.2
+    assert np.array_equal(found[sure], (wanted > 0.5)[sure])
+
+
+def test_what_a_fit_leaves_shows_the_way_of_its_best_system(monkeypatch):
+    figures = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig",
+                        lambda figure, content, **_: figures.append(figure) or content.write(b"p"))  # fmt: skip
+    folder, target = Path("results/a"), torch.zeros(64, 64)
+    target[5:40, 10:20] = 1
+    first = draw_frame(folder, target, 0, torch.from_numpy(discs(0.1, 64, places=AWAY)).float())
+    other = draw_frame(folder, target, 10, torch.zeros(64, 64))
+    frames = {0: (dots(AWAY), first), 10: (dots(AWAY), other)}
+    best = write_results(folder, "a", target, state(), frames, False)
+    same(best.numpy() > 0.5, 0.25, PLACES)
+    for step, radius, places in ((0, 0.1, AWAY), (10, 0.2, PLACES), (15, 0.3, PLACES)):
+        same(on(folder / f"frame_{step:06d}.png"), radius, places)
+    same(on(folder / "a_difference.png"), 0.25, PLACES)
+    shown = film(str(folder / "a.gif"))
+    assert len(shown) == 4
+    with open(folder / "trace.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["step", "size", "loss", "iou"]
+    assert [[float(x) for x in row] for row in rows[1:]] == [list(row.values()) for row in TRACE]
+    (figure,) = figures
+    above, below = figure.axes
+    for axes, name in ((above, "loss"), (below, "iou")):
+        curve, *borders = axes.lines
+        assert curve.get_xydata().tolist() == [[row["step"], row[name]] for row in TRACE]
+        assert [border.get_xdata()[0] for border in borders] == [10]
+    assert above.get_title() == "a: best IoU 0.7500"
+    assert (above.get_ylabel(), below.get_ylabel()) == ("loss", "IoU of the attractor")
+    assert above.get_yscale() == "log"
+    assert (folder / "a_plot.png").read_bytes() == b"p"
+
+
+def test_a_checkpoint_has_the_best_maps_and_the_exposure_that_suits_them():
+    target = torch.from_numpy(discs(0.3, 64, parts=4)).float() * 0.6
+    setup = Setup(maps=3, size=64, grey=True)
+    save_checkpoint(Path("a.pt"), "a", setup, state(), target, "a.bmp")
+    found = load_checkpoint(Path("a.pt"))
+    assert np.array_equal(found["maps"], dots().numpy())
+    assert (found["stroke"], found["iou"], found["step"]) == (0.25, 0.75, 15)
+    assert (found["picture"], found["size"], found["name"]) == ("a.bmp", 64, "a")
+    best, last = (exposure(maps, WINDOW, target) for maps in (dots(), dots(AWAY)))
+    assert found["exposure"] == best != last
+    steps, maps, strokes = load_path(Path("a.pt"), found)
+    assert (steps, strokes) == ([0, 10, 15], [0.1, 0.2, 0.3])
+    assert np.array_equal(maps[0], dots(AWAY).numpy())
+    save_checkpoint(Path("a.pt"), "a", Setup(maps=3, size=64), state(), target)
+    plain = load_checkpoint(Path("a.pt"))
+    assert "exposure" not in plain
+    assert plain["picture"] == "a.png"
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Fits come to one state; nothing is drawn of it."""
+
+    def fit(target, setup, device="cpu", every=10, resume=None):
+        yield state(picture=target, best_maps=dots(), iou=0.9, best_iou=0.9, best_stroke=0.0)
+
+    monkeypatch.setattr(train_ifs, "fit", fit)
+    monkeypatch.setattr("diff_ifs.files.album.save_plot", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("options", "promises"),
+    [(["--maps", "3"], True), (["--maps", "3", "--grey"], False), (["--from", "a.json"], False)],
+)
+def test_what_more_maps_would_bring_is_said_of_fits_from_nothing_alone(
+    options, promises, told, capsys
+):
+    Image.linear_gradient("L").resize((64, 64)).save("slope.png")
+    Path("a.json").write_text(json.dumps({"maps": dots().tolist()}))
+    more = [] if "--grey" in options else ["--no-grey"]
+    assert train_ifs.main(["slope", *options, *more, "--size", "64", "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert ("; 6 maps: about 0.94" in said.out) == promises
+    assert ("no slope_setup.py" in said.err) == ("--maps" in options)
+    with Image.open("results/slope/slope_target.png") as shown:
+        greys = len(np.unique(np.asarray(shown)))
+    assert greys == (64 if "--grey" in options else 2), "the target has the greys that are fitted"
+
+
+def test_a_fit_goes_on_with_its_picture_unless_another_is_named(capsys):
+    white = np.zeros((64, 64), dtype=np.uint8)
+    white[10:30, 20:50] = 255
+    Image.fromarray(white).save("jay.bmp")
+    Image.fromarray(white.T.copy()).save("jay.png")
+    save("jay", dots(), size=64, setup={"maps": 3, "size": 64}, picture="jay.bmp", target="none")
+    words = "is a fit of another {}; restore that, or fit it anew without --resume"
+    said = refusal(train_ifs.main, ["jay", "--resume"], capsys)
+    assert words.format("jay.bmp") in said
+    assert words.format("jay.png") in refusal(train_ifs.main, ["jay.png", "--resume"], capsys)
+    for option, value in (("--maps", "auto"), ("--from", "a.json"), ("--steps", "0")):
+        assert "leave" in refusal(train_ifs.main, ["jay", "--resume", option, value], capsys)
+
+
+# --- compress_ifs.py ---
+
+
+@pytest.mark.parametrize("window", [(-1, 1, -0.5, 1.5), (-1, 3, -1, 3), (-1.5, 0.5, -1, 1)])
+def test_only_a_fit_in_the_window_of_pictures_is_compressed(window, capsys):
+    Image.linear_gradient("L").save("a.png")
+    save("a", dots(), window=window)
+    words = "a.pt was not fitted to a picture in the window -1 1 -1 1"
+    assert words in refusal(compress_ifs.main, ["a", "--quiet"], capsys)
+
+
+def test_what_is_said_of_a_file_has_all_its_edges(monkeypatch, capsys):
+    """Drafts miss some."""
+    maps = dots(scale=0.5)
+    code = dataclasses.replace(
+        search.encodings({"maps": maps, "window": WINDOW, "stroke": 0.0, "size": 64})[0], length=40
+    )
+    coded = search.rounded(code, maps, torch.zeros(64, 64))
+    save("a", maps, size=64)
+    pixels = np.zeros((64, 64), dtype=np.uint8)
+    pixels[20:50, 10:50] = 255
+    Image.fromarray(pixels).save("a.png")
+    asked = []
+
+    def score(code, numbers, target, supersample=3, quality="draft"):
+        asked.append((quality, float(target.sum())))
+        return 0.875
+
+    monkeypatch.setattr(search, "score", score)
+    monkeypatch.setattr(goals, "fit_into", lambda *_: coded)
+    assert compress_ifs.main(["a", "--bytes", "40", "--quiet"]) == 0
+    assert " -> 0.8750, 3 maps of " in capsys.readouterr().out
+    assert asked == [("final", 1200)]
+
+
+# --- What all commands share ---
+
+
+def test_devices_are_taken_by_their_numbers(monkeypatch):
+    monkeypatch.setattr(command, "check_device", lambda wanted: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for wanted, found in ((None, "cuda"), ("cpu", "cpu"), ("cuda", "cuda"), ("cuda:1", "cuda:1")):
+        assert command.pick_device(wanted) == found
+    with pytest.raises(InputError, match=r"^there is no device 'cuda:2' here; the last is cuda:1$"):
+        command.pick_device("cuda:2")
+    with pytest.raises(InputError, match=r"^there is no device 'mps' here; --device takes cuda or"):
+        command.pick_device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert command.pick_device(None) == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert command.pick_device(None) == "cpu", "its steps are too short for mps"
+    assert command.pick_device("mps") == "mps"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "the memory is too small for this; lower it"),
+        (RuntimeError("CUDA error: out of memory"), "the GPU's memory is too small for this; lower"),
+        (RuntimeError("HIP out of memory. Tried"), "the GPU's memory is too small for this; lower"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"),
+         "the memory is too small for this; lower it"),
+        (RuntimeError("can't allocate memory"), "the memory is too small for this; lower it"),
+        (OSError(28, "No space left on device", "cache.nbi"),
+         "the disk is full (cache.nbi); make room, and run again"),
+        (OSError(28, "No space left on device"),
+         "the disk is full (No space left on device); make room, and run again"),
+    ],
+)  # fmt: skip
+def test_exhausted_memories_and_disks_are_told_apart(error, words):
+    with (
+        pytest.raises(InputError, match="^" + re.escape(words)),
+        command.memory_errors_as_input_errors("lower it"),
+    ):
+        raise error
+    for other in (RuntimeError("a bug"), OSError(13, "Permission denied")):
+        with (
+            pytest.raises(type(other), match=r"bug|denied"),
+            command.memory_errors_as_input_errors("lower it"),
+        ):
+            raise other
+
+
+def test_negative_numbers_are_no_options_and_errors_are_one_line(capsys):
+    parse = command.Parser(prog="a.py", description="One line.\nAnother.")
+    parse.add_argument("--window", type=float, nargs=2)
+    parse.add_argument("--n", type=int)
+    assert parse.description == "One line."
+    for given in (["-1e-3", "-.5"], ["-1E+2", "-2."], ["-0.25e5", "3"]):
+        assert parse.parse_args(["--window", *given]).window == [float(x) for x in given]
+    with pytest.raises(SystemExit) as left:
+        parse.parse_args(["--n", "x\ny"])
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("a.py: argument --n: invalid int value")
+    assert said.endswith("; see a.py --help\n")
+    assert said.count("\n") == 1
+
+
+def test_the_first_signal_is_noted_the_second_is_not_caught_and_later_all_is_as_before():
+    before = signal.getsignal(signal.SIGTERM)
+    with command.Stop() as stop:
+        assert stop.code == 0
+        assert signal.getsignal(signal.SIGTERM) == stop.first
+        stop.first(signal.SIGTERM, None)
+        assert stop.code == 128 + signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_mp4_begins_with_its_frames_ends_with_a_pause_and_has_even_sides(monkeypatch):
+    """Three frames in six seconds, as many as there are at least in one: two more make a pause."""
+    given = {}
+
+    def imwrite(uri, arrays, **options):
+        given.update(options, shades=[int(a[0, 0, 0]) for a in arrays], shape=arrays[0].shape)
+        return b"film"
+
+    monkeypatch.setattr("imageio.v3.imwrite", imwrite)
+    frames = [Image.new("L", (5, 7), shade) for shade in (10, 20, 30)]
+    results.save_film(Path("a.mp4"), frames, seconds=6.0)
+    assert given["shades"] == [10, 20, 30, 30, 30]
+    assert given["shape"] == (8, 6, 3)
+    assert given["fps"] == 1.0
+    assert Path("a.mp4").read_bytes() == b"film"
+    results.save_film(Path("a.mp4"), frames, seconds=0.3, pause=0.5)
+    assert (given["fps"], given["shades"]) == (10.0, [10, 20] + [30] * 6)
