@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = "lazy"
 # with tensors on the CPU, on a real GPU too
@@ -29,6 +28,31 @@ WAITS = (
     "bincount",
     "masked_select",
 )
+
+
+def each(work, value):
+    """Nested tuples, lists and dictionaries with `work` done on all that they hold. PyTorch's own
+    `tree_map` takes longer than most kernels."""
+    if isinstance(value, tuple | list):
+        return type(value)([each(work, part) for part in value])
+    if isinstance(value, dict):
+        return {key: each(work, part) for key, part in value.items()}
+    return work(value)
+
+
+def leaves(value) -> list:
+    """All that nested tuples, lists and dictionaries hold."""
+    found = []
+    each(found.append, value)
+    return found
+
+
+class Mode(TorchDispatchMode):
+    """Is told of all that is done, without asking each time whether Dynamo compiles it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
 
 
 class There(Tensor):
@@ -52,7 +76,7 @@ class There(Tensor):
         raise RuntimeError(f"{op.name()} of a tensor on a device that is not there any more")
 
 
-class _Kernels(TorchDispatchMode):
+class _Kernels(Mode):
     """What the device does, and how often it made the program wait."""
 
     def __init__(self, doubles: bool):
@@ -61,7 +85,7 @@ class _Kernels(TorchDispatchMode):
 
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, op.name()
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         there = {id(tensor.here): tensor for tensor in tensors if isinstance(tensor, There)}
         wanted = kwargs.get("device") and torch.device(kwargs["device"]).type
         if not there and wanted != DEVICE:
@@ -72,9 +96,9 @@ class _Kernels(TorchDispatchMode):
             and any(t.ndim and not isinstance(t, There) for t in tensors)
         ):
             raise RuntimeError(f"{name}: tensors on two devices")
-        leaves = wanted == "cpu" or (name == "aten::copy_" and not isinstance(args[0], There))
+        comes_back = wanted == "cpu" or (name == "aten::copy_" and not isinstance(args[0], There))
         self.launches[name] += 1
-        self.waits[name] += leaves or any(word in name for word in WAITS)
+        self.waits[name] += comes_back or any(word in name for word in WAITS)
 
         def brought(value):
             if isinstance(value, torch.device) and value.type == DEVICE:
@@ -82,13 +106,13 @@ class _Kernels(TorchDispatchMode):
             return value.here if isinstance(value, There) else value
 
         def taken(value):
-            if not isinstance(value, Tensor) or leaves:
+            if not isinstance(value, Tensor) or comes_back:
                 return value
             if value.dtype == torch.float64 and not self.doubles:
                 raise TypeError(f"{name}: the device has no float64")
             return there[id(value)] if id(value) in there else There(value)
 
-        return tree_map(taken, op(*tree_map(brought, args), **tree_map(brought, kwargs)))
+        return each(taken, op(*each(brought, args), **each(brought, kwargs)))
 
 
 class _Numbers(TorchFunctionMode):
@@ -105,7 +129,7 @@ class _Numbers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _Tape(TorchDispatchMode):
+class _Tape(Mode):
     """Keeps what is done, and does it again with the same tensors."""
 
     def __init__(self):
@@ -121,7 +145,7 @@ class _Tape(TorchDispatchMode):
         with torch._C._AutoDispatchBelowAutograd():
             for op, args, kwargs, found in self.done:
                 again = op(*args, **kwargs)
-                for held, value in zip(tree_leaves(found), tree_leaves(again), strict=True):
+                for held, value in zip(leaves(found), leaves(again), strict=True):
                     if isinstance(held, There):
                         held.here.copy_(value.here)
 
