@@ -21,10 +21,10 @@ from diff_ifs.setup import WINDOW, Setup, affine, similarity
 from ifs_model import MAX_SINGULAR, area_weights, centroid, singular_values
 from train_ifs import fit
 
-QUICK = Setup(maps=4, size=64, points=4000, steps=60, starts=4)
+QUICK = Setup(maps=4, size=32, points=4000, steps=60, starts=4, seed=4)
 
 
-def blob(size: int = 64) -> torch.Tensor:
+def blob(size: int = 32) -> torch.Tensor:
     at = torch.linspace(-1, 1, size)
     return ((at**2 + (at[:, None] / 0.6) ** 2) < 0.5).float()
 

@@ -19,7 +19,7 @@ LIBRARY = """
 import numpy as np, diff_ifs, ifs_model, train_ifs
 target = np.zeros((32, 32), bool)
 target[8:24, 8:24] = True
-*_, state = train_ifs.fit(target, diff_ifs.Setup(maps=2, size=32, starts=8, steps=60))
+*_, state = train_ifs.fit(target, diff_ifs.Setup(maps=2, size=32, starts=2, steps=10))
 assert state.best_maps.shape == (2, 2, 3)
 print(diff_ifs.__file__)
 """
@@ -64,7 +64,7 @@ def test_a_wheel_in_an_empty_environment_fits_a_picture_in_another_folder(tmp_pa
     pixels[5:35, 5:15] = 255
     Image.fromarray(pixels).save(folder / "bar.png")
     commands = env / ("bin" if os.name == "posix" else "Scripts")
-    options = ["--maps", "2", "--size", "32", "--starts", "8", "--steps", "60", "--quiet"]
+    options = ["--maps", "2", "--size", "32", "--starts", "2", "--steps", "10", "--quiet"]
     where = {
         "cwd": folder,
         "check": True,
