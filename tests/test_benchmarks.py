@@ -30,12 +30,15 @@ def shapes(tmp_path, monkeypatch):
         ImageDraw.Draw(image).ellipse([4, 4 + 2 * k, 27, 27 - 2 * k], fill=255)
         image.save(folder / f"ellipse_{k}.png")
     monkeypatch.chdir(tmp_path)
-    few = {"steps": 20, "starts": 2, "rounds": 1}
-    monkeypatch.setattr(quality, "Setup", lambda **fields: Setup(**(fields | few)))
+    monkeypatch.setattr(quality, "Setup", with_few_steps)
     return folder
 
 
-QUICK = {"maps": 4, "size": 32, "starts": 4, "steps": 40, "points": 1000}
+def with_few_steps(**fields) -> Setup:
+    return Setup(**(fields | {"steps": 10, "starts": 2, "rounds": 1, "stroke": 0.0}))
+
+
+QUICK = {"maps": 4, "size": 32, "starts": 2, "steps": 20, "points": 1000}
 
 
 def rows(out: Path) -> list[dict]:
@@ -55,7 +58,7 @@ def test_two_shards_one_of_them_in_two_processes_give_the_rows_of_one_run(shapes
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        common = [str(shapes), "--size", "32", "--maps", "2"]
+        common = [str(shapes), "--size", "16", "--maps", "2"]
         quality.main([*common, "--jobs", "1", "--out", "whole"])
         quality.main([*common, "--jobs", "2", "--out", "shards", "--shard", "0/2"])
         assert capsys.readouterr().out.splitlines()[-5].startswith("2 pictures")
@@ -74,7 +77,7 @@ def test_two_shards_one_of_them_in_two_processes_give_the_rows_of_one_run(shapes
 
 @pytest.mark.slow
 def test_a_picture_is_fitted_once_by_whatever_shard(shapes, monkeypatch):
-    common = [str(shapes), "--size", "32", "--maps", "2", "--jobs", "1", "--out", "out"]
+    common = [str(shapes), "--size", "16", "--maps", "2", "--jobs", "1", "--out", "out"]
     quality.main([*common, "--shard", "1/3"])
     quality.main(common)
     monkeypatch.setattr(quality, "fit_picture", lambda *_: pytest.fail("all pictures were there"))
@@ -108,6 +111,7 @@ def test_rows_belong_to_a_folder_and_its_settings(shapes, tmp_path, capsys, monk
 def test_what_a_gpu_does_is_one_table(capsys, monkeypatch):
     """Here on the CPU, and without the steps and the tests of devices, which have their own."""
     monkeypatch.setattr(on_gpu, "TARGETS", ("koch",))
+    monkeypatch.setattr(on_gpu, "Setup", with_few_steps)
     monkeypatch.setattr(on_gpu, "load_setup", lambda name, options: (Setup(**QUICK),))
     monkeypatch.setattr(on_gpu.speed, "rates", lambda place: {"place": place})
     monkeypatch.setattr(

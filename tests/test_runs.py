@@ -29,7 +29,7 @@ from diff_ifs.setup import Setup
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 BEST, OTHER = dots(), dots([(x - 0.5, y + 0.2) for x, y in PLACES])
 COLOURS = {"both": results.BOTH, "missing": results.MISSING, "extra": results.EXTRA}
-TINY = ["--maps=3", "--steps=20", "--starts=2", "--size=64", "--points=500", "--quiet"]
+TINY = ["--maps=3", "--steps=20", "--starts=2", "--size=32", "--points=500", "--quiet"]
 
 
 def letter(size: int = 64) -> Image.Image:
@@ -179,7 +179,7 @@ def assert_difference(frame: np.ndarray, coverage: np.ndarray) -> None:
 @pytest.mark.slow
 def test_the_best_system_is_shown_whatever_the_last_one_is(monkeypatch, capsys):
     told(monkeypatch, best_maps=BEST, best_stroke=0.3, best_iou=0.4321)
-    assert train_ifs.main(["eff", *TINY]) == 0
+    assert train_ifs.main(["eff", *TINY, "--size=64"]) == 0
     frame = frame_of("results/eff/eff_difference.png", "best    IoU 0.432")
     assert_difference(frame, discs(0.3, 64, parts=6))
     film = imageio.imread("results/eff/eff.gif")
@@ -232,7 +232,7 @@ def test_frames_are_the_states_and_where_the_winner_was_no_leader_its_own_way(mo
                 for step, maps, stroke in state.path]  # fmt: skip
 
     states = told(monkeypatch, path=path)
-    assert train_ifs.main(["eff", *TINY]) == 0
+    assert train_ifs.main(["eff", *TINY, "--size=64"]) == 0
     steps = [state.step for state in states]
     assert 11 in steps
     names = sorted(path.name for path in Path("results/eff").glob("frame_*"))

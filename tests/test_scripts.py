@@ -26,7 +26,7 @@ from diff_ifs.setup import Setup
 from train_ifs import fit
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--steps", "30", "--starts", "2", "--size", "64", "--points", "2000", "--quiet"]
+TINY = ["--steps", "30", "--starts", "2", "--size", "32", "--points", "2000", "--quiet"]
 
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, shells and forks")
@@ -502,13 +502,13 @@ def test_an_earlier_checkpoint_is_kept_when_a_fit_starts_afresh(fitted, capsys):
 
 @pytest.mark.slow
 def test_greys_are_told_of_and_can_be_refused(capsys):
-    Image.linear_gradient("L").save("slope.png")
+    Image.linear_gradient("L").resize((64, 64)).save("slope.png")
     for options, grey, told in (
         ((), True, True),
         (("--no-grey",), False, False),
         (("--grey",), True, False),
     ):
-        assert train_ifs.main(["slope", "--maps", "4", *TINY, "--size", "32", *options]) == 0
+        assert train_ifs.main(["slope", "--maps", "2", *TINY, "--steps", "10", *options]) == 0
         assert torch.load("slope.pt", weights_only=True)["setup"]["grey"] is grey
         assert ("--no-grey fits black and white" in capsys.readouterr().err) == told
 
@@ -597,12 +597,13 @@ def test_the_koch_curve_comes_out_as_readme_says_and_goes_into_28_bytes():
 @pytest.mark.slow
 def test_a_price_that_no_map_is_worth_leaves_as_few_as_there_may_be(capsys):
     Image.fromarray(np.uint8(255 * np.tri(64))).rotate(20).save("sail.png")
+    tiny = [*TINY, "--size", "64"]
     for price, least, most in (("0.9", 12, 12), ("0.0001", 13, 48)):
-        assert train_ifs.main(["sail", *TINY, "--price", price]) == 0
+        assert train_ifs.main(["sail", *tiny, "--price", price]) == 0
         n = len(torch.load("sail.pt", weights_only=True)["maps"])
         assert least <= n <= most
         assert f", {n} maps, " in capsys.readouterr().out
-        assert train_ifs.main(["sail", *TINY, "--price", price, "--resume"]) == 0
+        assert train_ifs.main(["sail", *tiny, "--price", price, "--resume"]) == 0
         assert len(torch.load("sail.pt", weights_only=True)["maps"]) == n
 
 
