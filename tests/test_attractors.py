@@ -15,6 +15,7 @@ from diff_ifs.formats.contraction import (
     stretches,
     supports,
 )
+from diff_ifs.formats.exchange import decode
 from diff_ifs.formats.rules import Rules, composed, own_window, prepared
 from diff_ifs.setup import affine, similarity
 
@@ -183,6 +184,14 @@ def test_what_a_final_map_draws_is_its_part_and_the_rest_stays():
     assert found[(0.25,)] == composed(rows(two)[0], rows(one)[0]).ravel().tolist()
     assert found[(0.75,)] == rows(two)[0].ravel().tolist()
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("head", ["b (3d)", "b(3D)", "b (3D) "])
+def test_entries_of_maps_of_space_are_told_by_their_heads(head):
+    text = f"a {{\n0.5 0 0 0.5 0 0\n}}\n{head} {{\n0.4 0 0 0.4 0 0\n}}\n".encode()
+    assert decode(text, ".ifs").maps[0][0][0] == 0.5
+    with pytest.raises(ValueError, match="its entry 'b' is three-dimensional"):
+        decode(text, ".ifs", entry="B")
 
 
 # --- Symmetries ---

@@ -1,6 +1,7 @@
 """Parts that pictures are drawn with, each on something so small that all of it is looked at."""
 
 import colorsys
+import dataclasses
 import itertools
 import math
 
@@ -12,8 +13,10 @@ from systems import CORNER_GASKET
 from diff_ifs.draw import density, growth, levels
 from diff_ifs.draw.attractor import Attractor
 from diff_ifs.draw.chart import Chart
+from diff_ifs.draw.coverage import dilate
 from diff_ifs.draw.figures import figure, hull
 from diff_ifs.draw.geometry import MEMORY, OVERHEAD, View, nearest_point, strip_rows, to_edges
+from diff_ifs.draw.morph import matched
 from diff_ifs.draw.picture import Drawing, Style, greys, map_colours
 from diff_ifs.draw.pixels import crop_border, drawn_one_by_one, pixel_index
 from diff_ifs.setup import WINDOW, affine, similarity
@@ -210,6 +213,44 @@ def test_levels_of_few_words_are_drawn_word_by_word_until_they_are_as_close_as_p
         assert drawn_one_by_one(attractor, most) == alone
 
 
+@pytest.mark.parametrize("shape", [(3, 30), (30, 3), (1, 1)])
+def test_pens_wider_than_a_strip_is_high_reach_along_it(shape):
+    taken = torch.zeros(shape, dtype=torch.bool)
+    place = shape[0] // 2, shape[1] // 2
+    taken[place] = True
+    row, column = np.mgrid[: shape[0], : shape[1]]
+    away = np.hypot(row - place[0], column - place[1])
+    assert np.array_equal(dilate(taken, 7.3).numpy(), away <= 7.3)
+
+
+def test_of_a_large_slow_attractor_what_is_far_from_the_picture_is_one():
+    """Two picture's sides from it on each side; of others, all is told apart."""
+    slow = torch.tensor([similarity(0.95, at=(x, 3)) for x in (-40, 40)]).double()
+    left, right, top, bottom = growth._reach(slow, 16)
+    assert (left, right) == (-32.5, 48)
+    assert top < 48 <= bottom
+    fast = torch.tensor([similarity(0.5, at=(x, 3)) for x in (-400, 400)]).double()
+    left, right, _, _ = growth._reach(fast, 16)
+    assert left < -790
+    assert right > 790
+
+
+# --- Ways from one system to another ---
+
+
+def test_maps_are_matched_by_the_mean_of_their_images_distances():
+    """Squares, of three corners: 4, 4 and 4 from the moved map, and 0, 0 and 9 from the one that
+    moves a corner by 3; the other map is 0.3 nearer to both."""
+    hull = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    moved, bent = affine(0, 0, 0, 0, 2, 0), affine(3, 0, 0, 0)
+    pairs = matched(
+        np.array([affine(0, 0, 0, 0), affine(0, 0, 0, 0, 0.3)]),
+        np.array([moved, bent]),
+        (hull,) * 2,
+    )
+    assert pairs.tolist() == [[0, 1], [1, 0]]  # 3 + 2.89 is less than 4 + 2.49
+
+
 # --- Masses ---
 
 
@@ -333,6 +374,19 @@ def test_greys_that_do_not_fit_into_memory_are_refused():
     words = f"greys are drawn at once, and need {needed / 2**30:.1f} GiB"
     with pytest.raises(MemoryError, match=words):
         greys(LEANING, view, needed - 1)
+
+
+def test_greys_of_few_levels_are_those_of_their_specks():
+    """Level 1 of four quarters are four specks: there is nothing in the middle of each quarter's
+    quarters."""
+    view = View(WINDOW, 32, 1, exposure=0.01, soft=0.02)
+    found = greys(QUARTERS, view)
+    spots = {(row, column) for row in (7, 8, 23, 24) for column in (7, 8, 23, 24)}
+    lit = {tuple(place) for place in (found > 0.1 * found.max()).nonzero().tolist()}
+    assert lit <= spots
+    assert len({(row // 16, column // 16) for row, column in lit}) == 4
+    deep = greys(QUARTERS, dataclasses.replace(view, recursion=30))
+    assert float(deep.std() / deep.mean()) < 0.2
 
 
 def test_a_zoom_into_greys_is_never_one_blur():
