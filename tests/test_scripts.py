@@ -502,7 +502,7 @@ def test_an_earlier_checkpoint_is_kept_when_a_fit_starts_afresh(fitted, capsys):
 
 @pytest.mark.slow
 def test_greys_are_told_of_and_can_be_refused(capsys):
-    Image.linear_gradient("L").resize((64, 64)).save("slope.png")
+    Image.linear_gradient("L").save("slope.png")
     for options, grey, told in (
         ((), True, True),
         (("--no-grey",), False, False),
