@@ -117,15 +117,15 @@ def test_the_setup_of_a_file_lies_beside_it_and_options_win():
 def test_maps_of_a_file_do_in_a_fit_what_they_do_in_its_window():
     """A window off the middle, and maps that turn, shear and mirror."""
     maps = np.array([similarity(0.5, 70, (0.3, 1.9)), affine(0.2, 0.5, -0.1, 0.3, 2.0, 0.5)])
-    fields = {"maps": maps.tolist(), "window": [1, 5, -2, 2], "stroke": 0.5}
+    fields = {"maps": maps.tolist(), "window": [1, 5, -3, 1], "stroke": 0.5}
     Path("a.json").write_text(json.dumps(fields))
     found = setup_from("a.json", {"seed": 3})
     assert (found.seed, found.stroke) == (3, 0.25)
-    places = np.random.default_rng(0).uniform([1, -2], [5, 2], (9, 2))
+    places = np.random.default_rng(0).uniform([1, -3], [5, 1], (9, 2))
     for map_, before in zip(np.array(found.maps), maps, strict=True):
         moved = places @ before[:, :2].T + before[:, 2]
-        framed = ((places - [3, 0]) / 2) @ map_[:, :2].T + map_[:, 2]
-        assert framed == pytest.approx((moved - [3, 0]) / 2)
+        framed = ((places - [3, -1]) / 2) @ map_[:, :2].T + map_[:, 2]
+        assert framed == pytest.approx((moved - [3, -1]) / 2)
     assert setup_from("a.json", {"stroke": 0.125}).stroke == 0.125
     Path("b.json").write_text(json.dumps({**fields, "window": [0, 0.25, 0, 0.25], "stroke": 0.25}))
     assert setup_from("b.json", {}).stroke == 1, "no pen is wider"
