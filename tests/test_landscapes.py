@@ -222,6 +222,38 @@ def test_how_much_a_map_is_felt_is_the_geometric_mean_of_its_axes(monkeypatch):
     assert felt.tolist() == pytest.approx([2 * factor, 50 * factor], rel=1e-4)
 
 
+@pytest.mark.parametrize(("tall", "kinds"), [(0.6, (1, 0, 7, 0)), (0.1, (0, 0, 8, 0))])
+def test_a_small_map_is_small_in_both_of_its_rows(tall, kinds):
+    """Half of it, 0.05 and 0.05 or 0.3, is at most 0.24 of what a row can hold."""
+    small = [affine(0.1, 0, 0, 0.1, 0.8 * (k % 3 - 1), 0.8 * (k // 3 - 1)) for k in range(7)]
+    maps = torch.tensor([*small, affine(0.1, 0, 0, tall, 0.5)]).double()
+    code = dataclasses.replace(search.encodings(system(maps))[0], length=60)
+    way, ordered = grades.graded(code, maps, torch.ones(8).double())
+    assert way.kinds == kinds
+    assert torch.equal(ordered[0], maps[7 if kinds[0] else 0]), "the full lattice comes first"
+
+
+# --- Boxes ---
+
+
+def test_of_boxes_the_one_that_loses_least_is_taken_and_judged_more_finely(monkeypatch):
+    boxes = []
+
+    def score(code, numbers, target, supersample=3, quality="draft"):
+        if supersample == 1:
+            boxes.append(code.box)
+        return 0.5 + 0.01 * (len(boxes) == 3) if supersample == 1 else 0.4 + 0.05 * supersample
+
+    monkeypatch.setattr(search, "score", score)
+    told = []
+    code = dataclasses.replace(search.encodings(system(LEAN))[0], length=20)
+    found = search.best_box(code, LEAN, BLANK, told.append)
+    assert len(boxes) > 3
+    assert len(told) == len(boxes) == len(set(boxes))
+    assert found.code.box == boxes[2]
+    assert found.iou == 0.5, "with 2 × 2 sub-pixels"
+
+
 # --- Symmetries ---
 
 

@@ -60,6 +60,21 @@ def test_large_drafts_have_one_sub_pixel(size, quality, part):
     assert float(found.picture.sum()) == pytest.approx(1 / part)
 
 
+@pytest.mark.parametrize(("gain", "pen"), [(0.0021, True), (0.0019, False)])
+def test_a_pen_must_gain_two_thousandths(gain, pen, monkeypatch):
+    honest, asked = judge.evaluate, []
+
+    def seen(maps, target, stroke=0.0, *rest, **options):
+        asked.append((stroke, options))
+        return Evaluation(0.9 + gain * (stroke > 0), stroke, target, 0.0)
+
+    monkeypatch.setattr(judge, "best_radius", lambda *_, **__: 0.05)
+    monkeypatch.setattr(judge, "evaluate", seen)
+    found = honest(dots(), box(64), search_stroke=True)
+    assert (found.stroke > 0) == pen
+    assert asked[-1] == (found.stroke, {"quality": "final"})
+
+
 # --- The objective ---
 
 
@@ -98,6 +113,23 @@ def test_each_pen_has_its_own_alpha_and_disc():
     assert wide[0] == wide[2] < wide[1]
     assert objective.alphas[0] == objective.alphas[2] != objective.alphas[1]
     assert objective.even.sum((1, 2)).tolist() == pytest.approx([float(box(64).sum())] * 2)
+
+
+def test_points_beyond_the_window_pay_for_their_distance_in_windows():
+    """Half of the mass lies a quarter of its side to the right of it, beside what is wanted."""
+    setup = Setup(maps=2, size=64, points=500, starts=2)
+    stage = dataclasses.replace(stages(setup)[0], size=64, levels=0)
+    target = torch.zeros(64, 64)
+    target[30:34, 60:] = target[30:34, 4:8] = 1
+    maps = torch.tensor([similarity(0.01, at=(-0.81, 0.0)), similarity(0.01, at=(1.485, 0.0))])[
+        None
+    ]
+    losses = []
+    for pull in (0.0, 0.8):
+        objective = Objective(target, stage, dataclasses.replace(setup, pull=pull))
+        objective.refresh(maps, None, 1.0)
+        losses.append(float(objective(maps, 1.0)))
+    assert losses[1] - losses[0] == pytest.approx(0.8 * 0.25 / 2, rel=0.08)
 
 
 # --- How many maps ---
@@ -204,6 +236,33 @@ def test_of_collages_the_one_whose_attractor_is_best_is_found(monkeypatch):
     monkeypatch.setattr(self_similar, "selection_scores", scores)
     found = self_similar.self_similar(box(64), Setup(maps=2, size=64, starts=16))
     assert torch.equal(found, seen[1].float())
+
+
+def test_random_copies_lie_within_the_picture_the_large_ones_in_its_middle():
+    picture = box(64)
+    row, column = np.nonzero(picture.numpy())
+    places = np.stack([(2 * column + 1) / 64 - 1, 1 - (2 * row + 1) / 64], axis=1)
+    middle = places.mean(0)
+    maps = self_similar.random_copies(picture, 200, 3, torch.Generator().manual_seed(0)).numpy()
+    at = maps[..., :2] @ middle + maps[..., 2] - middle
+    large, small = np.moveaxis(np.linalg.svd(maps[..., :2])[1], -1, 0)
+    reach = np.linalg.norm(places - middle, axis=1).max()
+    assert (np.linalg.norm(at, axis=-1) <= (1 - 0.7 * large) * reach + 1e-6).all()
+    assert np.linalg.norm(at, axis=-1).max() > 0.6 * reach
+    assert 0.35 <= large.min() < 0.37 < 0.93 < large.max() <= 0.95
+    assert 0.3 <= (small / large).min() < 0.32
+    assert (np.linalg.det(maps[..., :2]) < 0).mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_what_is_not_nearly_its_own_collage_is_not_polished():
+    """However small the picture is: a tenth of it may be wrong."""
+    small = torch.zeros(64, 64)
+    small[10:20, 10:20] = 1
+    quarters = [similarity(0.5, at=((-0.515625 + x) / 2, (0.546875 + y) / 2))
+                for x in (-0.15625, 0.15625) for y in (-0.15625, 0.15625)]  # fmt: skip
+    maps, setup = torch.tensor(quarters), Setup(maps=4, size=64)
+    assert self_similar.polished(maps, small, setup) is not None
+    assert self_similar.polished(maps[:3], small, setup) is None
 
 
 # --- Spirals ---
