@@ -12,6 +12,7 @@ gc.set_threshold(100_000)
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores among themselves
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items):

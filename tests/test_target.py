@@ -335,6 +335,8 @@ def test_a_page_that_is_fitted_is_said_before_and_beside_the_result(capsys):
         "32",
         "--points",
         "200",
+        "--stroke",
+        "0",
         "--quiet",
     ]
     assert train_ifs.main(["horse", *tiny]) == 0
