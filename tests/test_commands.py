@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.figure
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from refusals import refusal
 
 import compress_ifs
+import render_ifs
 import train_ifs
 from diff_ifs.compress import goals, search
 from diff_ifs.draw.picture import exposure
@@ -23,8 +25,9 @@ from diff_ifs.errors import InputError
 from diff_ifs.files import command, results
 from diff_ifs.files.album import draw_frame, write_results
 from diff_ifs.files.checkpoint import load_checkpoint, load_path, save_checkpoint
+from diff_ifs.fit.census import LADDER, Rung
 from diff_ifs.fit.run import State
-from diff_ifs.setup import WINDOW, Setup
+from diff_ifs.setup import WINDOW, Setup, similarity
 
 AWAY = [(x - 0.4, y + 0.2) for x, y in PLACES]
 TRACE = [
@@ -156,6 +159,76 @@ def test_a_fit_goes_on_with_its_picture_unless_another_is_named(capsys):
         assert "leave" in refusal(train_ifs.main, ["jay", "--resume", option, value], capsys)
 
 
+def test_the_bar_of_a_fit_tells_of_the_best_and_is_drawn_at_once():
+    seen, bar = [], SimpleNamespace(n=4, total=9)
+    bar.set_postfix = lambda **words: seen.append(words)
+    bar.update = lambda steps: seen.append(steps)
+    bar.refresh = lambda: seen.append("drawn")
+    train_ifs.show(bar, state(step=10, steps=99))
+    assert seen == [{"loss": "0.0625", "IoU": "0.7500", "refresh": False}, 6]
+    assert bar.total == 99
+    bar.n = 0
+    train_ifs.show(bar, state(step=0))
+    assert seen[3:] == [0, "drawn"]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_no_bar_is_none_of_the_search_for_a_number_either(quiet, told, monkeypatch, capsys):
+    def search_all(target, setup, device):
+        for n in LADDER:
+            yield Rung(n, 1 / n, 0.4, 128)
+
+    monkeypatch.setattr("diff_ifs.fit.census.census", search_all)
+    Image.linear_gradient("L").resize((64, 64)).save("slope.png")
+    assert train_ifs.main(["slope", "--no-grey", "--size", "32", *["--quiet"] * quiet]) == 0
+    said = capsys.readouterr().err
+    assert ("slope: how many maps" in said) == (not quiet)
+    assert ("step/s" in said or "0/" in said) == (not quiet)
+
+
+# --- render_ifs.py ---
+
+
+def test_a_film_of_a_fit_has_one_frame_more_than_states(capsys):
+    """The best: with a thousand states it would be the thousand and first."""
+    way = {"steps": list(range(1000)), "maps": dots()[None].expand(1000, 3, 2, 3),
+           "strokes": [0.0] * 1000}  # fmt: skip
+    save("a", dots(), path=way)
+    words = "1001 frames of 4 pixels are too much for one film; make it smaller"
+    assert words in refusal(render_ifs.main, ["a", "9", "4", "--sweep", "fit"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("out", "size", "more"),
+    [("a.mp4", 5, " (6 × 6 in an MP4, whose sides are even)"), ("a.mp4", 6, ""), ("a.gif", 5, "")],
+)
+def test_the_sides_of_a_film_are_told(out, size, more, monkeypatch, capsys):
+    save("a", dots())
+    monkeypatch.setattr(render_ifs, "save_film", lambda *_, **__: None)
+    options = ["--sweep", "levels", "--out", out, "--quiet"]
+    assert render_ifs.main(["a", "1", str(size), *options]) == 0
+    assert f"a: occupancy, {size} × {size}{more}, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("recursion", [20, 60, 95])
+def test_what_a_level_lacks_is_told_until_all_is_drawn(recursion, capsys):
+    """A speck at (0.9, 0), turned by 40° and drawn in by 0.95 again and again: of level k there are
+    k + 1 points. 0.95^95 is less than a pixel of 128."""
+    save("slow", torch.tensor([similarity(0.95, 40), similarity(1e-4, at=(0.9, 0))]))
+    assert render_ifs.main(["slow", str(recursion), "128", "--quiet"]) == 0
+    said = capsys.readouterr().err
+    if recursion == 95:
+        assert said == ""
+        return
+    radii, angles = 0.9 * 0.95 ** np.arange(400), np.radians(40) * np.arange(400)
+    column = np.floor((1 + radii * np.cos(angles)) * 64).astype(int)
+    row = np.floor((1 - radii * np.sin(angles)) * 64).astype(int)
+    pixels = [len({*zip(row[:n], column[:n], strict=True), (64, 64)}) for n in (recursion + 1, 400)]
+    words = "of the attractor, because its maps shrink by 0.950 only; RECURSION 95 draws all of it"
+    lacks = re.fullmatch(rf"level {recursion} lacks (.*)% {words}\n", said)
+    assert float(lacks[1]) == pytest.approx(100 * (1 - pixels[0] / pixels[1]), abs=4)
+
+
 # --- compress_ifs.py ---
 
 
@@ -266,6 +339,23 @@ def test_the_first_signal_is_noted_the_second_is_not_caught_and_later_all_is_as_
         assert stop.code == 128 + signal.SIGTERM
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "each"), [(5, 4.0, 800), (3, 1.0, 333), (200, 4.0, 40), (50, 2.0, 40)]
+)
+def test_a_gif_goes_round_and_round_and_shows_no_frame_for_less_than_a_25th(
+    count, seconds, each, monkeypatch
+):
+    given = {}
+    monkeypatch.setattr("imageio.v3.imwrite",
+                        lambda uri, arrays, **more: given.update(more, n=len(arrays)) or b"")  # fmt: skip
+    frame = Image.new("L", (4, 4))
+    results.save_film(Path("a.gif"), [frame] * count, seconds, pause=1.5)
+    assert given["duration"] == [each] * (count - 1) + [1500]
+    assert (given["n"], given["loop"]) == (count, 0)
+    results.save_film(Path("a.gif"), [frame], seconds)
+    assert given["duration"] == 2000
 
 
 def test_an_mp4_begins_with_its_frames_ends_with_a_pause_and_has_even_sides(monkeypatch):

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter, label
 from diff_ifs.files import levels, noise
 from diff_ifs.files.ground import read
 from diff_ifs.files.line import whole_lines
-from diff_ifs.files.target import read_target
+from diff_ifs.files.target import _decoded, read_target
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,45 @@ def shape(height: int = 72, width: int = 96) -> np.ndarray:
 def coloured(figure: np.ndarray, *colours) -> np.ndarray:
     """Ground and figure in these two colours: (H, W, 3)."""
     return np.where(figure[..., None], np.array(colours[1], float), np.array(colours[0], float))
+
+
+# --- Files ---
+
+
+@pytest.mark.parametrize(("shape", "k"), [((120, 250), 3), ((250, 120), 3), ((100, 90), 1), ((101, 20), 2)])  # fmt: skip
+def test_pictures_are_reduced_by_the_least_whole_factor_that_is_enough(shape, k):
+    """To at most a hundred pixels, each the mean of k × k."""
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels).save("a.png")
+    colours, alpha, jpeg = _decoded(Path("a.png"), 100)
+    assert colours.shape == (-(-shape[0] // k), -(-shape[1] // k), 3)
+    assert (alpha, jpeg) == (None, False)
+    rows, columns = (n // k for n in shape)
+    whole = pixels[: rows * k, : columns * k].reshape(rows, k, columns, k).mean((1, 3)) / 255
+    assert np.abs(colours[:rows, :columns, 1] - whole).max() < 0.6 / 255
+
+
+@pytest.mark.parametrize("most", [0.7, 1.0, 200.0, 255.0, 1000.5])
+def test_numbers_of_deep_pictures_are_parts_of_their_white(most):
+    """Whole ones up to 255 of that; others of what is brightest."""
+    values = (np.arange(12.0).reshape(3, 4) / 11 * most).astype(np.float32)
+    if most in (200.0, 255.0):
+        values = values.round()
+    values[0, 0] = np.nan
+    Image.fromarray(values).save("a.tiff")
+    white = 255.0 if most in (200.0, 255.0) else most
+    found = _decoded(Path("a.tiff"), 100)[0]
+    assert found[..., 2] == pytest.approx(np.nan_to_num(values) / white)
+
+
+def test_a_picture_is_turned_as_its_camera_was_held():
+    figure = shape()
+    turned = Image.fromarray(255 * figure.T.astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 5  # rows and columns are exchanged
+    turned.save("a.png", exif=exif)
+    found = read_target(Path("a.png"), 96).coverage
+    assert np.array_equal(found[12:84] >= 0.5, figure)
 
 
 # --- Noise ---
