@@ -210,7 +210,7 @@ def test_the_sides_of_a_film_are_told(out, size, more, monkeypatch, capsys):
     assert f"a: occupancy, {size} × {size}{more}, " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("recursion", [20, 60, 95])
+@pytest.mark.parametrize("recursion", [20, 75, 95])
 def test_what_a_level_lacks_is_told_until_all_is_drawn(recursion, capsys):
     """A speck at (0.9, 0), turned by 40° and drawn in by 0.95 again and again: of level k there are
     k + 1 points. 0.95^95 is less than a pixel of 128."""

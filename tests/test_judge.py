@@ -232,3 +232,17 @@ def test_pens_are_taken_only_where_they_are_worth_three_hundredths():
         run.stage = stage % len(run.plan)
         run.choose_pens(target)
         assert (run.stroke is not None) == taken, pen
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_of_two_that_are_as_good_the_first_is_kept_on_the_way_and_the_last_at_the_end(end):
+    """The same carpet, its maps in another order."""
+    target = occupancy(CARPET, WINDOW, 81, supersample=3).round()
+    run = run_of(CARPET, setup=Setup(maps=8, size=81, stroke=0.0, bound=0.5), target=target)
+    first = report(run, target, torch.zeros(1))
+    run.maps, run.step = run.maps.flip(1), 10
+    again = report(run, target, torch.zeros(1), end=end)
+    assert again.iou == pytest.approx(first.iou, abs=0.02)
+    kept = again.maps if end else first.maps
+    assert torch.allclose(again.best_maps, kept, atol=0.05), "or what its collage comes down to"
+    assert not torch.allclose(again.best_maps, kept.flip(0), atol=0.05)
