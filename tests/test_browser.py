@@ -402,20 +402,25 @@ def test_a_link_holds_the_system(tab, tmp_path):
     assert np.allclose(order(saved(tab)["maps"]), order(many.tolist()), atol=1e-4)
 
 
-@pytest.mark.parametrize("forged", ["cut", "flipped", "other", "markup"])
-def test_a_forged_link_is_told_of_and_the_page_stays(forged, tab, tmp_path):
-    path = write(tmp_path, "drawn", KOCH, 0.01)
-    tab.open(path)
+@pytest.fixture(scope="module")
+def link(browser, tmp_path_factory) -> str:
+    """To the Koch curve, as its page makes it."""
+    tab = Tab(*browser)
+    tab.open(write(tmp_path_factory.mktemp("link"), "drawn", KOCH, 0.01))
     tab.click("[data-tab=save]")
     tab.click("#make-link")
-    link = tab.find("#link").get_attribute("value").partition("#")[2]
+    return tab.find("#link").get_attribute("value").partition("#")[2]
+
+
+@pytest.mark.parametrize("forged", ["cut", "flipped", "other", "markup"])
+def test_a_forged_link_is_told_of_and_the_page_stays(forged, link, tab, tmp_path):
     links = {
         "cut": link[:-4],
         "flipped": link[:9] + ("A" if link[9] != "A" else "B") + link[10:],
         "other": "top",
         "markup": "<img src=x onerror=alert(1)>",
     }
-    tab.open(path, f"#{links[forged]}")
+    tab.open(write(tmp_path, "drawn", KOCH, 0.01), f"#{links[forged]}")
     assert tab.message.startswith("The link cannot be read")
     assert tab.find("#facts").text.startswith("4 maps")
     assert np.allclose(saved(tab)["maps"], KOCH)

@@ -40,7 +40,7 @@ class Panel {
       find(tab.dataset.tab).hidden = tab.dataset.tab !== name;
     }
     if (name === "watch") this.watch.open();
-    state.refresh();
+    state.show();
   }
 
   _look() {
