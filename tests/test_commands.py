@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import re
 import signal
@@ -143,6 +144,61 @@ def test_what_more_maps_would_bring_is_said_of_fits_from_nothing_alone(
     with Image.open("results/slope/slope_target.png") as shown:
         greys = len(np.unique(np.asarray(shown)))
     assert greys == (64 if "--grey" in options else 2), "the target has the greys that are fitted"
+
+
+@pytest.mark.parametrize(
+    ("fields", "lit"),
+    [
+        ("", lambda ramp: ramp >= 0.5),
+        ("invert=True, threshold=0, grey=False", lambda ramp: ramp < 0),
+        ("threshold=51", lambda ramp: ramp >= 0.2),
+        ("threshold=51, invert=True", lambda ramp: ramp < 0.2),
+        ("grey=True", lambda ramp: ramp),
+        ("grey=True, invert=True", lambda ramp: 1 - ramp),
+    ],
+)
+def test_a_picture_is_read_as_its_setup_says(fields, lit, monkeypatch):
+    seen = []
+
+    def fit(target, setup, device="cpu", every=10, resume=None):
+        seen.append(target.numpy())
+        yield from ()
+
+    monkeypatch.setattr(train_ifs, "fit", fit)
+    ramp = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
+    Image.fromarray(ramp).save("ramp.png")
+    Path("ramp_setup.py").write_text(
+        f"from diff_ifs import Setup\nSETUP = Setup(maps=3, size=64, {fields})\n"
+    )
+    options = ["--no-grey"] * ("grey" not in fields)
+    train_ifs.main(["ramp", *options, "--quiet"])
+    wanted = lit(ramp / 255)
+    if "threshold=0" in fields:
+        assert seen == [], "all of it is figure: there is nothing to fit"
+    elif fields:
+        assert np.abs(seen[0] - wanted).max() <= 0.5 / 255 + 1e-6
+    else:
+        assert np.array_equal(seen[0] >= 0.5, ramp >= 126), "half way"
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_checkpoint_is_copied_before_another_fit_takes_its_place(resume, told, monkeypatch, capsys):  # fmt: skip
+    pixels = np.zeros((64, 64), dtype=np.uint8)
+    pixels[10:30, 20:50] = 255
+    Image.fromarray(pixels).save("a.png")
+    marked = hashlib.sha256((pixels / 255).astype(np.float32).tobytes()).hexdigest()
+    save("a", dots(), size=64, setup={"maps": 3, "size": 64}, target=marked)
+    before = Path("a.pt").read_bytes()
+    monkeypatch.setattr("diff_ifs.files.checkpoint.resume_of", lambda *_: {})
+    options = ["--resume"] if resume else ["--maps", "3", "--size", "64"]
+    assert train_ifs.main(["a", *options, "--quiet"]) == 0
+    assert Path("a.pt").read_bytes() != before
+    kept = [path.read_bytes() for path in Path("results/a").glob("*.pt")]
+    assert kept == ([] if resume else [before])
+    words = "the checkpoint of an earlier fit is kept as results/a/a_previous.pt"
+    said = capsys.readouterr()
+    assert (words in said.err) == (not resume)
+    assert ("; 6 maps" in said.out) == (not resume), "what more maps bring is no matter then"
 
 
 def test_a_fit_goes_on_with_its_picture_unless_another_is_named(capsys):

@@ -327,6 +327,17 @@ def test_the_cut_that_is_told_parts_what_was_read(colours, figure, cut):
         assert 255 * found.cut == pytest.approx(cut)
 
 
+@pytest.mark.parametrize(
+    ("side", "soft", "grey"), [(32, 128, True), (33, 128, False), (32, 0, False)]
+)
+def test_soft_strokes_are_greys_in_pictures_as_small_as_digits(side, soft, grey):
+    """Up to 32 pixels, where a quarter of the light and more is in half tones."""
+    pixels = np.zeros((side, side))
+    pixels[5:25, 10:13] = soft, 255, soft
+    assert seen(pixels).grey == grey
+    assert not seen(pixels, threshold=100).grey
+
+
 def test_what_fades_into_a_page_of_one_colour_is_a_figure_and_no_photo():
     figure = shape()
     fade = figure * np.linspace(0.05, 1, figure.shape[1])
