@@ -320,7 +320,7 @@ def test_traces_read_back(trace):
 @pytest.fixture(scope="module")
 def state():
     """The last state of a small fit; its numbers are changed before they are written."""
-    *_, last = fit(torch.eye(32), Setup(maps=3, size=32, points=200, steps=10, starts=2), every=10)
+    *_, last = fit(torch.eye(16), Setup(maps=3, size=16, points=200, steps=10, starts=2), every=10)
     return last
 
 
@@ -421,9 +421,9 @@ EDGE_SYSTEMS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", EDGE_SYSTEMS)
 def test_systems_at_the_edge_are_fitted(kind):
-    at = torch.linspace(-1, 1, 32)
+    at = torch.linspace(-1, 1, 16)
     disc = (at**2 + at[:, None] ** 2) < 0.5
-    setup = Setup(maps=EDGE_SYSTEMS[kind], size=32, points=300, steps=10, starts=2)
+    setup = Setup(maps=EDGE_SYSTEMS[kind], size=16, points=300, steps=10, starts=2)
     for state in fit(disc.float(), setup, every=10):
         check_resume(state.resume, setup)
     assert state.step == 10
@@ -433,25 +433,25 @@ def test_systems_at_the_edge_are_fitted(kind):
 def check_iou(state, want: torch.Tensor) -> None:
     """What a fit says of its best system is true of that system's picture."""
     parts = 6 if state.best_stroke > 0 else 3
-    picture = occupancy(state.best_maps, WINDOW, 32, stroke=state.best_stroke, supersample=parts)
+    picture = occupancy(state.best_maps, WINDOW, 16, stroke=state.best_stroke, supersample=parts)
     have = picture >= 0.5
     said = float((have & want).sum() / (have | want).sum())
     assert state.best_iou == pytest.approx(said, abs=0.05)
 
 
 def edge_pictures() -> dict[str, torch.Tensor]:
-    row, column = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
-    noise = torch.rand(32, 32, generator=torch.Generator().manual_seed(0))
+    row, column = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    noise = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
     pictures = {
-        "a single pixel": (row == 16) & (column == 16),
-        "one far corner": (row < 4) & (column > 27),
-        "a thin line": column == 16,
+        "a single pixel": (row == 8) & (column == 8),
+        "one far corner": (row < 2) & (column > 13),
+        "a thin line": column == 8,
         "a diagonal": row == column,
         "a checkerboard": (row + column) % 2 == 0,
-        "squares": (row // 8 + column // 8) % 2 == 0,
+        "squares": (row // 4 + column // 4) % 2 == 0,
         "noise": noise < 0.5,
         "dust": noise < 0.02,
-        "two corners": (row == column) & (row % 31 == 0),
+        "two corners": (row == column) & (row % 15 == 0),
         "all but one pixel": (row != 3) | (column != 3),
         "all white": row >= 0,
     }
@@ -464,7 +464,7 @@ def edge_pictures() -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", edge_pictures())
 def test_pictures_at_the_edge_are_fitted(kind):
-    setup = Setup(maps=3, size=32, points=300, steps=10, starts=2)
+    setup = Setup(maps=3, size=16, points=300, steps=10, starts=2)
     for state in fit(edge_pictures()[kind], setup, every=10):
         check_resume(state.resume, setup)
     assert state.step == 10
