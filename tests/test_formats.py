@@ -633,7 +633,7 @@ def test_a_fit_starts_from_the_maps_of_a_file_in_the_frame_of_its_window(capsys)
 @pytest.mark.skipif(not shutil.which("rsvg-convert"), reason="rsvg-convert is not installed")
 @pytest.mark.parametrize(
     ("maps", "stroke"),
-    [(CARPET, 0.0), (CORNER_GASKET, 0.0), (KOCH, 0.02), (FERN, 0.02)],
+    [(CARPET, 0.0), (CORNER_GASKET, 0.0), (KOCH, 0.02), (FERN, 0.03)],
     ids=["carpet", "gasket", "koch", "fern"],
 )
 def test_an_svg_is_drawn_as_the_renderer_draws_it(maps, stroke):
