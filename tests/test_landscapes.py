@@ -6,7 +6,7 @@ import pytest
 import torch
 from systems import CARPET
 
-from diff_ifs.compress import grades, search, symmetry
+from diff_ifs.compress import goals, grades, search, symmetry
 from diff_ifs.compress.lattice import Coded, finest, maps_of, place_of, round_to_lattice, stride
 from diff_ifs.errors import InputError
 from diff_ifs.fit import judge
@@ -183,6 +183,14 @@ def test_maps_that_rounding_lets_expand_are_drawn_together(monkeypatch):
     wide = plain.clone()
     wide[0, 0] += code.steps // 50
     assert not search.contracts(code, wide)
+
+
+def test_maps_have_an_order_of_their_own():
+    maps = torch.cat([TURNS, LEAN])
+    found = goals.sorted_maps(maps.float())
+    assert torch.equal(found, goals.sorted_maps(maps.float().flip(0)))
+    assert found.dtype == torch.float64
+    assert found[:, 0, 0].tolist() == sorted(maps.float()[:, 0, 0].tolist())
 
 
 # --- Grades ---
