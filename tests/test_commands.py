@@ -201,6 +201,25 @@ def test_a_checkpoint_is_copied_before_another_fit_takes_its_place(resume, told,
     assert ("; 6 maps" in said.out) == (not resume), "what more maps bring is no matter then"
 
 
+def test_a_fit_that_is_watched_shows_each_state_and_then_the_last(monkeypatch):
+    shown = []
+
+    def fit(target, setup, device="cpu", every=10, resume=None):
+        for step in (0, 10, 15):
+            yield state(picture=target, step=step)
+
+    monkeypatch.setattr(train_ifs, "fit", fit)
+    monkeypatch.setattr("diff_ifs.files.album.save_plot", lambda *_: None)
+    monkeypatch.setattr("diff_ifs.page.live.LivePage.show",
+                        lambda self, reached, last=False: shown.append((reached.step, last)))  # fmt: skip
+    Image.linear_gradient("L").resize((64, 64)).save("slope.png")
+    options = ["--maps", "3", "--no-grey", "--size", "64", "--quiet"]
+    assert train_ifs.main(["slope", *options, "--watch"]) == 0
+    assert shown == [(0, False), (10, False), (15, False), (15, True)]
+    assert train_ifs.main(["slope", *options]) == 0
+    assert len(shown) == 4
+
+
 def test_a_fit_goes_on_with_its_picture_unless_another_is_named(capsys):
     white = np.zeros((64, 64), dtype=np.uint8)
     white[10:30, 20:50] = 255
@@ -294,6 +313,15 @@ def test_only_a_fit_in_the_window_of_pictures_is_compressed(window, capsys):
     save("a", dots(), window=window)
     words = "a.pt was not fitted to a picture in the window -1 1 -1 1"
     assert words in refusal(compress_ifs.main, ["a", "--quiet"], capsys)
+
+
+@pytest.mark.parametrize("options", [["--bytes", "40"], ["--export", "json"]])
+def test_a_place_that_cannot_be_written_to_is_refused_first(options, monkeypatch, capsys):
+    save("a", dots(), size=64)
+    Image.linear_gradient("L").save("a.png")
+    monkeypatch.setattr("diff_ifs.files.checkpoint.fitted_target", lambda *_: 1 / 0)
+    said = refusal(compress_ifs.main, ["a", *options, "--out", "a.png/b", "--quiet"], capsys)
+    assert said.endswith("a.png is no folder); give another --out\n")
 
 
 def test_what_is_said_of_a_file_has_all_its_edges(monkeypatch, capsys):

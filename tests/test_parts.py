@@ -15,10 +15,19 @@ from diff_ifs.draw.attractor import Attractor
 from diff_ifs.draw.chart import Chart
 from diff_ifs.draw.coverage import dilate
 from diff_ifs.draw.figures import figure, hull
-from diff_ifs.draw.geometry import MEMORY, OVERHEAD, View, nearest_point, strip_rows, to_edges
+from diff_ifs.draw.geometry import (
+    MEMORY,
+    OVERHEAD,
+    View,
+    bounds,
+    nearest_point,
+    strip_rows,
+    to_edges,
+)
 from diff_ifs.draw.morph import matched
 from diff_ifs.draw.picture import Drawing, Style, greys, map_colours
 from diff_ifs.draw.pixels import crop_border, drawn_one_by_one, pixel_index
+from diff_ifs.kernels import jit, tiles
 from diff_ifs.setup import WINDOW, affine, similarity
 from ifs_model import fixed_points
 
@@ -97,18 +106,38 @@ def test_what_words_do_to_points_and_addresses():
 @pytest.mark.parametrize(("longest", "lengths"), [(64, (2, 4, 8, 16)), (15, (2, 4, 8)), (1, ())])
 def test_long_words_of_slow_maps_double_until_they_shrink_to_a_half(longest, lengths):
     """0.95^16 is 0.44; eight powers of one map are all the same."""
-    maps = torch.tensor([similarity(0.95, 10, (0.1, 0)), similarity(0.5, at=(1, 0))]).double()
+    maps = torch.tensor([similarity(0.5, at=(1, 0)), similarity(0.95, 10, (0.1, 0))]).double()
     digits = growth.address_digits(2)
     words, shifts = growth.long_words(maps, digits, longest)
     scales = torch.linalg.det(words[:, :, :2]).sqrt()
     wanted = np.repeat([0.95**n for n in lengths], 9)
     assert scales.tolist() == pytest.approx(wanted)
     for n in lengths:
-        power = np.linalg.matrix_power(np.vstack([maps[0], [0, 0, 1]]), n)[:2]
+        power = np.linalg.matrix_power(np.vstack([maps[1], [0, 0, 1]]), n)[:2]
         here = (scales - 0.95**n).abs() < 1e-6
         assert np.allclose(words[here], power)
-        assert shifts[here].numpy() == pytest.approx(np.tile([0.5**n, 0], (9, 1)), rel=1e-6)
-    assert len(growth.long_words(maps[1:], digits[:1], 64)[0]) == 0
+        assert shifts[here].numpy() == pytest.approx(
+            np.tile([0.5**n, 1 - 0.5**n], (9, 1)), rel=1e-6
+        )
+    assert len(growth.long_words(maps[:1], digits[:1], 64)[0]) == 0
+    flat = torch.tensor([affine(0.95, 0, 0, 0.3)]).double()
+    assert bool(len(growth.long_words(flat, digits[:1], longest)[0])) == bool(lengths)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_points_of_a_thin_image_are_known_to_lie_on_it(mirrored, monkeypatch):
+    """A tenth as thick as it is long, turned by 30°: a hundred pixels of an attractor."""
+    monkeypatch.setattr(tiles, "stretch", jit.stretch.py_func)  # parts of loops are not called
+    points = fixed_points(LEANING)
+    for _ in range(7):
+        points = torch.cat([points @ m[:, :2].T + m[:, 2] for m in LEANING])
+    chart = Chart(points.T.contiguous(), torch.zeros(len(points)).long(), bounds(LEANING), 0.02)
+    turn = numbers(*similarity(1.0, 30))[:, :2]
+    word = (turn @ numbers([60, 0, 0], [0, -6 if mirrored else 6, 0])).numpy()
+    word[:, 2] = 200, 100
+    for x, y in points[::97].numpy() @ word[:, :2].T + word[:, 2]:
+        depth = tiles.signed_depth.py_func(word, float(x), float(y), 40.0, chart.of_depth)
+        assert depth > -2, "two cells of a fiftieth, of which 60 pixels make up one"
 
 
 # --- Places ---
