@@ -377,6 +377,16 @@ def test_of_flat_greys_the_page_is_told_and_what_is_on_it():
     assert np.array_equal(found.coverage[12:84] >= 0.5, ~figure)
 
 
+def test_what_is_as_opaque_as_a_tenth_of_the_figure_is_whole():
+    """Three fifths are half as opaque as the others: they are covered by half."""
+    alpha = np.zeros((60, 100))
+    alpha[10:50, 10:60], alpha[10:50, 60:90] = 0.4, 0.8
+    found = read(np.zeros((60, 100, 3)), alpha)
+    assert found.coverage[20, 20] == pytest.approx(0.5)
+    assert found.coverage[20, 70] == 1
+    assert found.cut == pytest.approx(0.4)
+
+
 # --- Frames and lines ---
 
 
@@ -447,3 +457,15 @@ def test_a_soft_edge_is_no_line(turn):
     coverage[8, 4:27], coverage[9, 4:27], coverage[10, 4:27] = 0.3, 0.2, 0.16
     turned = np.rot90(coverage, turn)
     assert np.array_equal(whole_lines(turned, 0.2), turned)
+
+
+@pytest.mark.parametrize(("linked", "raised"), [(True, False), (False, True)])
+def test_parts_that_touch_at_their_corners_are_one_and_need_no_line(linked, raised):
+    """Two blocks, three faint pixels between them, and a chain of corners around."""
+    coverage = np.zeros((30, 40))
+    coverage[5:15, 5:12] = coverage[5:15, 15:22] = 1
+    coverage[10, 12:15] = 0.3
+    for k in range(8 if linked else 0):
+        coverage[15 + min(k, 7 - k), 10 + k] = 1
+    found = whole_lines(coverage, 0.2)
+    assert (found[10, 12:15] >= 0.5).all() == raised

@@ -386,6 +386,19 @@ def test_what_is_looked_at_twice_is_the_same_whether_it_is_kept_or_not(kind, mon
     assert len(measured) == 3
 
 
+def test_the_peak_and_the_mean_are_those_of_all_strips(monkeypatch):
+    """Of 9 and 1 in the first, 2 in the second: log(1 + m / 4) over log(1 + 9 / 4)."""
+    strips = numbers([9, 1]), numbers([0, 2])
+    monkeypatch.setattr(Drawing, "strips", lambda _: iter(strips))
+    shown = np.concatenate(list(Drawing(LEANING, View(WINDOW, 2), Style("density")).rows()))[..., 0]
+    wanted = 255 * np.log1p(np.array([[9, 1], [0, 2]]) / 4) / np.log1p(9 / 4)
+    assert np.abs(shown - wanted).max() <= 0.5
+    shown = np.concatenate(list(Drawing(LEANING, View(WINDOW, 2), Style("distance")).rows()))[
+        ..., 0
+    ]
+    assert np.abs(shown - np.array([[255, 28.3], [0, 56.7]])).max() <= 0.5
+
+
 @pytest.mark.parametrize(("color", "each"), [("none", 8), ("map", 32)])
 def test_what_is_measured_is_kept_in_a_quarter_of_the_memory(color, each):
     view = View(WINDOW, 24, 6)

@@ -175,6 +175,12 @@ def test_a_census_searches_with_few_starts_of_which_half_and_a_quarter_go_on(mon
     assert runs[0][0].batch == 5
 
 
+def test_where_no_picture_is_asked_the_promise_is_that_of_silhouettes():
+    for setup in (Setup(grey=True), Setup(depth=3)):
+        assert census.count(box(), setup, "cpu") == (12, 0.75)
+    assert census.count(box(), Setup(grey=True, maps=5), "cpu").n == 5
+
+
 # --- Collages ---
 
 
