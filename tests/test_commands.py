@@ -21,7 +21,7 @@ import render_ifs
 import train_ifs
 from diff_ifs.compress import goals, search
 from diff_ifs.draw.picture import exposure
-from diff_ifs.files import results
+from diff_ifs.files import request, results
 from diff_ifs.files.album import draw_frame, write_results
 from diff_ifs.files.checkpoint import load_checkpoint, load_path, save_checkpoint
 from diff_ifs.fit.census import LADDER, Rung
@@ -281,6 +281,17 @@ def test_the_sides_of_a_film_are_told(out, size, more, monkeypatch, capsys):
     options = ["--sweep", "levels", "--out", out, "--quiet"]
     assert render_ifs.main(["a", "1", str(size), *options]) == 0
     assert f"a: occupancy, {size} × {size}{more}, " in capsys.readouterr().out
+
+
+def test_only_an_mp4_needs_what_makes_them(monkeypatch, capsys):
+    save("a", dots())
+    monkeypatch.setattr(request, "can_film", lambda: False)
+    for out in ("b.png", "b.npy"):
+        assert render_ifs.main(["a", "9", "4", "--out", out, "--quiet"]) == 0
+    assert render_ifs.main(["a", "1", "4", "--sweep", "levels", "--out", "b.gif", "--quiet"]) == 0
+    given = ["a", "1", "4", "--sweep", "levels", "--out", "b.mp4"]
+    capsys.readouterr()
+    assert "an MP4 needs imageio-ffmpeg" in refusal(render_ifs.main, given, capsys)
 
 
 @pytest.mark.parametrize("recursion", [20, 75, 95])

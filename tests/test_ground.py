@@ -307,6 +307,12 @@ def test_what_has_little_colour_for_its_contrast_has_none(chroma, said):
     assert said in seen(pixels).said
 
 
+@pytest.mark.parametrize(("blue", "said"), [(132, "a grey figure on grey"), (128, "two levels")])
+def test_faint_colours_count_where_contrasts_are_faint(blue, said):
+    """A twenty-fifth of all brightness, ten of 255, is enough."""
+    assert said in seen(coloured(shape(), (120, 120, 120), (120, 120, blue))).said
+
+
 @pytest.mark.parametrize(
     ("colours", "figure", "cut"),
     [
