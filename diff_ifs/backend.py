@@ -7,7 +7,9 @@ compiled loops on the CPU alone.
 
 import functools
 import importlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import torch
@@ -44,6 +46,20 @@ def load_kernels() -> ModuleType:
 def kernels(like: Tensor) -> ModuleType | None:
     """The loops compiled for the CPU, if the tensor lies there."""
     return load_kernels() if like.device.type == "cpu" else None
+
+
+def side_by_side(function: Callable, items: Iterable) -> list:
+    """What a function that is mostly compiled loops gives for each item, shared out among as many
+    threads as PyTorch takes."""
+    threads = torch.get_num_threads()
+    run = map if threads == 1 else _threads(threads, os.getpid()).map
+    return list(run(function, items))
+
+
+@functools.cache
+def _threads(count: int, process: int) -> ThreadPoolExecutor:
+    """Threads that wait for the next call. A forked process needs its own."""
+    return ThreadPoolExecutor(count)
 
 
 def arrays(*tensors: Tensor) -> list:

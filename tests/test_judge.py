@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from drawings import PLACES, discs, dots
 from systems import CARPET, CORNER_GASKET
 
+from diff_ifs.backend import side_by_side
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.fit import judge
 from diff_ifs.fit.judge import best_radius, evaluate, soft_picture
@@ -246,3 +248,16 @@ def test_of_two_that_are_as_good_the_first_is_kept_on_the_way_and_the_last_at_th
     kept = again.maps if end else first.maps
     assert torch.allclose(again.best_maps, kept, atol=0.05), "or what its collage comes down to"
     assert not torch.allclose(again.best_maps, kept.flip(0), atol=0.05)
+
+
+def test_what_threads_share_comes_back_in_its_order(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    last = threading.Event()
+
+    def slow_first(item: int) -> int:
+        assert item or last.wait(10)  # the first of three is done last, in a thread of its own
+        if item == 2:
+            last.set()
+        return 10 * item
+
+    assert side_by_side(slow_first, range(3)) == [0, 10, 20]

@@ -41,7 +41,11 @@ def write_results(
                     evaluate(maps, target, stroke, grey=grey, quality="draft").picture,
                 ),
             )
-    best = evaluate(state.best_maps, target, state.best_stroke, grey=grey).picture
+    same = state.maps.equal(state.best_maps) and state.stroke == state.best_stroke
+    if same and state.step == state.steps:
+        best = state.picture  # with all its edges, as the fit has ended
+    else:
+        best = evaluate(state.best_maps, target, state.best_stroke, grey=grey).picture
     ends = difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")
     save_picture(folder / f"{name}_difference.png", ends)
     save_film(folder / f"{name}.gif", [*(frames[step][1] for step, _, _ in state.path), ends])

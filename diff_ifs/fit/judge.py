@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diff_ifs import metrics
-from diff_ifs.backend import arrays, blur, load_kernels, splat_words, words_by_weight
+from diff_ifs.backend import (
+    arrays,
+    blur,
+    load_kernels,
+    side_by_side,
+    splat_words,
+    words_by_weight,
+)
 from diff_ifs.draw.coverage import occupancy
 from diff_ifs.draw.distance import distance
 from diff_ifs.draw.geometry import Quality
@@ -64,12 +71,13 @@ def evaluate(
         nearby = (
             [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)] if radius > 0 else []
         )
-        bare, *drawn = (
-            evaluate(maps, target, radius, quality="draft") for radius in (0.0, *nearby)
+        bare, *drawn = side_by_side(
+            lambda radius: evaluate(maps, target, radius, quality="draft"), (0.0, *nearby)
         )
         best = max(drawn, key=lambda found: found.iou, default=bare)
-        stroke = best.stroke if best.iou > bare.iou + 0.002 else 0.0
-        return evaluate(maps, target, stroke, quality=quality)
+        if best.iou <= bare.iou + 0.002:
+            best = bare
+        return best if quality == "draft" else evaluate(maps, target, best.stroke, quality=quality)
     picture = occupancy(
         maps,
         WINDOW,
