@@ -68,7 +68,16 @@ def test_every_field_of_a_setup_is_documented():
 
 
 @pytest.mark.parametrize(
-    "output", ["four_targets", "quality_8", "quality_16", "quality_32", "quality_mnist", "recover"]
+    "output",
+    [
+        "four_targets",
+        "quality_8",
+        "quality_16",
+        "quality_32",
+        "quality_mnist",
+        "quality_joined",
+        "recover",
+    ],
 )
 def test_results_quote_the_committed_output(output):
     assert (ROOT / "benchmarks" / f"{output}.txt").read_text(encoding="utf-8") in RESULTS

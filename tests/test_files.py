@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import draw_targets
+import join_digits
 import numpy as np
 import pytest
 import torch
@@ -289,6 +290,16 @@ def test_the_committed_targets_are_what_the_script_draws(monkeypatch, tmp_path):
             assert committed.size == (256, 256)
             assert committed.mode == "1"
             assert drawn.tobytes() == committed.tobytes()
+
+
+def test_digits_are_joined_with_the_next_one_turned_to_the_left(tmp_path):
+    there, out = tmp_path / "digits", tmp_path / "joined"
+    there.mkdir()
+    for name, rows in {"a": [[9, 0], [0, 5]], "b": [[1, 2], [3, 4]]}.items():
+        Image.fromarray(np.array(rows, dtype=np.uint8)).save(there / f"{name}.png")
+    join_digits.main([str(there), str(out)])
+    assert np.asarray(Image.open(out / "a.png")).tolist() == [[9, 4], [1, 5]]
+    assert np.asarray(Image.open(out / "b.png")).tolist() == [[1, 5], [9, 4]]
 
 
 @pytest.mark.parametrize("name", TARGETS)
