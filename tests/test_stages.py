@@ -38,7 +38,7 @@ def disc(radius: float, size: int, place: tuple[float, float] = (0.0, 0.0)) -> t
         (Setup(maps=40), 40 + 90 + 13 * 80 + 4 * (80 + 70 + 100)),
         (Setup(grey=True), 390),
         (Setup(steps=1234), 1234),
-        (Setup(maps=3, rounds=2), 40 + 90 + 2 * 80 + 80 + 70 + 100),
+        (Setup(maps=3, rounds=2), 40 + 90 + 2 * 80 + 80 + 70 + 3 * 100),
     ],
 )
 def test_a_fit_has_as_many_steps_as_its_maps_need(setup, steps):

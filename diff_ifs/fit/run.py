@@ -14,9 +14,9 @@ from diff_ifs.backend import kernels
 from diff_ifs.fit.judge import PEN_GAIN, Evaluation, evaluate, selection_scores
 from diff_ifs.fit.objective import REFRESH, Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
-from diff_ifs.fit.self_similar import MOST, polished, self_similar
+from diff_ifs.fit.self_similar import polished, self_similar
 from diff_ifs.fit.spirals import spiral
-from diff_ifs.fit.stages import Stage, stages
+from diff_ifs.fit.stages import FEW, Stage, stages
 from diff_ifs.metrics import pooled
 from diff_ifs.setup import MAX_SINGULAR, Setup
 from ifs_model import contract, singular_values
@@ -168,7 +168,7 @@ class Run:
         if not (
             self.plan[self.stage].grown
             and isinstance(setup.maps, int)
-            and 1 < setup.n <= MOST
+            and 1 < setup.n <= FEW
             and setup.depth is None
         ):
             return

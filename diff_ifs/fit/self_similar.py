@@ -24,30 +24,34 @@ from diff_ifs.metrics import foreground, pixel_centres, pooled
 from diff_ifs.setup import Setup
 from ifs_model import determinants, rotations
 
-MOST = 7  # maps of a system that is found by its collage
-
 
 def self_similar(target: Tensor, setup: Setup) -> Tensor:
     """The system (n, 2, 3), float32, whose attractor is most like the target (S, S), of those whose
     collages are.
 
-    Twice as many systems as a fit has start at random; an eighth of these, with the least error at
-    32 × 32 pixels, goes on at 64 × 64. There, of three maps and more, the best eight are bred: one
-    map or two of each copy are placed anew.
+    Twice as many systems as a fit has start at random, at 32 × 32 pixels; an eighth of these, with
+    the least error, goes on at 64 × 64, and a sixteenth at 128 × 128, where true maps are told from
+    others that are nearly as good. There the best are bred again and again: one map or two of each
+    copy are placed anew.
     """
     target = target.cpu()
-    coarse, fine, finer = (pooled(target, size) for size in (32, 64, 128))
     generator = torch.Generator().manual_seed(setup.seed)
     maps = random_copies(target, 2 * setup.batch, setup.n, generator)
-    maps, errors = descend_collage(maps, coarse, 150, 0.05, (1.5, 0.6), setup.bound)
-    maps = maps[ranked(maps, errors)[: max(setup.batch // 4, 1)]]
-    maps, errors = descend_collage(maps, fine, 100, 0.03, (1.0, 0.5), setup.bound)
-    for _ in range(10 if setup.n > 2 else 0):
-        elite = distinct(maps[ranked(maps, errors)], max(setup.batch // 32, 1))
-        bred = with_maps_anew(elite, target, fine, generator)
-        maps, errors = descend_collage(bred, fine, 40, 0.03, (1.0, 0.5), setup.bound)
-    maps = maps[ranked(maps, errors)[:32]]
-    maps, _ = descend_collage(maps, fine, 150, 0.02, (1.0, 0.4), setup.bound)
+    finer = pooled(target, 128)
+    maps, errors = descend_collage(maps, pooled(target, 32), 150, 0.05, (1.5, 0.6), setup.bound)
+    for picture, share, steps, rounds, rate, blurs in (
+        (pooled(target, 64), 4, 100, 8, 0.03, (1.0, 0.5)),
+        (finer, 8, 80, 6, 0.02, (1.5, 0.5)),
+    ):
+        maps = maps[ranked(maps, errors)[: max(setup.batch // share, 1)]]
+        maps, errors = descend_collage(maps, picture, steps, rate, blurs, setup.bound)
+        coarser = pooled(picture, len(picture) // 2)
+        for _ in range(rounds):
+            elite = distinct(maps[ranked(maps, errors)], max(setup.batch // (8 * share), 1))
+            bred = with_maps_anew(elite, target, coarser, generator)
+            maps, errors = descend_collage(bred, picture, 40, rate, blurs, setup.bound)
+    maps = maps[ranked(maps, errors)[:8]]
+    maps, _ = descend_collage(maps, finer, 150, 0.01, (1.0, 0.4), setup.bound)
     scores = torch.tensor([max(selection_scores(system, finer, setup)) for system in maps])
     return maps[scores.argmax()].float()
 
@@ -77,24 +81,32 @@ def with_maps_anew(
     elite: Tensor, target: Tensor, picture: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Eight of each system (B, n, 2, 3): itself, and copies in which a map or two are copies of the
-    target (S, S) anew, those with the least error of a collage of the picture among ten."""
-    n, copies = elite.shape[1], 8
-    bred, blurred = elite.repeat_interleave(copies, 0), gaussian_filter(picture.double(), 1.0)
-    first, second = torch.rand(len(bred), n, generator=generator).topk(2).indices.T
-    places = torch.arange(n)
-    anew = places == first[:, None]
-    two = torch.rand(len(bred), 1, generator=generator) < 0.4
-    anew |= (places == second[:, None]) & two
-    anew[::copies] = False
-    found, least = bred, torch.full((len(bred),), math.inf, dtype=torch.float64)
-    for _ in range(10):
-        fresh = random_copies(target, len(bred), n, generator)
-        tried = torch.where(anew[..., None, None], fresh, bred)
-        errors = torch.from_numpy(load_kernels().collage_errors(tried.numpy(), blurred)[0])
+    target (S, S) anew, those with the least error of a collage of the picture among forty.
+
+    The less a map is missed where it is left out, the likelier it is placed anew.
+    """
+    n, copies, loops = elite.shape[1], 8, load_kernels()
+    blurred = gaussian_filter(picture.double(), 1.0)
+    without = elite[:, None].repeat(1, n, 1, 1, 1)
+    without[:, range(n), range(n)] = without.new_tensor([[0.01, 0, 9], [0, 0.01, 9]])  # out of view
+    errors, _ = loops.collage_errors(without.flatten(0, 1).numpy(), blurred)
+    missed = torch.from_numpy(errors).view(-1, n)
+    missed += 0.3 * missed.mean(1, keepdim=True) - missed.amin(1, keepdim=True)
+    chances = (1 / missed.clamp_min(1e-12)).repeat_interleave(copies - 1, 0)
+    first, second = chances.multinomial(2, generator=generator).T
+    two = torch.rand(len(chances), generator=generator) < 0.4
+    anew = torch.zeros_like(chances, dtype=torch.bool)
+    anew[torch.arange(len(anew)), first] = True
+    anew[two, second[two]] = True
+    found, anew = elite.repeat_interleave(copies - 1, 0), anew[..., None, None]
+    least = torch.full((len(found),), math.inf, dtype=torch.float64)
+    for _ in range(40):
+        tried = torch.where(anew, random_copies(target, len(found), n, generator), found)
+        errors = torch.from_numpy(loops.collage_errors(tried.numpy(), blurred)[0])
         better = errors < least
         found = torch.where(better[:, None, None, None], tried, found)
         least = torch.minimum(errors, least)
-    return found
+    return torch.cat([elite, found])
 
 
 def polished(maps: Tensor, target: Tensor, setup: Setup) -> Tensor | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from diff_ifs.setup import Setup
 
+FEW = 7  # maps of a system that may be found by its collage
 GREY_BLUR = 0.4  # sigma, in pixels, of the splat that draws a grey picture in the end
 
 
@@ -58,6 +59,8 @@ def stages(setup: Setup) -> list[Stage]:
         )
         rounds = rounds if setup.steps is None else min(rounds, setup.steps // 80)
     longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
+    # few maps take little time, and what a pen draws needs it: its lines must meet to half a pixel
+    last = 3 if isinstance(setup.maps, int) and 1 < setup.n <= FEW else longer
     if setup.steps is not None:
         rounds = min(rounds, setup.steps // 5)  # so that each stage has a step
     if setup.grey:
@@ -84,7 +87,7 @@ def stages(setup: Setup) -> list[Stage]:
             *[(4, few, half, copies, 80, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * rounds,
             (2, few, half, 1, 80 * longer, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
             (1, final, final, 1, 70 * longer, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
-            (1, final, final, 1, 100 * longer, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
+            (1, final, final, 1, 100 * last, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
         )
     plan, done, whole = [], 0.0, sum(row[4] for row in table)
     steps = round(whole) if setup.steps is None else setup.steps
