@@ -228,19 +228,19 @@ def test_of_very_many_maps_no_more_are_advised_than_there_may_be(monkeypatch, ca
 @pytest.mark.slow
 def test_frames_are_the_states_and_where_the_winner_was_no_leader_its_own_way(monkeypatch):
     def path(state):
-        return [(step, OTHER if step == 11 else maps, 0.2 if step == 11 else stroke)
+        return [(step, OTHER if step == 10 else maps, 0.2 if step == 10 else stroke)
                 for step, maps, stroke in state.path]  # fmt: skip
 
     states = told(monkeypatch, path=path)
     assert train_ifs.main(["eff", *TINY, "--size=64"]) == 0
     steps = [state.step for state in states]
-    assert 11 in steps
+    assert 10 in steps
     names = sorted(path.name for path in Path("results/eff").glob("frame_*"))
     assert names == [f"frame_{step:06d}.png" for step in steps]
     moved = discs(0.2, 64, parts=6, places=[(x - 0.5, y + 0.2) for x, y in PLACES])
     want = np.asarray(letter()) > 0
     iou = ((moved > 0.5) & want).sum() / ((moved > 0.5) | want).sum()
-    with Image.open("results/eff/frame_000011.png") as opened:
+    with Image.open("results/eff/frame_000010.png") as opened:
         shown = np.asarray(opened.convert("RGB"))[:512:8, :512:8]
     have = (shown == results.BOTH).all(-1) | (shown == results.EXTRA).all(-1)
     sure = np.abs(moved - 0.5) > 0.2

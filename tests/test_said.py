@@ -18,6 +18,7 @@ import render_ifs
 import train_ifs
 from diff_ifs.compress import goals, search
 from diff_ifs.draw.picture import Drawing
+from diff_ifs.fit.judge import evaluate
 from diff_ifs.fit.run import State
 from diff_ifs.setup import similarity
 
@@ -53,6 +54,7 @@ def states(monkeypatch):
 
     def fit(target, setup, device="cpu", every=10, resume=None):
         maps, trace = made["maps"], []
+        picture = evaluate(maps, target, made["stroke"]).picture
         for step in (0, 10, 20):
             trace.append({"step": step, "size": 64, "loss": 0.25, "iou": 0.5})
             lost = {"maps": maps * (float("nan") if step == made["lost"] else 1)}
@@ -60,7 +62,7 @@ def states(monkeypatch):
                 train_ifs_stop[0].first(2, None)
             yield State(
                 step=step, steps=20, size=64, loss=0.25, iou=0.5, maps=maps, stroke=0.0,
-                picture=target, trace=list(trace), path=[(0, maps, 0.0)], best_iou=made["iou"],
+                picture=picture, trace=list(trace), path=[(0, maps, 0.0)], best_iou=made["iou"],
                 best_maps=maps, best_stroke=made["stroke"], resume=lost,
             )  # fmt: skip
 

@@ -199,8 +199,8 @@ def test_a_climb_ends_where_its_steps_have_become_too_short(number, taken):
 
 
 def test_systems_of_a_collage_are_as_many_as_is_said(monkeypatch):
-    """Twice as many as a fit has starts; an eighth of these; eight of each of the best few, ten
-    times; the best 32 at last."""
+    """Twice as many as a fit has starts; an eighth of these, eight of each of the best eight, eight
+    times; a sixteenth, eight of each of the best four, six times; the best eight at last."""
     made, bred = [], []
 
     def descend_collage(maps, picture, steps, rate, blurs, bound):
@@ -216,17 +216,19 @@ def test_systems_of_a_collage_are_as_many_as_is_said(monkeypatch):
     monkeypatch.setattr(self_similar, "selection_scores",
                         lambda system, finer, setup: (0.1, float(system[0, 0, 2])))  # fmt: skip
     setup = dataclasses.replace(SMALL, size=64, starts=256, bound=0.9)
-    found = self_similar.self_similar(box(64), setup)
+    found = self_similar.self_similar(box(128), setup)
     assert found.dtype == torch.float32
     assert made[0] == (512, 32, 150, 0.9)
     assert made[1] == (64, 64, 100, 0.9)
-    assert [row[:3] for row in made[2:12]] == [(64, 64, 40)] * 10
-    assert made[12][:3] == (32, 64, 150)
-    assert len(made) == 13
-    assert bred == [8] * 10
+    assert [row[:3] for row in made[2:10]] == [(64, 64, 40)] * 8
+    assert made[10][:3] == (32, 128, 80)
+    assert [row[:3] for row in made[11:17]] == [(32, 128, 40)] * 6
+    assert made[17][:3] == (8, 128, 150)
+    assert len(made) == 18
+    assert bred == [8] * 8 + [4] * 6
     made.clear()
-    self_similar.self_similar(box(64), dataclasses.replace(setup, maps=2, starts=8))
-    assert [row[:2] for row in made] == [(16, 32), (2, 64), (2, 64)], "two maps are not bred"
+    self_similar.self_similar(box(128), dataclasses.replace(setup, maps=2, starts=8))
+    assert [row[:2] for row in made[::9]] == [(16, 32), (8, 64)], "at least one is bred"
 
 
 def test_of_collages_the_one_whose_attractor_is_best_is_found(monkeypatch):
