@@ -58,7 +58,7 @@ def test_two_shards_one_of_them_in_two_processes_give_the_rows_of_one_run(shapes
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        common = [str(shapes), "--size", "16", "--maps", "2"]
+        common = [str(shapes), "--size", "16", "--maps", "8"]
         quality.main([*common, "--jobs", "1", "--out", "whole"])
         quality.main([*common, "--jobs", "2", "--out", "shards", "--shard", "0/2"])
         assert capsys.readouterr().out.splitlines()[-5].startswith("2 pictures")
@@ -77,7 +77,7 @@ def test_two_shards_one_of_them_in_two_processes_give_the_rows_of_one_run(shapes
 
 @pytest.mark.slow
 def test_a_picture_is_fitted_once_by_whatever_shard(shapes, monkeypatch):
-    common = [str(shapes), "--size", "16", "--maps", "2", "--jobs", "1", "--out", "out"]
+    common = [str(shapes), "--size", "16", "--maps", "8", "--jobs", "1", "--out", "out"]
     quality.main([*common, "--shard", "1/3"])
     quality.main(common)
     monkeypatch.setattr(quality, "fit_picture", lambda *_: pytest.fail("all pictures were there"))
