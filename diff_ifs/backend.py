@@ -58,7 +58,8 @@ def side_by_side(function: Callable, items: Iterable) -> list:
 
 @functools.cache
 def _threads(count: int, process: int) -> ThreadPoolExecutor:
-    """Threads that wait for the next call. A forked process needs its own."""
+    """Threads that wait for the next call. A forked process needs its own, and so do the loops,
+    which these threads ask for theirs: shared, they would wait for each other."""
     return ThreadPoolExecutor(count)
 
 

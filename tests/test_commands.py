@@ -65,8 +65,11 @@ def same(found: np.ndarray, radius: float, places) -> None:
 
 def test_what_a_fit_leaves_shows_the_way_of_its_best_system(monkeypatch):
     figures = []
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig",
-                        lambda figure, content, **_: figures.append(figure) or content.write(b"p"))  # fmt: skip
+    monkeypatch.setattr(
+        matplotlib.figure.Figure,
+        "savefig",
+        lambda figure, content, **_: figures.append(figure) or content.write(b"p"),
+    )
     folder, target = Path("results/a"), torch.zeros(64, 64)
     target[5:40, 10:20] = 1
     first = draw_frame(folder, target, 0, torch.from_numpy(discs(0.1, 64, places=AWAY)).float())
@@ -180,7 +183,9 @@ def test_a_picture_is_read_as_its_setup_says(fields, lit, monkeypatch):
 
 
 @pytest.mark.parametrize("resume", [True, False])
-def test_a_checkpoint_is_copied_before_another_fit_takes_its_place(resume, told, monkeypatch, capsys):  # fmt: skip
+def test_a_checkpoint_is_copied_before_another_fit_takes_its_place(
+    resume, told, monkeypatch, capsys
+):
     pixels = np.zeros((64, 64), dtype=np.uint8)
     pixels[10:30, 20:50] = 255
     Image.fromarray(pixels).save("a.png")
@@ -208,8 +213,10 @@ def test_a_fit_that_is_watched_shows_each_state_and_then_the_last(monkeypatch):
 
     monkeypatch.setattr(train_ifs, "fit", fit)
     monkeypatch.setattr("diff_ifs.files.album.save_plot", lambda *_: None)
-    monkeypatch.setattr("diff_ifs.page.live.LivePage.show",
-                        lambda self, reached, last=False: shown.append((reached.step, last)))  # fmt: skip
+    monkeypatch.setattr(
+        "diff_ifs.page.live.LivePage.show",
+        lambda self, reached, last=False: shown.append((reached.step, last)),
+    )
     Image.linear_gradient("L").resize((64, 64)).save("slope.png")
     options = ["--maps", "3", "--no-grey", "--size", "64", "--quiet"]
     assert train_ifs.main(["slope", *options, "--watch"]) == 0

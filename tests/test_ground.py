@@ -41,7 +41,9 @@ def coloured(figure: np.ndarray, *colours) -> np.ndarray:
 # --- Files ---
 
 
-@pytest.mark.parametrize(("shape", "k"), [((120, 250), 3), ((250, 120), 3), ((100, 90), 1), ((101, 20), 2)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "k"), [((120, 250), 3), ((250, 120), 3), ((100, 90), 1), ((101, 20), 2)]
+)
 def test_pictures_are_reduced_by_the_least_whole_factor_that_is_enough(shape, k):
     """To at most a hundred pixels, each the mean of k × k."""
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

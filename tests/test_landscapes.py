@@ -269,8 +269,11 @@ def test_of_symmetries_the_one_with_the_fewest_maps_comes_first(monkeypatch):
     """The carpet about (0, 0): one side, a half turn, a quarter turn; systems as good as before."""
     target = torch.zeros(81, 81)
     target[9:72, 9:72] = 1
-    monkeypatch.setattr(symmetry, "evaluate",
-                        lambda maps, small, radius, quality: judge.Evaluation(0.9, 0, small, 0.9))  # fmt: skip
+    monkeypatch.setattr(
+        symmetry,
+        "evaluate",
+        lambda maps, small, radius, quality: judge.Evaluation(0.9, 0, small, 0.9),
+    )
     code = search.encodings(system(CARPET))[-1]
     found = symmetry.symmetric_codes(code, CARPET.double(), target)
     counts = [way.n for way, _ in found]

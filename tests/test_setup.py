@@ -1,5 +1,5 @@
-"""What a setup may hold, to its limits, and where it comes from: options, a NAME_setup.py, a file of
-maps, a checkpoint."""
+"""What a setup may hold, to its limits, and where it comes from: options, a NAME_setup.py, a file
+of maps, a checkpoint."""
 
 import hashlib
 import json

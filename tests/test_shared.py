@@ -39,7 +39,10 @@ def test_devices_are_taken_by_their_numbers(monkeypatch):
     ("error", "words"),
     [
         (MemoryError(), "the memory is too small for this; lower it"),
-        (RuntimeError("CUDA error: out of memory"), "the GPU's memory is too small for this; lower"),
+        (
+            RuntimeError("CUDA error: out of memory"),
+            "the GPU's memory is too small for this; lower",
+        ),
         (RuntimeError("HIP out of memory. Tried"), "the GPU's memory is too small for this; lower"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"),
          "the memory is too small for this; lower it"),
@@ -98,8 +101,9 @@ def test_a_gif_goes_round_and_round_and_shows_no_frame_for_less_than_a_25th(
     count, seconds, each, monkeypatch
 ):
     given = {}
-    monkeypatch.setattr("imageio.v3.imwrite",
-                        lambda uri, arrays, **more: given.update(more, n=len(arrays)) or b"")  # fmt: skip
+    monkeypatch.setattr(
+        "imageio.v3.imwrite", lambda uri, arrays, **more: given.update(more, n=len(arrays)) or b""
+    )
     frame = Image.new("L", (4, 4))
     results.save_film(Path("a.gif"), [frame] * count, seconds, pause=1.5)
     assert given["duration"] == [each] * (count - 1) + [1500]

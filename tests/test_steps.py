@@ -1,4 +1,4 @@
-"""Steps of a search, each on its own: how many systems go where, what is judged and what is tried."""
+"""Steps of a search, each on its own: how many systems go where, what is judged and tried."""
 
 import dataclasses
 import itertools
@@ -82,7 +82,9 @@ def test_a_pen_must_gain_two_thousandths(gain, pen, monkeypatch):
 def test_all_words_of_a_depth_are_made_of_two_halves(depth, halves):
     setup = dataclasses.replace(SMALL, depth=depth)
     objective = Objective(box(), stages(setup)[0], setup)
-    maps = torch.tensor([similarity(0.5, at=(x, 0.1)) for x in (-0.5, 0, 0.4)])[None].repeat(2, 1, 1, 1)  # fmt: skip
+    maps = torch.tensor([similarity(0.5, at=(x, 0.1)) for x in (-0.5, 0, 0.4)])[None].repeat(
+        2, 1, 1, 1
+    )
     objective.refresh(maps, None, 1.0)
     first, second = objective.words
     assert tuple(words.shape[-2] for words in (first, second)) == halves
@@ -96,7 +98,9 @@ def test_the_halves_of_a_grown_stage_have_their_own_alphas(pen, alphas):
     setup = dataclasses.replace(SMALL, solidity=3.0)
     stage = dataclasses.replace(stages(setup)[-1], solidity=2.4)
     objective = Objective(box(), stage, setup)
-    maps = torch.tensor([similarity(0.4, at=(x, 0)) for x in (-0.5, 0, 0.4)])[None].repeat(4, 1, 1, 1)  # fmt: skip
+    maps = torch.tensor([similarity(0.4, at=(x, 0)) for x in (-0.5, 0, 0.4)])[None].repeat(
+        4, 1, 1, 1
+    )
     objective.refresh(maps, None if pen is None else torch.full((4,), pen), 0.3)
     assert objective.alphas.tolist() == pytest.approx(alphas)
     assert len(objective.trees) == 4
@@ -106,7 +110,9 @@ def test_each_pen_has_its_own_alpha_and_disc():
     """Of one and of three pixels; systems with the same pen share theirs."""
     setup = dataclasses.replace(SMALL, size=64)
     objective = Objective(box(64), dataclasses.replace(stages(setup)[0], size=64), setup)
-    maps = torch.tensor([similarity(0.4, at=(x, 0)) for x in (-0.5, 0, 0.4)])[None].repeat(3, 1, 1, 1)  # fmt: skip
+    maps = torch.tensor([similarity(0.4, at=(x, 0)) for x in (-0.5, 0, 0.4)])[None].repeat(
+        3, 1, 1, 1
+    )
     objective.refresh(maps, torch.tensor([1 / 32, 3 / 32, 1 / 32]), 1.0)
     mean = (1 + 3 + 1) / 3  # pixels; a disc has a quarter of its square as variance
     assert objective.beyond_pen(2.0) ** 2 + mean**2 / 4 == pytest.approx(4)
@@ -297,7 +303,9 @@ def test_of_slow_maps_that_keep_a_line_the_one_that_draws_it_best_is_taken(
     monkeypatch.setattr(spirals, "similarities", lambda line, away, setup: (
         torch.from_numpy(turns), torch.tensor(misses).double()))  # fmt: skip
     ious = iter((0.3, 0.5, 0.7) if max(misses) < 0.05 else (0.3, 0.5))
-    monkeypatch.setattr(spirals, "evaluate", lambda m, picture, **_: Evaluation(next(ious), 0, m, 0))  # fmt: skip
+    monkeypatch.setattr(
+        spirals, "evaluate", lambda m, picture, **_: Evaluation(next(ious), 0, m, 0)
+    )
     found = spirals.spiral(torch.from_numpy(target), Setup(maps=3, starts=4))
     if best is None:
         assert found is None

@@ -16,7 +16,7 @@ from diff_ifs.fit.objective import REFRESH, Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
 from diff_ifs.fit.self_similar import polished, self_similar
 from diff_ifs.fit.spirals import spiral
-from diff_ifs.fit.stages import FEW, Stage, stages
+from diff_ifs.fit.stages import Stage, of_few_maps, stages
 from diff_ifs.metrics import pooled
 from diff_ifs.setup import MAX_SINGULAR, Setup
 from ifs_model import contract, singular_values
@@ -165,12 +165,7 @@ class Run:
         one of a curve that a slow map takes along itself; as their way, they take that of the
         first."""
         setup = self.setup
-        if not (
-            self.plan[self.stage].grown
-            and isinstance(setup.maps, int)
-            and 1 < setup.n <= FEW
-            and setup.depth is None
-        ):
+        if not (self.plan[self.stage].grown and of_few_maps(setup) and setup.depth is None):
             return
         found = [self_similar(target, setup)]
         if self.stroke is not None and (maps := spiral(target, setup)) is not None:

@@ -85,20 +85,20 @@ def with_maps_anew(
 
     The less a map is missed where it is left out, the likelier it is placed anew.
     """
-    n, copies, loops = elite.shape[1], 8, load_kernels()
+    n, copies, loops = elite.shape[1], 7, load_kernels()
     blurred = gaussian_filter(picture.double(), 1.0)
     without = elite[:, None].repeat(1, n, 1, 1, 1)
     without[:, range(n), range(n)] = without.new_tensor([[0.01, 0, 9], [0, 0.01, 9]])  # out of view
     errors, _ = loops.collage_errors(without.flatten(0, 1).numpy(), blurred)
     missed = torch.from_numpy(errors).view(-1, n)
     missed += 0.3 * missed.mean(1, keepdim=True) - missed.amin(1, keepdim=True)
-    chances = (1 / missed.clamp_min(1e-12)).repeat_interleave(copies - 1, 0)
+    chances = (1 / missed.clamp_min(1e-12)).repeat_interleave(copies, 0)
     first, second = chances.multinomial(2, generator=generator).T
     two = torch.rand(len(chances), generator=generator) < 0.4
     anew = torch.zeros_like(chances, dtype=torch.bool)
     anew[torch.arange(len(anew)), first] = True
     anew[two, second[two]] = True
-    found, anew = elite.repeat_interleave(copies - 1, 0), anew[..., None, None]
+    found, anew = elite.repeat_interleave(copies, 0), anew[..., None, None]
     least = torch.full((len(found),), math.inf, dtype=torch.float64)
     for _ in range(40):
         tried = torch.where(anew, random_copies(target, len(found), n, generator), found)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from diff_ifs.setup import Setup
 
-FEW = 7  # maps of a system that may be found by its collage
 GREY_BLUR = 0.4  # sigma, in pixels, of the splat that draws a grey picture in the end
 
 
@@ -41,6 +40,11 @@ def schedule(
     return rate, blurs[0] * (blurs[1] / blurs[0]) ** share
 
 
+def of_few_maps(setup: Setup) -> bool:
+    """Whether a fit without maps to begin with has so few that their collage may find them."""
+    return isinstance(setup.maps, int) and 1 < setup.n <= 7
+
+
 def stages(setup: Setup) -> list[Stage]:
     """The plan of a fit.
 
@@ -60,7 +64,7 @@ def stages(setup: Setup) -> list[Stage]:
         rounds = rounds if setup.steps is None else min(rounds, setup.steps // 80)
     longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
     # few maps take little time, and what a pen draws needs it: its lines must meet to half a pixel
-    last = 3 if isinstance(setup.maps, int) and 1 < setup.n <= FEW else longer
+    last = 3 if of_few_maps(setup) else longer
     if setup.steps is not None:
         rounds = min(rounds, setup.steps // 5)  # so that each stage has a step
     if setup.grey:
