@@ -4,8 +4,9 @@
 
 First come the steps of benchmarks/speed.py beside their floors. Then fits of the four targets, and
 of the PNG files of FOLDER with 8 maps and without options, are made on the device and on the CPU,
-in turn; those that the minutes do not suffice for are left out, and said. Last come the tests of
-tests/test_devices.py. Any PyTorch from 2.4 on will do.
+in turn, after the choice that is made where no device is asked for; those that the minutes do not
+suffice for are left out, and said. Last come the tests of tests/test_devices.py. Any PyTorch from
+2.4 on will do.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from diff_ifs.files.command import pick_device
 from diff_ifs.files.names import find_pictures
 from diff_ifs.files.setup_file import load_setup
 from diff_ifs.files.target import load_target
+from diff_ifs.fit.device import faster
 from diff_ifs.setup import Setup
 from train_ifs import fit
 
@@ -31,12 +33,11 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = ("koch", "sierpinski", "apple", "flower")
 
 
-def timed_fit(path: Path, setup: Setup, device: str) -> tuple[float, float]:
-    """The IoU of a fit, and its seconds."""
-    target = load_target(path, setup.size)
+def timed_fit(target: torch.Tensor, setup: Setup, device: str) -> tuple[int, float, float]:
+    """How many maps a fit has, its IoU and its seconds."""
     began = time.perf_counter()
     *_, state = fit(target, setup, device, every=10**6)
-    return state.best_iou, time.perf_counter() - began
+    return len(state.best_maps), state.best_iou, time.perf_counter() - began
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -64,22 +65,26 @@ def main(argv: list[str] | None = None) -> None:
         for target in TARGETS
     ]
     shapes = sorted(arguments.folder.glob("*.png")) if arguments.folder else []
-    works += [(path, Setup(maps=8, size=arguments.size, grey=False)) for path in shapes]
+    works += [
+        (path, Setup(maps=n, size=arguments.size, grey=False)) for path in shapes for n in (8, None)
+    ]
     print(
-        "\n| fit | maps | IoU here | IoU on the CPU | seconds here | seconds on the CPU "
-        "|\n|---|---|---|---|---|---|"
+        "\n| fit | maps | IoU here | IoU on the CPU | seconds here | seconds on the CPU | chosen "
+        "|\n|---|---|---|---|---|---|---|"
     )
     ratios = []
     for done, (path, setup) in enumerate(works):
         if time.perf_counter() > end - 60:  # what follows takes about a minute
             print(f"\n{len(works) - done} fits are left out: the time is for what follows")
             break
-        (iou, seconds), (iou_cpu, seconds_cpu) = (
-            timed_fit(path, setup, place) for place in (device, "cpu")
+        target = load_target(path, setup.size)
+        chosen = faster(target, setup, (device, "cpu"))
+        (n, iou, seconds), (_, iou_cpu, seconds_cpu) = (
+            timed_fit(target, setup, place) for place in (device, "cpu")
         )
         ratios.append(seconds / seconds_cpu)
-        row = f"{iou:.4f} | {iou_cpu:.4f} | {seconds:.1f} | {seconds_cpu:.1f}"
-        print(f"| {path.stem} | {setup.n} | {row} |", flush=True)
+        row = f"{iou:.4f} | {iou_cpu:.4f} | {seconds:.1f} | {seconds_cpu:.1f} | {chosen}"
+        print(f"| {path.stem} | {n} | {row} |", flush=True)
     if ratios:
         print(f"\nA fit here takes {statistics.median(ratios):.2f} of the CPU's time (median)")
 

@@ -128,6 +128,7 @@ def test_what_a_gpu_does_is_one_table(capsys, monkeypatch):
     (row,) = rows
     here, there = (float(cell) for cell in row.split("|")[3:5])
     assert here == there > 0.3
+    assert row.split("|")[7].strip() == "cpu"
     assert "A fit here takes" in said
     assert said.count("steps cpu {'place': 'cpu'}") == 2
     assert said.endswith("tests/test_devices.py: 9 passed\n")
