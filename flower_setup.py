@@ -18,4 +18,4 @@ def petal(angle: float) -> list:
     ]
 
 
-SETUP = Setup(maps=[copy for angle in range(30, 390, 60) for copy in petal(angle)], stroke=0.0)
+SETUP = Setup(maps=[copy for angle in range(30, 390, 60) for copy in petal(angle)])

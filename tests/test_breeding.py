@@ -25,11 +25,16 @@ def run_at(stage: int, setup: Setup = SETUP) -> Run:
     return run
 
 
-@pytest.mark.parametrize(("stage", "size"), [(1, 64), (-3, 128), (-2, 128)])
-def test_systems_are_chosen_at_twice_the_size_of_their_stage(stage, size):
-    """Of 128 pixels the first stages see 32, the one before the last two 64; the target is no
-    larger than it is."""
-    run = run_at(stage % len(stages(SETUP)))
+def full(setup: Setup = SETUP) -> int:
+    """The first stage without a pyramid, after which come the grown ones."""
+    return next(k for k, stage in enumerate(stages(setup)) if not stage.levels)
+
+
+@pytest.mark.parametrize(("after", "size"), [(1 - full(), 64), (-1, 128), (0, 128)])
+def test_systems_are_chosen_at_twice_the_size_of_their_stage(after, size):
+    """Of 128 pixels the first stages see 32, the one before full size 64; the target is no larger
+    than it is."""
+    run = run_at(full() + after)
     finer = run.finer(TARGET)
     assert finer.shape == (size, size)
     wanted = TARGET.view(size, 128 // size, size, 128 // size).mean((1, 3))
@@ -76,12 +81,12 @@ def test_a_stage_of_one_copy_is_not_bred():
 
 
 def test_the_last_stage_has_each_system_twice_one_half_after_the_other():
-    run = run_at(len(stages(SETUP)) - 1)
+    run = run_at(full() + 1)
     run.keep(torch.tensor([3, 5]))
     pair = run.maps.clone()
     run.double()
     assert torch.equal(run.maps, torch.cat([pair, pair]))
-    run = run_at(len(stages(SETUP)) - 2)
+    run = run_at(full())
     run.double()
     assert len(run.maps) == 8
 
@@ -185,6 +190,16 @@ def test_no_system_is_chosen_twice(monkeypatch):
     assert torch.equal(run.maps, before[[5, 3, 2, 7]])
 
 
+@pytest.mark.parametrize(("after", "best"), [(1, [5, 3]), (2, [3])])
+def test_between_grown_stages_the_pen_chooses_first(after, best, monkeypatch):
+    """The fifth system hits most pixels, and the third is the best with a pen."""
+    run = run_at(full() + after)
+    before, scores = run.maps.clone(), iter([(k == 5, k == 3) for k in range(8)])
+    monkeypatch.setattr(run_module, "selection_scores", lambda *_: next(scores))
+    run.select(TARGET)
+    assert torch.equal(run.maps, before[best])
+
+
 @pytest.mark.parametrize(
     ("before", "found", "after"),
     [
@@ -205,10 +220,63 @@ def test_each_system_has_its_own_pen_if_the_best_gains_by_one(before, found, aft
     monkeypatch.setattr(run_module, "evaluate", evaluate)
     without = (dataclasses.replace(SETUP, grey=True), dataclasses.replace(SETUP, stroke=0.0))
     for setup in (SETUP, *without):
-        run = run_at(len(stages(setup)) - 2, setup)
+        run = run_at(full(setup), setup)
         run.maps = torch.arange(2.0)[:, None, None, None].expand(2, 3, 2, 3)
         run.stroke = None if before is None else torch.tensor(before)
         run.choose_pens(TARGET)
         wanted = after if setup is SETUP else before
         assert (run.stroke is None) == (wanted is None)
         assert wanted is None or run.stroke.tolist() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("found", "best_iou", "kept"), [(0.701, 0.6, True), (0.701, 0.7015, False)]
+)
+def test_where_all_is_refined_any_pen_that_gains_is_taken_and_its_picture_remembered(
+    found, best_iou, kept, monkeypatch
+):
+    def evaluate(maps, target, search_stroke=False, quality="final"):
+        iou, stroke = (found, 0.2) if search_stroke else (0.7, 0.0)
+        return Evaluation(iou, stroke, target, iou)
+
+    monkeypatch.setattr(run_module, "evaluate", evaluate)
+    for stage, pen in ((full() + 1, False), (full() + 2, True)):
+        run = run_at(stage)
+        run.best_score = run.best_iou = best_iou
+        run.keep(torch.tensor([4]))
+        run.choose_pens(TARGET)
+        assert (run.stroke is not None) == pen
+        assert run.best_iou == run.best_score == (found if kept else best_iou)
+        assert run.best_maps.equal(run.maps[0]) == kept
+        assert run.best_stroke == (0.2 if kept else 0)
+
+
+@pytest.mark.parametrize(
+    ("maps", "stage", "step", "judged"),
+    [
+        (8, 0, 20, 1),
+        (8, 1, 20, 1),
+        (8, 1, 0, 4),
+        (3, 1, 20, 4),
+        (3, 0, 0, 1),
+        (8, 4, 20, 4),
+    ],
+)
+def test_all_are_judged_in_the_last_stage_and_where_a_grown_one_ends(
+    maps, stage, step, judged, monkeypatch
+):
+    """And in all grown stages if maps are few."""
+    setup, asked = dataclasses.replace(SETUP, maps=maps), []
+
+    def evaluate(maps, target, stroke, search_stroke, grey, quality):
+        asked.append(maps)
+        return Evaluation(0.5, stroke, target, 0.5)
+
+    run = run_at(full(setup) + stage, setup)
+    run.keep(torch.arange(4))
+    monkeypatch.setattr(run_module, "evaluate", evaluate)
+    of, run.stage_step = run.plan[run.stage], step
+    run.stage += step == 0
+    run.report(TARGET, of, torch.tensor([3.0, 2, 1, 4]))
+    assert len(asked) == judged
+    assert judged > 1 or asked[0].equal(run.maps[2])

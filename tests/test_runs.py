@@ -228,19 +228,19 @@ def test_of_very_many_maps_no_more_are_advised_than_there_may_be(monkeypatch, ca
 @pytest.mark.slow
 def test_frames_are_the_states_and_where_the_winner_was_no_leader_its_own_way(monkeypatch):
     def path(state):
-        return [(step, OTHER if step == 10 else maps, 0.2 if step == 10 else stroke)
+        return [(step, OTHER if step == 13 else maps, 0.2 if step == 13 else stroke)
                 for step, maps, stroke in state.path]  # fmt: skip
 
     states = told(monkeypatch, path=path)
     assert train_ifs.main(["eff", *TINY, "--size=64"]) == 0
     steps = [state.step for state in states]
-    assert 10 in steps
+    assert 13 in steps
     names = sorted(path.name for path in Path("results/eff").glob("frame_*"))
     assert names == [f"frame_{step:06d}.png" for step in steps]
     moved = discs(0.2, 64, parts=6, places=[(x - 0.5, y + 0.2) for x, y in PLACES])
     want = np.asarray(letter()) > 0
     iou = ((moved > 0.5) & want).sum() / ((moved > 0.5) | want).sum()
-    with Image.open("results/eff/frame_000010.png") as opened:
+    with Image.open("results/eff/frame_000013.png") as opened:
         shown = np.asarray(opened.convert("RGB"))[:512:8, :512:8]
     have = (shown == results.BOTH).all(-1) | (shown == results.EXTRA).all(-1)
     sure = np.abs(moved - 0.5) > 0.2
@@ -337,12 +337,12 @@ def test_the_command_that_goes_on_does_go_on(options, monkeypatch, capsys):
 def test_frames_of_an_earlier_fit_are_removed_and_nothing_else():
     folder = Path("results/eff")
     folder.mkdir(parents=True)
-    for name in ("frame_000008.png", "frame_999999.png", "frames.png", "eff_render_3_64.png"):
+    for name in ("frame_000009.png", "frame_999999.png", "frames.png", "eff_render_3_64.png"):
         (folder / name).touch()
     assert train_ifs.main(["eff", *TINY]) == 0
     names = {path.name for path in folder.iterdir()}
     assert {"frames.png", "eff_render_3_64.png", "frame_000000.png"} <= names
-    assert not names & {"frame_000008.png", "frame_999999.png"}
+    assert not names & {"frame_000009.png", "frame_999999.png"}
 
 
 def test_a_grey_fit_says_how_far_its_greys_are_off(capsys):

@@ -128,7 +128,7 @@ def test_slow_maps_that_overlap_are_found_from_their_picture():
         (Setup(maps=2, size=32, starts=4, steps=24, rounds=0, grey=True), 0),
     ],
 )
-def test_one_joins_a_fit_of_few_maps_before_its_last_stage(monkeypatch, setup, joins):
+def test_one_joins_a_fit_of_few_maps_before_its_grown_stages(monkeypatch, setup, joins):
     target, asked = (occupancy(slow(), WINDOW, 32) >= 0.5).float(), []
 
     def found(target, setup):
@@ -137,14 +137,15 @@ def test_one_joins_a_fit_of_few_maps_before_its_last_stage(monkeypatch, setup, j
 
     monkeypatch.setattr(runs, "self_similar", found)
     run = Run.started(target, setup, "cpu")
-    for stage in range(len(run.plan)):
-        assert not asked
+    for stage, plan in enumerate(run.plan):
         run.stage = stage
         run.select(target)
         before = len(run.maps)
         run.join(target)
-    assert len(asked) == joins == len(run.maps) - before
-    assert not joins or torch.equal(run.maps[-1], slow().float())
+        now = joins and plan.grown and not run.plan[stage - 1].grown
+        assert len(run.maps) - before == now
+        assert not now or torch.equal(run.maps[-1], slow().float())
+    assert len(asked) == joins
 
 
 def gasket() -> torch.Tensor:

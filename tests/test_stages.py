@@ -32,13 +32,15 @@ def disc(radius: float, size: int, place: tuple[float, float] = (0.0, 0.0)) -> t
 @pytest.mark.parametrize(
     ("setup", "steps"),
     [
-        (Setup(maps=1), 780),
-        (Setup(maps=8), 40 + 90 + 7 * 80 + 80 + 70 + 100),
-        (Setup(maps=12), 40 + 90 + 8 * 80 + 1.5 * (80 + 70 + 100)),
-        (Setup(maps=40), 40 + 90 + 13 * 80 + 4 * (80 + 70 + 100)),
+        (Setup(maps=1), 1020),
+        (Setup(maps=8), 40 + 90 + 7 * 80 + 80 + 70 + 100 + 3 * 80),
+        (Setup(maps=12), 40 + 90 + 8 * 80 + 1.5 * (80 + 70) + 100 + 3 * 80),
+        (Setup(maps=12, stroke=0.0), 40 + 90 + 8 * 80 + 1.5 * (80 + 70 + 100)),
+        (Setup(maps=12, stroke=0.1), 40 + 90 + 8 * 80 + 1.5 * (80 + 70 + 100)),
+        (Setup(maps=40), 40 + 90 + 13 * 80 + 4 * (80 + 70) + 100 + 3 * 80),
         (Setup(grey=True), 390),
         (Setup(steps=1234), 1234),
-        (Setup(maps=3, rounds=2), 40 + 90 + 2 * 80 + 80 + 70 + 3 * 100),
+        (Setup(maps=3, rounds=2), 40 + 90 + 2 * 80 + 80 + 70 + 2 * 100 + 3 * 80),
     ],
 )
 def test_a_fit_has_as_many_steps_as_its_maps_need(setup, steps):
@@ -47,15 +49,17 @@ def test_a_fit_has_as_many_steps_as_its_maps_need(setup, steps):
 
 def test_the_plan_is_the_one_that_is_documented():
     """256 systems at a quarter of the size, a quarter of them, four that are bred, four at half,
-    two at full size."""
+    two at full size, and one under the pen that suits it."""
     plan = stages(Setup(maps=12, size=256))
-    assert [stage.size for stage in plan] == [64] * 10 + [128, 256, 256]
-    assert [stage.systems for stage in plan] == [256, 64] + [4] * 9 + [2, 2]
-    assert [stage.judged for stage in plan] == [0, 0] + [2] * 9 + [2, 2]
-    assert [stage.copies for stage in plan] == [1, 1] + [8] * 8 + [1, 1, 1]
-    assert [stage.grown for stage in plan] == [False] * 12 + [True]
-    assert [stage.levels for stage in plan] == [4] * 11 + [0, 0]
-    assert [stage.points for stage in plan] == [2500] * 10 + [10_000, 60_000, 60_000]
+    assert [stage.size for stage in plan] == [64] * 10 + [128] + [256] * 5
+    assert [stage.systems for stage in plan] == [256, 64] + [4] * 9 + [2, 2, 1, 1, 1]
+    assert [stage.judged for stage in plan] == [0, 0] + [2] * 9 + [2, 2, 1, 1, 1]
+    assert [stage.copies for stage in plan] == [1, 1] + [8] * 8 + [1] * 6
+    assert [stage.grown for stage in plan] == [False] * 12 + [True] * 4
+    assert [stage.levels for stage in plan] == [4] * 11 + [0] * 5
+    assert [stage.points for stage in plan] == [2500] * 10 + [10_000] + [60_000] * 5
+    assert plan[13] == plan[14] == plan[15]
+    assert stages(Setup(maps=8, stroke=0.0)) == stages(Setup(maps=8))[:-3]
     for stage in plan:
         assert stage.rates[0] > stage.rates[1] >= 0, (
             "each begins with longer steps than it ends with"
@@ -66,14 +70,15 @@ def test_the_plan_is_the_one_that_is_documented():
     assert plan[-1].rates[1] == 0
     solid = [stage.solidity for stage in plan]
     assert solid[:11] == [1] * 11
-    assert solid[10] < solid[11] < solid[12], "pinholes count for more in the end"
+    assert solid[10] < solid[11] < solid[12] < solid[13], "pinholes count for more in the end"
 
 
-def test_a_large_picture_is_fitted_like_one_of_256_pixels_but_for_the_last_stage():
+def test_a_large_picture_is_fitted_like_one_of_256_pixels_but_for_the_grown_stages():
     """The words that are drawn suit it, and what they cannot tell apart is left to grown points."""
     large, plain = stages(Setup(maps=12, size=1024)), stages(Setup(maps=12))
-    assert large[:-1] == plain[:-1]
-    assert large[-1] == dataclasses.replace(plain[-1], size=512, points=4 * plain[-1].points)
+    assert large[:-4] == plain[:-4]
+    for fine, stage in zip(large[-4:], plain[-4:], strict=True):
+        assert fine == dataclasses.replace(stage, size=512, points=4 * stage.points)
     assert stages(Setup(maps=12, size=400))[-1].size == 400
     assert stages(Setup(grey=True, size=1024))[-1].size == 1024
 
@@ -89,7 +94,7 @@ def test_the_setup_scales_rates_blurs_and_alphas():
         assert other.points == max(400, one.points // 10)
 
 
-@pytest.mark.parametrize("setup", [Setup(maps=12), Setup(maps=12, grey=True)])
+@pytest.mark.parametrize("setup", [Setup(maps=12, stroke=0.0), Setup(maps=12, grey=True)])
 def test_steps_get_shorter_and_pictures_sharper_from_stage_to_stage(setup):
     plan = stages(setup)
     for numbers in ([stage.rates[0] for stage in plan], [stage.blurs[0] for stage in plan]):
@@ -242,7 +247,7 @@ def test_stray_points_pay_for_their_distance_from_the_picture():
 def test_alpha_draws_points_that_are_spread_evenly_over_the_picture_like_it():
     target = disc(0.55, 64, (0.2, -0.1))
     setup = dataclasses.replace(SMALL, size=64, points=60_000)
-    stage = dataclasses.replace(stages(setup)[-2], size=64, solidity=1, points=60_000)
+    stage = dataclasses.replace(stages(setup)[-5], size=64, solidity=1, points=60_000)
     objective = Objective(target, stage, setup)
     objective.refresh(CARPET[None], None, 0.8)
     density = target / target.sum()
@@ -257,7 +262,7 @@ def test_alpha_draws_points_that_are_spread_evenly_over_the_picture_like_it():
 def test_points_are_as_solid_as_the_stage_says_and_those_of_a_pen_as_the_setup_says():
     def alpha(of_setup: float, of_stage: float, pen: float) -> float:
         setup = dataclasses.replace(SMALL, size=64, solidity=of_setup)
-        stage = dataclasses.replace(stages(setup)[-2], size=64, solidity=of_stage)
+        stage = dataclasses.replace(stages(setup)[-5], size=64, solidity=of_stage)
         objective = Objective(disc(0.55, 64), stage, setup)
         objective.refresh(CARPET[None], torch.tensor([pen]) if pen else None, 0.8)
         return float(objective.alphas)
@@ -306,10 +311,12 @@ def test_states_come_every_so_many_steps_and_after_each_stage():
 
 # --- What a run may look like ---
 
+BARE = dataclasses.replace(SMALL, stroke=0.0)
+
 
 @pytest.fixture(scope="module")
 def resume():
-    *_, last = fit(disc(0.5, 32), SMALL, every=10)
+    *_, last = fit(disc(0.5, 32), BARE, every=10)
     return last.resume
 
 
@@ -338,10 +345,10 @@ def resume():
     ],
 )
 def test_a_run_out_of_its_ranges_is_told_by_name(change, message, resume):
-    check_resume(resume, SMALL)
+    check_resume(resume, BARE)
     assert len(resume["maps"]) == 6
     with pytest.raises(ValueError, match=message):
-        check_resume({**resume, **change}, SMALL)
+        check_resume({**resume, **change}, BARE)
 
 
 def test_a_koch_curve_whose_setup_is_given_starts_as_it_says():

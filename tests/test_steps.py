@@ -91,10 +91,11 @@ def test_all_words_of_a_depth_are_made_of_two_halves(depth, halves):
     assert first.shape[-1] + second.shape[-1] == depth
 
 
-@pytest.mark.parametrize(("pen", "alphas"), [(0.1, [6, 6, 12, 12]), (None, [2.4, 2.4, 4.5, 4.5])])
+@pytest.mark.parametrize(
+    ("pen", "alphas"), [(0.1, [2.4, 2.4, 4.8, 4.8]), (None, [2.4, 2.4, 4.5, 4.5])]
+)
 def test_the_halves_of_a_grown_stage_have_their_own_alphas(pen, alphas):
-    """With pens of curves those of curves; else that of the stage, and one and a half as the setup
-    scales it."""
+    """That of the stage, and with pens its double, else one and a half as the setup scales it."""
     setup = dataclasses.replace(SMALL, solidity=3.0)
     stage = dataclasses.replace(stages(setup)[-1], solidity=2.4)
     objective = Objective(box(), stage, setup)

@@ -24,8 +24,6 @@ from ifs_model import (
 )
 
 REFRESH = 10  # steps between two choices of the words
-# alphas with which grown points draw under a pen, whose curves have fewer points than areas
-PENS = 6.0, 12.0
 # alpha with which grown points draw a picture as wide as they are: more suits a pen of half a pixel
 BARE = 1.5
 RECORDED = ("cuda",)  # kinds of devices on which a step is recorded and replayed
@@ -69,9 +67,8 @@ class Objective:
             self.take_pen(stroke)
         if self.stage.grown:
             half = len(maps) // 2
-            first, second = (
-                (self.stage.solidity, self.setup.solidity * BARE) if stroke is None else PENS
-            )
+            first = self.stage.solidity
+            second = self.setup.solidity * BARE if stroke is None else 2 * first
             self.alphas = maps.new_tensor([first] * (len(maps) - half) + [second] * half)
             self.trees = [address_tree(m.detach(), WINDOW, GROWN * self.stage.size) for m in maps]
             self.replayed.forget()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-from diff_ifs.backend import kernels
+from diff_ifs.backend import kernels, side_by_side
 from diff_ifs.fit.judge import PEN_GAIN, Evaluation, evaluate, selection_scores
 from diff_ifs.fit.objective import REFRESH, Objective
 from diff_ifs.fit.proposals import initial_systems, mutate, pen_radius
@@ -133,6 +133,10 @@ class Run:
         objective.refresh(self.maps, self.stroke, stage.blurs[0])
         return objective(self.maps, stage.blurs[0])
 
+    def refines(self) -> bool:
+        """Whether the stage before this one was a grown one already."""
+        return self.plan[self.stage - 1].grown
+
     def finer(self, target: Tensor) -> Tensor:
         """The target at the size at which systems are chosen: twice that of the stage, as a coarse
         one flatters."""
@@ -143,15 +147,20 @@ class Run:
         """Let the best systems go on, each as often as the stage has copies of it.
 
         Some are those whose converged attractors are most like the target; see `selection_scores`,
-        of which both IoUs choose in turn. The others have the least loss, because a fit that is all
-        but exact may overlap less than a coarse one does.
+        of which both IoUs choose in turn, that with a pen first where all is refined. The others
+        have the least loss, because a fit that is all but exact may overlap less than a coarse one
+        does.
         """
         stage, best = self.plan[self.stage], []
         if len(self.maps) <= stage.systems and stage.copies == 1:
             return
         if stage.judged:
             finer = self.finer(target)
-            scores = torch.tensor([selection_scores(maps, finer, self.setup) for maps in self.maps])
+            scores = torch.tensor(
+                side_by_side(lambda maps: selection_scores(maps, finer, self.setup), self.maps)
+            )
+            if self.refines():  # what is left to mend is mended under the pen
+                scores = scores.flip(1)
             for k in range(stage.judged):
                 order = scores[:, k % 2].argsort(descending=True, stable=True).tolist()
                 best.append(next(system for system in order if system not in best))
@@ -165,7 +174,8 @@ class Run:
         one of a curve that a slow map takes along itself; as their way, they take that of the
         first."""
         setup = self.setup
-        if not (self.plan[self.stage].grown and of_few_maps(setup) and setup.depth is None):
+        first = self.plan[self.stage].grown and not self.refines()
+        if not (first and of_few_maps(setup) and setup.depth is None):
             return
         found = [self_similar(target, setup)]
         if self.stroke is not None and (maps := spiral(target, setup)) is not None:
@@ -185,14 +195,17 @@ class Run:
 
     def choose_pens(self, target: Tensor) -> None:
         """Draw each system with the pen that suits its converged attractor, if that is worth it for
-        the best."""
+        the best: always where all that is left is to refine."""
         if self.plan[self.stage].levels or self.setup.grey or self.setup.stroke == 0:
             return
         found = [evaluate(maps, target, search_stroke=True, quality="draft") for maps in self.maps]
         best = max(range(len(found)), key=lambda k: found[k].iou)
+        if found[best].iou > self.best_score:
+            self.remember(self.maps[best], found[best])
         if self.stroke is None:
             bare = evaluate(self.maps[best], target, quality="draft")
-            if found[best].stroke == 0 or found[best].iou < bare.iou + PEN_GAIN:
+            gain = 0.0 if self.refines() else PEN_GAIN
+            if found[best].stroke == 0 or found[best].iou < bare.iou + gain:
                 return
             self.stroke = self.maps.new_full((len(found),), found[best].stroke)
         radii = self.stroke.new_tensor([evaluation.stroke for evaluation in found])
@@ -244,24 +257,38 @@ class Run:
             found = evaluate(maps, target, stroke, self.setup.stroke != 0)
         return (maps, found) if found.iou > self.best_iou else None
 
+    def remember(self, maps: Tensor, found: Evaluation) -> None:
+        """Take maps for the best so far."""
+        self.best_maps, self.best_stroke = maps.detach(), found.stroke
+        self.best_score, self.best_iou = found.score, found.iou
+
     def report(self, target: Tensor, stage: Stage, loss: Tensor) -> State:
-        """Judge the leader, in the final stage more than one, at its end with any stroke; remember
-        the best.
+        """Judge the leader, in the final stage and at the end of a grown one all systems, in the end
+        with any stroke; remember the best.
+
+        Of few maps, which draw thin curves whose IoU goes up and down, all are judged in each grown
+        stage.
 
         Only what the fit ends with is drawn with all its edges, which may take as long as all
         judgements before.
         """
         final, end, grey = stage is self.plan[-1], self.stage == len(self.plan), self.setup.grey
-        systems, pens = len(self.maps), end and self.setup.stroke != 0
-        stroke = torch.zeros(systems) if self.stroke is None else self.stroke.detach().cpu()
+        pens = end and self.setup.stroke != 0
+        every = final or (stage.grown and (self.stage_step == 0 or of_few_maps(self.setup)))
+        stroke = torch.zeros(len(self.maps)) if self.stroke is None else self.stroke.detach().cpu()
         self.path_steps.append(self.step)
         self.path_maps.append(self.maps.detach().cpu())
         self.path_stroke.append(stroke.clone())
         order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
-        judged = {
-            k: evaluate(self.maps[k], target, float(stroke[k]), pens, grey=grey, quality="draft")
-            for k in order[: systems if final else 1]
-        }
+        order = order if every else order[:1]
+
+        def judge(k: int) -> Evaluation:
+            return evaluate(
+                self.maps[k], target, float(stroke[k]), pens, grey=grey, quality="draft"
+            )
+
+        apart = map if pens else side_by_side  # pens are tried side by side themselves
+        judged = dict(zip(order, apart(judge, order), strict=True))
         leader = max(judged, key=lambda k: judged[k].score)
         maps = self.maps[leader].detach()
         found = judged[leader]
@@ -269,17 +296,15 @@ class Run:
             rivals = [(self.best_maps, self.best_stroke), *self.before]
             kept = [evaluate(system, target, pen) for system, pen in rivals]
             best = max(range(len(kept)), key=lambda k: kept[k].score)
-            self.best_maps, self.best_stroke = rivals[best]
-            self.best_score, self.best_iou = kept[best].score, kept[best].iou
+            self.remember(rivals[best][0], kept[best])
             found = evaluate(maps, target, found.stroke)
         self.path_stroke[-1][leader] = found.stroke
         if found.score > self.best_score or (end and found.score == self.best_score):
-            self.best_score, self.best_iou = found.score, found.iou
-            self.best_maps, self.best_stroke = maps, found.stroke
+            self.remember(maps, found)
         if end and not grey and (better := self.polish(maps, found.stroke, target)):
-            maps, found = self.best_maps, _ = better
+            maps, found = better
             self.path_maps[-1][leader], self.path_stroke[-1][leader] = maps.cpu(), found.stroke
-            self.best_score, self.best_iou, self.best_stroke = found.score, found.iou, found.stroke
+            self.remember(maps, found)
         row = {"step": self.step, "size": stage.size, "loss": float(loss[leader]), "iou": found.iou}
         self.trace.append(row)
         path = zip(self.path_steps, self.path_maps, self.path_stroke, strict=True)

@@ -49,10 +49,11 @@ def stages(setup: Setup) -> list[Stage]:
     """The plan of a fit.
 
     All start at a quarter of the size, where those with the least loss go on after a few steps;
-    there the best four are bred again and again; they go on at half the size, and the best two at
-    full size. Fine pictures weigh more in the end: no pyramid, and more points, that count for
-    more, so that pinholes show. What is larger than 256 pixels a side is fitted as if it were as
-    large, but for the last stage, in which a pixel is half as large, or as it is.
+    there the best four are bred again and again; they go on at half the size, the best two at full
+    size, and the best under the pen that suits it, so that the edges of both end smooth. Fine
+    pictures weigh more in the end: no pyramid, and more points, that count for more, so that
+    pinholes show. What is larger than 256 pixels a side is fitted as if it were as large, but for
+    the grown stages, in which a pixel is half as large, or as it is.
     """
     starts, rounds = setup.batch, setup.rounds
     few, final = min(4, starts), min(2, starts)
@@ -63,8 +64,10 @@ def stages(setup: Setup) -> list[Stage]:
         )
         rounds = rounds if setup.steps is None else min(rounds, setup.steps // 80)
     longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
-    # few maps take little time, and what a pen draws needs it: its lines must meet to half a pixel
-    last = 3 if of_few_maps(setup) else longer
+    # A pen that is left open is found by stages of their own, each with the one that suits best.
+    pens, last = (3, 1) if setup.stroke is None else (0, longer)
+    if of_few_maps(setup):  # what a pen draws needs time: its lines must meet to half a pixel
+        last = 2
     if setup.steps is not None:
         rounds = min(rounds, setup.steps // 5)  # so that each stage has a step
     if setup.grey:
@@ -92,6 +95,7 @@ def stages(setup: Setup) -> list[Stage]:
             (2, few, half, 1, 80 * longer, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
             (1, final, final, 1, 70 * longer, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
             (1, final, final, 1, 100 * last, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
+            *[(1, 1, 1, 1, 80, (0.15, 0.0), (0.18, 0.12), 12, 0, True)] * pens,
         )
     plan, done, whole = [], 0.0, sum(row[4] for row in table)
     steps = round(whole) if setup.steps is None else setup.steps
