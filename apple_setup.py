@@ -18,5 +18,5 @@ SETUP = Setup(
         similarity(0.15, degrees=-30, at=(0.2, 0.7)),
         similarity(0.15, degrees=-30, at=(0.35, 0.8)),
     ],
-    steps=900,
+    steps=600,
 )

@@ -246,9 +246,9 @@ def test_where_all_is_refined_any_pen_that_gains_is_taken_and_its_picture_rememb
         run.keep(torch.tensor([4]))
         run.choose_pens(TARGET)
         assert (run.stroke is not None) == pen
-        assert run.best_iou == run.best_score == (found if kept else best_iou)
-        assert run.best_maps.equal(run.maps[0]) == kept
-        assert run.best_stroke == (0.2 if kept else 0)
+        assert run.best_iou == run.best_score == (found if pen and kept else best_iou)
+        assert run.best_maps.equal(run.maps[0]) == (pen and kept)
+        assert run.best_stroke == (0.2 if pen and kept else 0)
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ class Run:
             return
         found = [evaluate(maps, target, search_stroke=True, quality="draft") for maps in self.maps]
         best = max(range(len(found)), key=lambda k: found[k].iou)
-        if found[best].iou > self.best_score:
+        if self.refines() and found[best].iou > self.best_score:
             self.remember(self.maps[best], found[best])
         if self.stroke is None:
             bare = evaluate(self.maps[best], target, quality="draft")
