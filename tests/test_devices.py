@@ -50,7 +50,16 @@ SETUPS = {
 }
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(
     ("name", "doubles"), [*((name, True) for name in SETUPS), ("random", False), ("grey", False)]
 )

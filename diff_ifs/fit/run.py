@@ -155,9 +155,9 @@ class Run:
         if len(self.maps) <= stage.systems and stage.copies == 1:
             return
         if stage.judged:
-            finer = self.finer(target)
+            finer, maps = self.finer(target).cpu(), self.maps.cpu()
             scores = torch.tensor(
-                side_by_side(lambda maps: selection_scores(maps, finer, self.setup), self.maps)
+                side_by_side(lambda system: selection_scores(system, finer, self.setup), maps)
             )
             if self.refines():  # what is left to mend is mended under the pen
                 scores = scores.flip(1)
@@ -277,15 +277,14 @@ class Run:
         every = final or (stage.grown and (self.stage_step == 0 or of_few_maps(self.setup)))
         stroke = torch.zeros(len(self.maps)) if self.stroke is None else self.stroke.detach().cpu()
         self.path_steps.append(self.step)
-        self.path_maps.append(self.maps.detach().cpu())
+        systems, target = self.maps.detach().cpu(), target.cpu()
+        self.path_maps.append(systems)
         self.path_stroke.append(stroke.clone())
         order = loss.nan_to_num(nan=torch.inf).argsort(stable=True).tolist()
         order = order if every else order[:1]
 
         def judge(k: int) -> Evaluation:
-            return evaluate(
-                self.maps[k], target, float(stroke[k]), pens, grey=grey, quality="draft"
-            )
+            return evaluate(systems[k], target, float(stroke[k]), pens, grey=grey, quality="draft")
 
         apart = map if pens else side_by_side  # pens are tried side by side themselves
         judged = dict(zip(order, apart(judge, order), strict=True))
