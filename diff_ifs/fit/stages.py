@@ -53,7 +53,7 @@ def stages(setup: Setup) -> list[Stage]:
     size, and the best under the pen that suits it, so that the edges of both end smooth. Fine
     pictures weigh more in the end: no pyramid, and more points, that count for more, so that
     pinholes show. What is larger than 256 pixels a side is fitted as if it were as large, but for
-    the grown stages, in which a pixel is half as large, or as it is.
+    the first grown stage, in which a pixel is half as large, or as it is.
     """
     starts, rounds = setup.batch, setup.rounds
     few, final = min(4, starts), min(2, starts)
@@ -94,17 +94,17 @@ def stages(setup: Setup) -> list[Stage]:
             *[(4, few, half, copies, 80, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * rounds,
             (2, few, half, 1, 80 * longer, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
             (1, final, final, 1, 70 * longer, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
-            (1, final, final, 1, 100 * last, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
+            (0.5, final, final, 1, 100 * last, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
             *[(1, 1, 1, 1, 80, (0.15, 0.0), (0.18, 0.12), 12, 0, True)] * pens,
         )
     plan, done, whole = [], 0.0, sum(row[4] for row in table)
     steps = round(whole) if setup.steps is None else setup.steps
     for scale, systems, judged, copies, share, rates, blurs, solidity, levels, grown in table:
         full = setup.size if setup.grey else min(setup.size, 256)
-        size = min(setup.size, 512) if grown else max(full // scale, min(full, 32))
-        points = setup.points * (size / full) ** 2 * (1.5 if scale == 1 else 1)
+        size = max(min(int(full / scale), setup.size), min(full, 32))
+        points = setup.points * (size / full) ** 2 * (1.5 if scale <= 1 else 1)
         if setup.grey:
-            points = min(points, (5 if scale == 1 else 2.5) * size**2)
+            points = min(points, (5 if scale <= 1 else 2.5) * size**2)
         before, done = round(steps * done), done + share / whole
         plan.append(
             Stage(
