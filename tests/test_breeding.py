@@ -240,8 +240,10 @@ def test_where_all_is_refined_any_pen_that_gains_is_taken_and_its_picture_rememb
         return Evaluation(iou, stroke, target, iou)
 
     monkeypatch.setattr(run_module, "evaluate", evaluate)
+    assert not run_at(0).refines()
     for stage, pen in ((full() + 1, False), (full() + 2, True)):
         run = run_at(stage)
+        assert run.refines() == pen
         run.best_score = run.best_iou = best_iou
         run.keep(torch.tensor([4]))
         run.choose_pens(TARGET)

@@ -29,7 +29,7 @@ class State:
     step: int
     steps: int
     size: int  # side of the picture of this stage, in pixels
-    # of the leader: the system with the least loss, in the last stage the one with the best IoU
+    # of the leader: the system with the least loss, or with the best IoU where all are judged
     loss: float
     iou: float  # of the leader's converged attractor with the target, at full size
     maps: Tensor  # of the leader
@@ -135,7 +135,7 @@ class Run:
 
     def refines(self) -> bool:
         """Whether the stage before this one was a grown one already."""
-        return self.plan[self.stage - 1].grown
+        return self.stage > 0 and self.plan[self.stage - 1].grown
 
     def finer(self, target: Tensor) -> Tensor:
         """The target at the size at which systems are chosen: twice that of the stage, as a coarse
@@ -170,7 +170,7 @@ class Run:
         self.keep(torch.tensor(best).repeat_interleave(stage.copies))
 
     def join(self, target: Tensor) -> None:
-        """Before the last stage, let a system of few maps join that was found by its collage, and
+        """Before the first grown stage, let a system of few maps join that was found by its collage, and
         one of a curve that a slow map takes along itself; as their way, they take that of the
         first."""
         setup = self.setup
@@ -203,10 +203,12 @@ class Run:
         if self.refines() and found[best].iou > self.best_score:
             self.remember(self.maps[best], found[best])
         if self.stroke is None:
-            bare = evaluate(self.maps[best], target, quality="draft")
-            gain = 0.0 if self.refines() else PEN_GAIN
-            if found[best].stroke == 0 or found[best].iou < bare.iou + gain:
+            if found[best].stroke == 0:
                 return
+            if not self.refines():
+                bare = evaluate(self.maps[best], target, quality="draft")
+                if found[best].iou < bare.iou + PEN_GAIN:
+                    return
             self.stroke = self.maps.new_full((len(found),), found[best].stroke)
         radii = self.stroke.new_tensor([evaluation.stroke for evaluation in found])
         self.stroke = torch.where(radii > 0, radii, self.stroke)

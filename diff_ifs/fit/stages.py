@@ -64,7 +64,7 @@ def stages(setup: Setup) -> list[Stage]:
         )
         rounds = rounds if setup.steps is None else min(rounds, setup.steps // 80)
     longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
-    # A pen that is left open is found by stages of their own, each with the one that suits best.
+    # a pen that is left open has stages of its own, each drawn with the one that suits best
     pens, last = (3, 1) if setup.stroke is None else (0, longer)
     if of_few_maps(setup):  # what a pen draws needs time: its lines must meet to half a pixel
         last = 2
