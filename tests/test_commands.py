@@ -75,7 +75,7 @@ def test_what_a_fit_leaves_shows_the_way_of_its_best_system(monkeypatch):
     first = draw_frame(folder, target, 0, torch.from_numpy(discs(0.1, 64, places=AWAY)).float())
     other = draw_frame(folder, target, 10, torch.zeros(64, 64))
     frames = {0: (dots(AWAY), first), 10: (dots(AWAY), other)}
-    best = write_results(folder, "a", target, state(), frames, False)
+    best = write_results(folder, "a", target, state(steps=40), frames, False)
     same(best.numpy() > 0.5, 0.25, PLACES)
     for step, radius, places in ((0, 0.1, AWAY), (10, 0.2, PLACES), (15, 0.3, PLACES)):
         same(on(folder / f"frame_{step:06d}.png"), radius, places)
@@ -96,6 +96,8 @@ def test_what_a_fit_leaves_shows_the_way_of_its_best_system(monkeypatch):
     assert (above.get_ylabel(), below.get_ylabel()) == ("loss", "IoU of the attractor")
     assert above.get_yscale() == "log"
     assert (folder / "a_plot.png").read_bytes() == b"p"
+    complete = state(picture=torch.eye(64))
+    assert write_results(folder, "a", target, complete, frames, False).equal(torch.eye(64))
 
 
 def test_a_checkpoint_has_the_best_maps_and_the_exposure_that_suits_them():

@@ -22,7 +22,7 @@ ALLOWED = {
     "draw": {"backend", "formats", "metrics", "setup", "errors"},
     "fit": {"draw", "backend", "metrics", "setup", "arrays", "errors"},
     "compress": {"fit", "draw", "backend", "formats", "metrics", "setup", "errors"},
-    "files": {"formats", "setup", "errors", "metrics", "fit", "draw"},
+    "files": {"formats", "setup", "errors", "metrics", "fit", "draw", "backend"},
     "page": {"files", "formats", "setup", "errors"},
     "setup": set(),
     "errors": set(),

@@ -218,6 +218,13 @@ def test_the_best_so_far_is_kept_with_its_pen():
     assert torch.equal(second.best_maps, first.maps)
     assert [step for step, _, _ in second.path] == [0, 10]
     assert [round(stroke, 3) for _, _, stroke in second.path] == [0.1, 0.05]
+    run.step = 20
+    last = report(run, target, torch.zeros(1), end=True)
+    assert torch.equal(last.maps, first.maps)
+    assert last.iou == last.best_iou
+    assert torch.equal(last.path[-1][1], first.maps)
+    assert last.stroke == last.path[-1][2] == first.stroke
+    assert torch.equal(last.picture, evaluate(first.maps, target, 0.1).picture)
 
 
 def test_pens_are_taken_only_where_they_are_worth_three_hundredths():

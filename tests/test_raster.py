@@ -11,7 +11,7 @@ import render_ifs
 from diff_ifs.draw import attractor, growth
 from diff_ifs.draw import density as density_module
 from diff_ifs.draw.attractor import Attractor
-from diff_ifs.draw.coverage import coverage_strips, dilate, occupancy
+from diff_ifs.draw.coverage import coverage_strips, dilate, drawn_with_pens, occupancy
 from diff_ifs.draw.density import density, density_strips, levels_to_keep, resample
 from diff_ifs.draw.distance import distance, distance_strips
 from diff_ifs.draw.figures import figure
@@ -697,6 +697,26 @@ def test_the_border_is_followed_no_further_than_there_is_time(monkeypatch):
     monkeypatch.setattr(growth, "OUTERMOST_WORK", 1)
     least = sum(part.shape[1] for _, part in iterate(maps, bounds(maps), 0.002, 1000))
     assert least < everything
+
+
+@pytest.mark.parametrize("recursion", [0, 3, 1000])
+@pytest.mark.parametrize("kind", ["gasket", "square", "slow"])
+def test_a_draft_is_grown_at_once_to_the_points_of_all_levels(kind, recursion):
+    """A square has more points than there is room for at first, and a slow system long words."""
+    corners = [similarity(0.5, at=(x, y)) for x in (-0.5, 0.5) for y in (-0.5, 0.5)]
+    systems = {"gasket": CORNER_GASKET, "square": torch.tensor(corners)}
+    maps = (systems.get(kind) if kind in systems else slow_and_random("turns", 0)).double()
+    given = maps, bounds(maps), 1 / 64, recursion
+    levels = torch.cat([part for _, part in iterate(*given, quality="draft")], dim=1)
+    assert torch.equal(growth.draft(*given), levels)
+
+
+@pytest.mark.parametrize("size", [20, 600])
+def test_several_pens_draw_from_one_growth_what_each_draws_alone(size):
+    pens = (0.02, 0.05, 0.031)
+    for pen, picture in zip(pens, drawn_with_pens(FERN, WINDOW, size, pens, 2), strict=True):
+        alone = occupancy(FERN, WINDOW, size, stroke=pen, supersample=2, quality="draft")
+        assert torch.equal(picture, alone)
 
 
 def test_slow_maps_leap_no_further_than_the_levels_asked_for():

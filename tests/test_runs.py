@@ -178,7 +178,8 @@ def assert_difference(frame: np.ndarray, coverage: np.ndarray) -> None:
 
 @pytest.mark.slow
 def test_the_best_system_is_shown_whatever_the_last_one_is(monkeypatch, capsys):
-    told(monkeypatch, best_maps=BEST, best_stroke=0.3, best_iou=0.4321)
+    picture = evaluate(BEST, torch.zeros(64, 64), 0.3).picture
+    told(monkeypatch, best_maps=BEST, best_stroke=0.3, best_iou=0.4321, picture=picture)
     assert train_ifs.main(["eff", *TINY, "--size=64"]) == 0
     frame = frame_of("results/eff/eff_difference.png", "best    IoU 0.432")
     assert_difference(frame, discs(0.3, 64, parts=6))

@@ -37,20 +37,21 @@ def test_pens_are_looked_for_from_a_quarter_of_a_pixel_on_and_a_quarter_of_one_a
         told.update(finest=finest)
         return 0.05
 
-    honest = judge.evaluate
+    drawn = judge.drawn_with_pens
 
-    def seen(maps, target, stroke=0.0, *rest, **options):
-        tried.append(stroke)
-        return honest(maps, target, stroke, *rest, **options)
+    def seen(maps, window, size, strokes, supersample):
+        tried.extend(strokes)
+        return drawn(maps, window, size, strokes, supersample)
 
     monkeypatch.setattr(judge, "best_radius", best_radius)
-    monkeypatch.setattr(judge, "evaluate", seen)
+    monkeypatch.setattr(judge, "drawn_with_pens", seen)
     target = torch.from_numpy(discs(0.05, 64, parts=8)).round().float()
-    found = honest(dots(), target, search_stroke=True)
+    found = evaluate(dots(), target, search_stroke=True)
     assert told == {"finest": 2 / 64}
-    around = [0.05 + k / 512 for k in (-2, -1, 0, 1, 2)]
-    assert tried[:6] == pytest.approx([0.0, *around])
-    assert tried[6] == found.stroke in tried[1:6]
+    assert tried == pytest.approx([0.05 + k / 512 for k in (-2, -1, 0, 1, 2)])
+    assert found.stroke in tried
+    alone = [evaluate(dots(), target, pen) for pen in tried]
+    assert found.iou == max(each.iou for each in alone)
 
 
 @pytest.mark.parametrize(("size", "quality", "part"), [(512, "draft", 9), (513, "draft", 1),
@@ -62,17 +63,17 @@ def test_large_drafts_have_one_sub_pixel(size, quality, part):
 
 @pytest.mark.parametrize(("gain", "pen"), [(0.0021, True), (0.0019, False)])
 def test_a_pen_must_gain_two_thousandths(gain, pen, monkeypatch):
-    honest, asked = judge.evaluate, []
-
-    def seen(maps, target, stroke=0.0, *rest, **options):
-        asked.append((stroke, options))
-        return Evaluation(0.9 + gain * (stroke > 0), stroke, target, 0.0)
-
+    """Of 5000 pixels that a bare picture shares with the target of 10,000."""
+    target, part = torch.ones(100, 100), torch.zeros(100, 100)
+    part[:50] = 1
+    drawn = part.clone()
+    drawn[50, : round(gain * 10_000)] = 1
     monkeypatch.setattr(judge, "best_radius", lambda *_, **__: 0.05)
-    monkeypatch.setattr(judge, "evaluate", seen)
-    found = honest(dots(), box(64), search_stroke=True)
-    assert (found.stroke > 0) == pen
-    assert asked[-1] == (found.stroke, {"quality": "final"})
+    monkeypatch.setattr(judge, "drawn_with_pens", lambda *_: [part, drawn, part, part, part])
+    monkeypatch.setattr(judge, "occupancy", lambda *_, **__: part)
+    found = evaluate(dots(), target, search_stroke=True, quality="draft")
+    assert found.stroke == (pytest.approx(0.05 - 1 / 800) if pen else 0)
+    assert found.iou == pytest.approx(0.5 + gain * pen)
 
 
 # --- The objective ---

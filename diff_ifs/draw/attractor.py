@@ -26,7 +26,7 @@ from diff_ifs.draw.geometry import (
     nudged,
     to_edges,
 )
-from diff_ifs.draw.growth import DRIFT, SLOW, address_digits, iterate
+from diff_ifs.draw.growth import DRIFT, SLOW, address_digits, draft, iterate
 from diff_ifs.draw.tiles import TileRenderer
 from ifs_model import apply, area_weights
 
@@ -89,7 +89,8 @@ class Attractor:
             whole and corners is None and not self.zoomed and area <= min(SOLID_CELLS, room)
         )
         self.large, self.grain = area > GROWN_CELLS, self._grain()
-        self.small = area <= 2**20 * self.grain**2
+        cells = area / self.grain**2
+        self.small, self.tiny = cells <= 1 << 20, cells <= 1 << 17
         self.clouds: dict[tuple[int, int], Tensor] = {}  # of a figure, as `levels.cloud` finds them
         self.covers: dict[bool, TileRenderer] = {}
 
@@ -140,6 +141,9 @@ class Attractor:
 
     def points(self, addresses: bool = False) -> Iterator[Tensor]:
         """Yield the points (2, P), or with addresses (3, P), that the attractor is grown from."""
+        if self.quality == "draft" and not addresses and self.tiny:
+            yield draft(self.maps, self.box, self.grain, self.recursion)
+            return
         digits = self.digits if addresses else None
         levels = iterate(
             self.maps, self.box, self.grain, self.recursion, digits=digits, quality=self.quality

@@ -4,7 +4,7 @@ Letters in shapes: S side of the picture, H rows of a strip.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -39,9 +39,39 @@ def coverage_strips(
     its colours in turn; a palette of n colours shows the first letter. Raises MemoryError if not
     even a row fits into so many bytes.
     """
-    size, side, supersample = view.size, view.side, view.supersample
-    part = (view.window[1] - view.window[0]) / side
-    pad = math.ceil(view.stroke / part)
+    pad, supersample = _pad(view), view.supersample
+    for taken in _taken_strips(maps, view, palette, memory, progress):
+        if pad:
+            taken = _with_pen(taken, view.stroke / _part(view))[pad:-pad, pad:-pad]
+        for piece in taken.split(max(1, (1 << 20) // view.side) * supersample):
+            if palette is None:
+                yield _pooled(piece, supersample)
+            else:
+                on = (piece > 0).float()
+                shades = palette.to(on)[(piece.long() - 1).clamp(min=0)].permute(2, 0, 1) * on
+                yield torch.stack([_pooled(layer, supersample) for layer in (*shades, on)])
+
+
+def _part(view: View) -> float:
+    """The side of a sub-pixel in world units."""
+    return (view.window[1] - view.window[0]) / view.side
+
+
+def _pad(view: View) -> int:
+    """How many sub-pixels around the picture its pen may reach from."""
+    return math.ceil(view.stroke / _part(view))
+
+
+def _taken_strips(
+    maps: Tensor,
+    view: View,
+    palette: Tensor | None = None,
+    memory: int = MEMORY,
+    progress: Progress = bool,
+) -> Iterator[Tensor]:
+    """Yield the sub-pixels that hold a point, booleans or colours, in strips from the top that are
+    padded all around for the pen."""
+    size, side, supersample, pad = view.size, view.side, view.supersample, _pad(view)
     cost = (2 if palette is None else 32) + (6 if pad else 0)
     padding = 2 * pad * cost * (side + 2 * pad)
     rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
@@ -62,20 +92,13 @@ def coverage_strips(
             else:
                 shaded = occupied_pixels(coloured, tile, progress, count)
             taken = _coloured(shaded * taken, taken)
-        if pad:
-            taken = _with_pen(taken, view.stroke / part)[pad:-pad, pad:-pad]
-        for piece in taken.split(max(1, (1 << 20) // side) * supersample):
-            if palette is None:
-                yield _pooled(piece, supersample)
-            else:
-                on = (piece > 0).float()
-                shades = palette.to(on)[(piece.long() - 1).clamp(min=0)].permute(2, 0, 1) * on
-                yield torch.stack([_pooled(layer, supersample) for layer in (*shades, on)])
+        yield taken
 
 
 def _pooled(layer: Tensor, supersample: int) -> Tensor:
     """Means of supersample² sub-pixels: (H, W) of any kind to float32."""
-    return torch.nn.functional.avg_pool2d(layer[None].float(), supersample)[0]
+    means = layer[None].float()
+    return (torch.nn.functional.avg_pool2d(means, supersample) if supersample > 1 else means)[0]
 
 
 def _with_pen(taken: Tensor, radius: float) -> Tensor:
@@ -115,6 +138,19 @@ def occupancy(
     """
     view = View(window, size, recursion, stroke, supersample, quality=quality)
     return torch.cat(list(coverage_strips(maps, view)))
+
+
+def drawn_with_pens(
+    maps: Tensor, window: Window, size: int, strokes: Sequence[float], supersample: int
+) -> list[Tensor]:
+    """Drafts as those of `occupancy`, one for each of these strokes, from one growth."""
+    view = View(window, size, stroke=max(strokes), supersample=supersample, quality="draft")
+    pad, strips = _pad(view), [[] for _ in strokes]
+    for taken in _taken_strips(maps, view):
+        for stroke, drawn in zip(strokes, strips, strict=True):
+            wide = dilate(taken, stroke / _part(view))[pad:-pad, pad:-pad]
+            drawn.append(_pooled(wide, supersample))
+    return [torch.cat(drawn) for drawn in strips]
 
 
 def dilate(taken: Tensor, radius: float) -> Tensor:

@@ -24,6 +24,7 @@ SLOW = 0.9  # a contraction whose words take too many letters to become small
 # keep_outermost
 DRIFT = 0.88
 OUTERMOST_WORK = 1 << 28  # images that are looked at to find those that lie further out, at most
+MOST_LEVELS = 1 << 16  # more than an attractor has whose maps shrink the world by a thousandth
 CHUNK = 1 << 16  # points mapped at once by PyTorch: what the caches of a CPU hold
 
 
@@ -74,6 +75,12 @@ class Grid:
         found = load_kernels().iterate(
             *given, self.vacant.numpy(), self.columns, self.outermost.numpy()
         )
+        return tuple(map(torch.from_numpy, found))
+
+    def grow(self, maps: Tensor, first: Tensor, levels: int) -> tuple[Tensor, ...]:
+        """Points (2, Q) of so many levels from the first ones, which have taken their cells, with
+        letters, parents and sizes: see `kernels.growth.grow`."""
+        found = load_kernels().grow(*arrays(maps, first), self.vacant.numpy(), self.columns, levels)
         return tuple(map(torch.from_numpy, found))
 
     def occupy(self, maps: Tensor, points: Tensor, digits: Tensor | None = None) -> Tensor:
@@ -178,23 +185,9 @@ def iterate(
     images under long words, therefore. Once there is nothing new, what slow maps have lost at the
     border is grown, but in a draft: see `Grid.keep_outermost`.
     """
-    grid, same = Grid(box, cell), torch.eye(2, 3, dtype=torch.float64)[None]
-    steps = compose(compose(grid.there, maps), grid.back)
-    gap, shrink = max(box[1] - box[0], box[3] - box[2]), contraction(maps)
-    if start is None:
-        first = fixed_points(steps).T
-        if digits is not None:
-            first = torch.cat([first, (digits[:, 1] + digits[:, 0] / 2)[None]])
-        if shrink > SLOW and recursion * -math.log(shrink) >= math.log(max(gap / cell, 1)):
-            words, shifts = long_words(
-                steps, address_digits(len(maps)) if digits is None else digits, recursion
-            )
-            steps, digits = (
-                torch.cat([steps, words]),
-                None if digits is None else torch.cat([digits, shifts]),
-            )
-    else:
-        first = images(grid.there, start)
+    grid = Grid(box, cell)
+    steps, digits, first = _steps_and_start(grid, maps, box, cell, recursion, start, digits)
+    gap, shrink, same = max(box[1] - box[0], box[3] - box[2]), contraction(maps), _same()
     parts, kept, work = [grid.occupy(same, first)], [], 0
     drifts = quality == "final" and start is None and shrink > DRIFT
     for level in range(recursion + 1):
@@ -219,6 +212,46 @@ def iterate(
             return
 
 
+def draft(maps: Tensor, box: Window, cell: float, recursion: int) -> Tensor:
+    """All points (2, P) that `iterate` yields without addresses in a draft, found at once."""
+    grid = Grid(box, cell)
+    steps, _, first = _steps_and_start(grid, maps, box, cell, recursion)
+    points, *_ = grid.grow(steps, grid.occupy(_same(), first), recursion)
+    return images(grid.back, points)
+
+
+def _same() -> Tensor:
+    return torch.eye(2, 3, dtype=torch.float64)[None]
+
+
+def _steps_and_start(
+    grid: Grid,
+    maps: Tensor,
+    box: Window,
+    cell: float,
+    recursion: int,
+    start: Tensor | None = None,
+    digits: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Maps and long words as they act on a grid's cells, with their digits, and the first points."""
+    steps = compose(compose(grid.there, maps), grid.back)
+    if start is not None:
+        return steps, digits, images(grid.there, start)
+    first, gap, shrink = (
+        fixed_points(steps).T,
+        max(box[1] - box[0], box[3] - box[2]),
+        contraction(maps),
+    )
+    if digits is not None:
+        first = torch.cat([first, (digits[:, 1] + digits[:, 0] / 2)[None]])
+    if shrink > SLOW and recursion * -math.log(shrink) >= math.log(max(gap / cell, 1)):
+        letters = address_digits(len(maps)) if digits is None else digits
+        words, shifts = long_words(steps, letters, recursion)
+        steps = torch.cat([steps, words])
+        digits = None if digits is None else torch.cat([digits, shifts])
+    return steps, digits, first
+
+
 def _next_level(
     grid: Grid, steps: Tensor, parts: list[Tensor], digits: Tensor | None
 ) -> list[Tensor]:
@@ -235,16 +268,11 @@ def address_tree(maps: Tensor, window: Window, side: int) -> AddressTree:
     """
     device, maps = maps.device, in_pixels(maps.cpu(), window, side)
     grid = Grid(_reach(maps, side), 1.0)
-    maps = compose(compose(grid.there, maps), grid.back)
-    points, roots = grid.iterate(torch.eye(2, 3, dtype=torch.float64)[None], fixed_points(maps).T)
-    letters, parents, sizes, first = [roots], [torch.zeros_like(roots)], [], 0
-    while points.shape[1]:
-        sizes.append(points.shape[1])
-        moved, origins = grid.iterate(maps, points)
-        letters.append(origins // points.shape[1])
-        parents.append(origins - letters[-1] * points.shape[1] + first)
-        points, first = moved, first + points.shape[1]
-    return AddressTree(torch.cat(letters).to(device), torch.cat(parents).to(device), sizes)
+    steps = compose(compose(grid.there, maps), grid.back)
+    first, roots = grid.iterate(_same(), fixed_points(steps).T)
+    _, letters, parents, sizes = grid.grow(steps, first, MOST_LEVELS)
+    letters[: len(roots)] = roots
+    return AddressTree(letters.to(device), parents.to(device), sizes.tolist())
 
 
 def _reach(maps: Tensor, side: int) -> Window:

@@ -27,23 +27,19 @@ def write_results(
 ) -> "Tensor":
     """Write the pictures, film, trace and plot of a fit; the coverage of its best system. `frames`
     are those drawn."""
+    from diff_ifs.backend import side_by_side
     from diff_ifs.fit.judge import evaluate
 
-    # The leader may have been another system then: show the winner's own path.
-    for step, maps, stroke in state.path:
+    def draw(way: tuple[int, "Tensor", float]) -> None:
+        """The leader may have been another system then: show the winner's own path."""
+        step, maps, stroke = way
         if step not in frames or not frames[step][0].equal(maps):
-            frames[step] = (
-                maps,
-                draw_frame(
-                    folder,
-                    target,
-                    step,
-                    evaluate(maps, target, stroke, grey=grey, quality="draft").picture,
-                ),
-            )
-    same = state.maps.equal(state.best_maps) and state.stroke == state.best_stroke
-    if same and state.step == state.steps:
-        best = state.picture  # with all its edges, as the fit has ended
+            picture = evaluate(maps, target, stroke, grey=grey, quality="draft").picture
+            frames[step] = maps, draw_frame(folder, target, step, picture)
+
+    side_by_side(draw, state.path)
+    if state.step == state.steps and not grey:
+        best = state.picture  # with all its edges: a fit ends with its best
     else:
         best = evaluate(state.best_maps, target, state.best_stroke, grey=grey).picture
     ends = difference_frame(best, target, f"best    IoU {state.best_iou:.3f}")

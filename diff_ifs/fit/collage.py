@@ -64,23 +64,10 @@ class Collage:
         self.round = torch.linalg.inv(roots(covariance)[0])
         self.away = torch.from_numpy(distance_transform_edt(~on.numpy())) * (2 / len(on))
 
-    def cells(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows and columns of the pixels nearest to points (..., 2)."""
-        side = len(self.away)
-        at = (1 + (points + self.middle).clamp(-1, 1) * torch.tensor([1, -1])) * side / 2
-        column, row = at.long().clamp(max=side - 1).unbind(-1)
-        return row, column
-
     def gap(self, maps: Tensor) -> Tensor:
         """Which pixels (P,) no image under maps (n, 2, 3) falls into."""
-        maps, quarter = maps.double().cpu(), 0.5 / len(self.away)
-        shift = maps[:, :, 2] + maps[:, :, :2] @ self.middle - self.middle
-        # two a pixel leave no holes
-        points = torch.cat([self.pixels - quarter, self.pixels + quarter])
-        met = torch.zeros_like(self.away, dtype=torch.bool)
-        images = points @ maps[:, :, :2].mT + shift[:, None]
-        met[self.cells(images[(images + self.middle).abs().amax(2) <= 1])] = True
-        return ~met[self.cells(self.pixels)]
+        given = arrays(maps.double().cpu(), self.pixels, self.middle)
+        return torch.from_numpy(load_kernels().gap(*given, len(self.away)))
 
     def place(self, gap: Tensor, generator: torch.Generator) -> Tensor:
         """A map (2, 3) for a gap (P,): the best of several, begun with the moments of its parts."""

@@ -14,11 +14,10 @@ from diff_ifs.backend import (
     arrays,
     blur,
     load_kernels,
-    side_by_side,
     splat_words,
     words_by_weight,
 )
-from diff_ifs.draw.coverage import occupancy
+from diff_ifs.draw.coverage import drawn_with_pens, occupancy
 from diff_ifs.draw.distance import distance
 from diff_ifs.draw.geometry import Quality
 from diff_ifs.fit.stages import GREY_BLUR
@@ -68,13 +67,13 @@ def evaluate(
             k // 2 :: k, k // 2 :: k
         ]
         radius = best_radius(near, foreground(target), finest=2 / size)
-        nearby = (
-            [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)] if radius > 0 else []
-        )
-        bare, *drawn = side_by_side(
-            lambda radius: evaluate(maps, target, radius, quality="draft"), (0.0, *nearby)
-        )
-        best = max(drawn, key=lambda found: found.iou, default=bare)
+        best = bare = evaluate(maps, target, quality="draft")
+        if radius > 0:
+            nearby = [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)]
+            pictures = drawn_with_pens(maps, WINDOW, size, nearby, 2 * k)
+            for stroke, picture in zip(nearby, pictures, strict=True):
+                iou = metrics.iou(picture, target)
+                best = max(best, Evaluation(iou, stroke, picture, iou), key=lambda found: found.iou)
         if best.iou <= bare.iou + 0.002:
             best = bare
         return best if quality == "draft" else evaluate(maps, target, best.stroke, quality=quality)

@@ -198,7 +198,10 @@ class Run:
         the best: always where all that is left is to refine."""
         if self.plan[self.stage].levels or self.setup.grey or self.setup.stroke == 0:
             return
-        found = [evaluate(maps, target, search_stroke=True, quality="draft") for maps in self.maps]
+        systems, target = self.maps.cpu(), target.cpu()
+        found = side_by_side(
+            lambda maps: evaluate(maps, target, search_stroke=True, quality="draft"), systems
+        )
         best = max(range(len(found)), key=lambda k: found[k].iou)
         if self.refines() and found[best].iou > self.best_score:
             self.remember(self.maps[best], found[best])
@@ -243,21 +246,27 @@ class Run:
             self.stage, self.stage_step = self.stage + 1, 0
             self.rest()
 
-    def polish(
-        self, maps: Tensor, stroke: float, target: Tensor
-    ) -> tuple[Tensor, Evaluation] | None:
-        """What the collage of maps comes down to, and what that is worth, if more than the best.
+    def ended(self, maps: Tensor, found: Evaluation, target: Tensor) -> tuple[Tensor, Evaluation]:
+        """The best of a fit at its end, which may be its last leader, with all its edges.
 
-        Images of what a pen drew have thinner lines than it has: there is nothing to gain.
+        They may take as long as all judgements before. So drafts choose what is drawn with them, but
+        for a complete fit that went on, which must not end with less. What a pen drew is not
+        polished: images of it have thinner lines than it has.
         """
-        better = polished(maps, target, self.setup) if stroke == 0 else None
-        if better is None:
-            return None
-        maps = better.to(maps)
-        found = evaluate(maps, target, stroke, quality="draft")
-        if found.iou > self.best_iou:
-            found = evaluate(maps, target, stroke, self.setup.stroke != 0)
-        return (maps, found) if found.iou > self.best_iou else None
+        ends = [(maps, found.stroke), (self.best_maps, self.best_stroke)]
+        if not self.before:
+            ends = ends[:1] if found.score >= self.best_score else ends[1:]
+        drawn = [(maps, evaluate(maps, target, pen)) for maps, pen in ends + self.before]
+        maps, found = max(drawn, key=lambda end: end[1].score)
+        better = polished(maps, target, self.setup) if found.stroke == 0 else None
+        if better is not None:
+            better = better.to(maps)
+            if evaluate(better, target, quality="draft").iou > found.iou:
+                pens = self.setup.stroke != 0
+                drawn = [(maps, found), (better, evaluate(better, target, 0.0, pens))]
+                maps, found = max(drawn, key=lambda end: end[1].score)
+        self.remember(maps, found)
+        return maps, found
 
     def remember(self, maps: Tensor, found: Evaluation) -> None:
         """Take maps for the best so far."""
@@ -270,9 +279,6 @@ class Run:
 
         Of few maps, which draw thin curves whose IoU goes up and down, all are judged in each grown
         stage.
-
-        Only what the fit ends with is drawn with all its edges, which may take as long as all
-        judgements before.
         """
         final, end, grey = stage is self.plan[-1], self.stage == len(self.plan), self.setup.grey
         pens = end and self.setup.stroke != 0
@@ -288,24 +294,15 @@ class Run:
         def judge(k: int) -> Evaluation:
             return evaluate(systems[k], target, float(stroke[k]), pens, grey=grey, quality="draft")
 
-        apart = map if pens else side_by_side  # pens are tried side by side themselves
-        judged = dict(zip(order, apart(judge, order), strict=True))
+        judged = dict(zip(order, side_by_side(judge, order), strict=True))
         leader = max(judged, key=lambda k: judged[k].score)
-        maps = self.maps[leader].detach()
-        found = judged[leader]
-        if end and not grey:  # all before were judged by drafts
-            rivals = [(self.best_maps, self.best_stroke), *self.before]
-            kept = [evaluate(system, target, pen) for system, pen in rivals]
-            best = max(range(len(kept)), key=lambda k: kept[k].score)
-            self.remember(rivals[best][0], kept[best])
-            found = evaluate(maps, target, found.stroke)
+        maps, found = self.maps[leader].detach(), judged[leader]
+        if end and not grey:
+            maps, found = self.ended(maps, found, target)
+            self.path_maps[-1][leader] = maps.cpu()
+        elif found.score > self.best_score or (end and found.score == self.best_score):
+            self.remember(maps, found)
         self.path_stroke[-1][leader] = found.stroke
-        if found.score > self.best_score or (end and found.score == self.best_score):
-            self.remember(maps, found)
-        if end and not grey and (better := self.polish(maps, found.stroke, target)):
-            maps, found = better
-            self.path_maps[-1][leader], self.path_stroke[-1][leader] = maps.cpu(), found.stroke
-            self.remember(maps, found)
         row = {"step": self.step, "size": stage.size, "loss": float(loss[leader]), "iou": found.iou}
         self.trace.append(row)
         path = zip(self.path_steps, self.path_maps, self.path_stroke, strict=True)

@@ -1,5 +1,5 @@
-"""Collages: the search for a single map whose image fills a gap, and the error of a picture put
-together from its images, with its gradient.
+"""Collages: gaps between images, the search for a single map whose image fills one, and the error of
+a picture put together from its images, with its gradient.
 
 Letters in shapes: C candidates, E trials, U and P pixels; B systems, n maps, S side of the picture.
 """
@@ -9,6 +9,36 @@ from functools import partial
 import numpy as np
 
 from diff_ifs.kernels.jit import CORES, by_system, exact, exact_part, turn_and_flip
+
+
+def gap(maps, pixels, middle, side: int):
+    """Which pixels (P,) no image falls into, as `fit.collage.Collage.gap`, at `side` pixels a side."""
+    met = np.zeros((side, side), np.bool_)
+    missed = np.empty(len(pixels), np.bool_)
+    _gap_loop(maps, pixels, middle, met, missed)
+    return missed
+
+
+@exact
+def _gap_loop(maps, pixels, middle, met, missed):
+    quarter, side = 0.5 / len(met), len(met)
+    for k in range(len(maps)):
+        a, b, e = maps[k, 0, 0], maps[k, 0, 1], maps[k, 0, 2]
+        c, d, f = maps[k, 1, 0], maps[k, 1, 1], maps[k, 1, 2]
+        for p in range(len(pixels)):
+            for shift in (-quarter, quarter):  # two a pixel leave no holes
+                x, y = pixels[p, 0] + middle[0] + shift, pixels[p, 1] + middle[1] + shift
+                u, v = a * x + b * y + e, c * x + d * y + f
+                if abs(u) <= 1 and abs(v) <= 1:
+                    met[_cell(u, v, side)] = True
+    for p in range(len(pixels)):
+        missed[p] = not met[_cell(pixels[p, 0] + middle[0], pixels[p, 1] + middle[1], side)]
+
+
+@exact_part
+def _cell(x, y, side):
+    """Row and column of the pixel that holds a place in the picture."""
+    return min(int((1 - y) * side / 2), side - 1), min(int((1 + x) * side / 2), side - 1)
 
 
 def hill_climb(
@@ -89,10 +119,7 @@ def _collage_cost(map_, left, pixels, away, middle, cap, share):
 def _distance(x, y, away, middle):
     x, y, side = x + middle[0], y + middle[1], len(away)
     across, up = min(max(x, -1.0), 1.0), min(max(y, -1.0), 1.0)
-    column, row = (
-        min(int((1 + across) * side / 2), side - 1),
-        min(int((1 - up) * side / 2), side - 1),
-    )
+    row, column = _cell(across, up, side)
     beyond = (x - across) * (x - across) + (y - up) * (y - up)
     return away[row, column] + (np.sqrt(beyond) if beyond > 0 else 0.0)
 
@@ -108,47 +135,78 @@ def collage_errors(maps, picture):
 
 @exact
 def _collage_errors_loop(picture, maps, errors, gradient):
-    n, size = maps.shape[1], len(picture)
-    half, last, flattest = size / 2, size - 1.001, 2 / size
-    back = np.empty((n, 2, 2))
-    values, slopes, places = np.empty(n), np.empty((n, 2)), np.empty((n, 2))
+    n, size, one = maps.shape[1], len(picture), np.uint32(1)
+    half, last, flattest, share = size / 2, size - 1.001, 2 / size, -2 / size**2
+    back, ends, bare = np.empty((n, 2, 2)), np.empty((n, 2), np.int64), np.empty(size)
+    # of each map and column: what the map draws there, its slopes, and where that comes from
+    drawn = np.empty((n, 5, size))
     for b in range(len(maps)):
         total = 0.0
         for i in range(n):
             _invert(maps[b, i], flattest, back[i])
         for row in range(size):
-            for column in range(size):
-                bare = 1.0
-                for i in range(n):
-                    right = (column + 0.5) / half - 1 - maps[b, i, 0, 2]
-                    up = 1 - (row + 0.5) / half - maps[b, i, 1, 2]
+            bare[:] = 1.0
+            for i in range(n):
+                shift, up = 1 + maps[b, i, 0, 2], 1 - (row + 0.5) / half - maps[b, i, 1, 2]
+                _find_ends(back[i], half * shift, half * up, size, ends[i])
+                first, end = ends[i]
+                free, value, by_x, by_y = bare[first:end], drawn[i, 0], drawn[i, 1], drawn[i, 2]
+                across_there, up_there = drawn[i, 3], drawn[i, 4]
+                for m in range(len(free)):
+                    right = (first + m + 0.5) / half - 1 - maps[b, i, 0, 2]
                     x = back[i, 0, 0] * right + back[i, 0, 1] * up
                     y = back[i, 1, 0] * right + back[i, 1, 1] * up
-                    u, v, values[i] = (1 + x) * half - 0.5, (1 - y) * half - 0.5, 0.0
+                    u, v, value[m] = (1 + x) * half - 0.5, (1 - y) * half - 0.5, 0.0
                     if u > 0 and v > 0 and u < last and v < last:
-                        c, r = int(u), int(v)
+                        c, r = np.uint32(u), np.uint32(v)
                         across, down = u - c, v - r
-                        top, left = picture[r, c + 1] - picture[r, c], picture[r, c]
-                        bottom = picture[r + 1, c + 1] - picture[r + 1, c]
-                        fall = picture[r + 1, c] + bottom * across - left - top * across
-                        values[i] = left + top * across + fall * down
-                        slopes[i, 0] = half * (top + (bottom - top) * down)
-                        slopes[i, 1] = -half * fall
-                        places[i, 0], places[i, 1] = x, y
-                        bare *= 1 - values[i]
-                missed = 1 - bare - picture[row, column]
+                        left, low_left = picture[r, c], picture[r + one, c]
+                        top = picture[r, c + one] - left
+                        bottom = picture[r + one, c + one] - low_left
+                        fall = low_left + bottom * across - left - top * across
+                        value[m] = left + top * across + fall * down
+                        by_x[m] = half * (top + (bottom - top) * down)
+                        by_y[m] = -half * fall
+                        across_there[m], up_there[m] = x, y
+                        free[m] *= 1 - value[m]
+            for column in range(size):
+                missed = 1 - bare[column] - picture[row, column]
                 total += missed * missed
-                if missed == 0:
-                    continue
-                for i in range(n):
-                    if values[i] > 0:
-                        pull = -2 * missed * bare / max(1 - values[i], 1e-3) / size**2
+            for i in range(n):
+                first, end = ends[i]
+                free, wanted, value = bare[first:end], picture[row, first:end], drawn[i, 0]
+                by = gradient[b, i]
+                for m in range(len(free)):
+                    missed = 1 - free[m] - wanted[m]
+                    if missed != 0 and value[m] > 0:
+                        pull = share * missed * free[m] / max(1 - value[m], 1e-3)
                         for k in range(2):
-                            back_up = slopes[i, 0] * back[i, 0, k] + slopes[i, 1] * back[i, 1, k]
-                            gradient[b, i, k, 0] += pull * back_up * places[i, 0]
-                            gradient[b, i, k, 1] += pull * back_up * places[i, 1]
-                            gradient[b, i, k, 2] += pull * back_up
+                            back_up = (
+                                drawn[i, 1, m] * back[i, 0, k] + drawn[i, 2, m] * back[i, 1, k]
+                            )
+                            by[k, 0] += pull * back_up * drawn[i, 3, m]
+                            by[k, 1] += pull * back_up * drawn[i, 4, m]
+                            by[k, 2] += pull * back_up
         errors[b] = total / size**2
+
+
+@exact_part
+def _find_ends(back, left, up, size, ends):
+    """The first column of a row, and the one after the last, whose places, taken back, may lie in the
+    picture: all that do, and a few beside them.
+
+    left: column in which the image of the middle lies, and up: how high the row lies above it.
+    """
+    low, high = 0.0, 1.0 * size
+    for k, sign in ((0, 1.0), (1, -1.0)):
+        slope = sign * back[k, 0]
+        at = (size - 1) / 2 + sign * (back[k, 1] * up) + slope * (0.5 - left)
+        if abs(slope) > 1e-9:
+            first, second = -at / slope, (size - 1 - at) / slope
+            low, high = max(low, min(first, second) - 1), min(high, max(first, second) + 2)
+    # written so that not even NaN leaves the picture
+    ends[0] = int(low) if low < size else size
+    ends[1] = int(high) if 0 < high <= size else 0
 
 
 @exact_part

@@ -77,25 +77,71 @@ def iterate(maps, points, vacant, columns: int, outermost):
     cells = vacant, outermost, columns
     room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
     while True:
-        k, found = _iterate_loop(maps, points, cells, room, k, (new, origins), found)
+        k, found = _iterate_loop(maps, *points, cells, room, k, (new, origins), found)
         if k == len(maps):
             return new[:, :found].copy(), origins[:found].copy()
         new = np.concatenate([new, np.empty_like(new)], axis=1)
         origins = np.concatenate([origins, np.empty_like(origins)])
 
 
+def grow(maps, first, vacant, columns: int, levels: int):
+    """Points (2, Q), their letters and parents (Q,), and the sizes of all levels that are not empty.
+
+    Level 0 are the first points (2, P), which have taken their cells; each other one, of so many at
+    most, are the images of the points of the one before that are the first in vacant cells: see
+    `iterate`. Parents are places among all points; level 0 has 0 for both.
+    """
+    count = first.shape[1]
+    points = np.concatenate([first, np.empty((2, len(vacant) // 4 + count))], axis=1)
+    letters, parents = np.zeros((2, points.shape[1]), np.int64)
+    sizes = np.zeros(levels + 2, np.int64)
+    sizes[0], at = count, np.array([1, 0, count, 0, count])
+    cells = vacant, np.empty((0, 8), np.uint8), columns
+    room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
+    while not _grow_loop(maps, cells, room, points, letters, parents, sizes, at):
+        points, letters, parents = (
+            np.concatenate([array, np.empty_like(array)], axis=-1)
+            for array in (points, letters, parents)
+        )
+    found = at[-1]
+    return points[:, :found], letters[:found], parents[:found], sizes[sizes > 0]
+
+
 @exact
-def _iterate_loop(maps, points, cells, room, first, into, found):
+def _grow_loop(maps, cells, room, points, letters, parents, sizes, at):
+    """Goes on from where it stands, which is a level, the first and the last point before it, a map,
+    and how many points there are; whether all is done, or there may be no room.
+    """
+    level, begin, end, k, found = at
+    while level < len(sizes) - 1 and begin < end:
+        across, up = points[0][begin:end], points[1][begin:end]
+        k, found = _iterate_loop(maps, across, up, cells, room, k, (points, letters), found)
+        if k < len(maps):
+            break
+        letter = 0
+        for p in range(end, found):  # origins rise, map by map
+            while letters[p] - letter * (end - begin) >= end - begin:
+                letter += 1
+            parents[p] = begin + letters[p] - letter * (end - begin)
+            letters[p] = letter
+        sizes[level] = found - end
+        level, begin, end, k = level + 1, end, found, 0
+    at[0], at[1], at[2], at[3], at[4] = level, begin, end, k, found
+    return level == len(sizes) - 1 or begin == end
+
+
+@exact
+def _iterate_loop(maps, xs, ys, cells, room, first, into, found):
     """Goes on from the first map to the next one for which there may be no room, and says where it
     stands.
     """
     vacant, outermost, columns = cells
-    count = points.shape[1]
+    count = len(xs)
     for k in range(first, len(maps)):
         if found + count > len(into[1]):
             return k, found
         for begin in range(0, count, BLOCK):
-            across, up = points[0, begin : begin + BLOCK], points[1, begin : begin + BLOCK]
+            across, up = xs[begin : begin + BLOCK], ys[begin : begin + BLOCK]
             _find_cells(maps[k], across, up, columns, len(vacant) // columns, room)
             here, origin = len(across), k * count + begin
             if len(outermost):
