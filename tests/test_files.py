@@ -253,7 +253,7 @@ def test_a_write_that_fails_leaves_what_was_there():
 def test_difference_frames_tell_what_is_missing_and_what_is_too_much():
     have, want = torch.zeros(256, 256), torch.zeros(256, 256)
     have[:, 64:192], want[:, 128:256] = 1, 1
-    frame = np.asarray(difference_frame(have, want, "step 0"))
+    frame = np.asarray(difference_frame(have, want, "step 0").convert("RGB"))
     colours = [tuple(frame[100, 2 * x + 1].tolist()) for x in (10, 100, 150, 250)]
     assert colours == [NEITHER, EXTRA, BOTH, MISSING]
     assert frame[512:].max() > 200, "the caption"

@@ -187,7 +187,7 @@ def test_differences_of_small_pictures_are_shown_larger(size, zoom):
     have, want = torch.zeros(size, size), torch.zeros(size, size)
     have[3:9, 2:20], want[5:30, 10:14] = 0.5, 1
     have[20:22, 11] = 0.49
-    frame = np.asarray(results.difference_frame(have, want, ""))
+    frame = np.asarray(results.difference_frame(have, want, "").convert("RGB"))
     assert frame.shape == (size * zoom + 26, size * zoom, 3)
     for (row, column), colour in {
         (4, 3): results.EXTRA,
@@ -202,7 +202,7 @@ def test_differences_of_small_pictures_are_shown_larger(size, zoom):
 
 def test_the_colours_of_a_difference_are_named_below_it_in_their_colours():
     frame = results.difference_frame(torch.zeros(256, 256), torch.zeros(256, 256), "step 3")
-    line = np.asarray(frame)[512:]
+    line = np.asarray(frame.convert("RGB"))[512:]
     font = ImageFont.load_default(size=14)
     blue, orange = ((line == colour).all(-1) for colour in (results.MISSING, results.EXTRA))
     assert blue.any()

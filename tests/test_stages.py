@@ -37,7 +37,7 @@ def disc(radius: float, size: int, place: tuple[float, float] = (0.0, 0.0)) -> t
         (Setup(maps=12), 40 + 90 + 8 * 80 + 1.5 * (80 + 70) + 100 + 3 * 80),
         (Setup(maps=12, stroke=0.0), 40 + 90 + 8 * 80 + 1.5 * (80 + 70 + 100)),
         (Setup(maps=12, stroke=0.1), 40 + 90 + 8 * 80 + 1.5 * (80 + 70 + 100)),
-        (Setup(maps=40), 40 + 90 + 13 * 80 + 4 * (80 + 70) + 100 + 3 * 80),
+        (Setup(maps=40), 40 + 90 + 13 * 80 + 4 * (80 + 70) + 100 + 6 * 80),
         (Setup(grey=True), 390),
         (Setup(steps=1234), 1234),
         (Setup(maps=3, rounds=2), 40 + 90 + 2 * 80 + 80 + 70 + 2 * 100 + 3 * 80),
@@ -48,18 +48,23 @@ def test_a_fit_has_as_many_steps_as_its_maps_need(setup, steps):
 
 
 def test_the_plan_is_the_one_that_is_documented():
-    """256 systems at a quarter of the size, a quarter of them, four that are bred, four at half,
-    two at full size, and one under the pen that suits it."""
+    """256 systems at a quarter of the size, a quarter of them, four that are bred, in the end at half,
+    four there, two at full size, and one under the pen that suits it."""
     plan = stages(Setup(maps=12, size=256))
-    assert [stage.size for stage in plan] == [64] * 10 + [128] + [256] * 5
+    assert [stage.size for stage in plan] == [64] * 9 + [128] * 2 + [256] * 5
     assert [stage.systems for stage in plan] == [256, 64] + [4] * 9 + [2, 2, 1, 1, 1]
     assert [stage.judged for stage in plan] == [0, 0] + [2] * 9 + [2, 2, 1, 1, 1]
     assert [stage.copies for stage in plan] == [1, 1] + [8] * 8 + [1] * 6
     assert [stage.grown for stage in plan] == [False] * 12 + [True] * 4
     assert [stage.levels for stage in plan] == [4] * 11 + [0] * 5
-    assert [stage.points for stage in plan] == [2500] * 10 + [10_000] + [60_000] * 5
+    assert [stage.points for stage in plan] == [2500] * 9 + [10_000] * 2 + [60_000] * 5
     assert plan[13] == plan[14] == plan[15]
     assert stages(Setup(maps=8, stroke=0.0)) == stages(Setup(maps=8))[:-3]
+    for maps, finer, pens in ((8, 0, 3), (12, 1, 3), (16, 2, 4), (24, 3, 5), (48, 3, 6)):
+        many = stages(Setup(maps=maps))
+        assert sum(stage.size == 128 for stage in many) == finer + 1
+        assert sum(stage == many[-1] for stage in many) == pens
+    assert sum(stage.size == 128 for stage in stages(Setup(maps=48, rounds=1))) == 2
     for stage in plan:
         assert stage.rates[0] > stage.rates[1] >= 0, (
             "each begins with longer steps than it ends with"

@@ -28,6 +28,12 @@ MISSING, EXTRA, BOTH, NEITHER = (
     (244, 244, 240),
     (10, 12, 20),
 )
+# of differences, by 2 have + want, and of the edges of letters
+PALETTE = [NEITHER, MISSING, EXTRA, BOTH] + [
+    tuple(round(a + (b - a) * k / 16) for a, b in zip(NEITHER, colour, strict=True))
+    for colour in (MISSING, EXTRA, BOTH)
+    for k in range(1, 16)
+]
 STRIP = 26  # height in pixels of the caption under a frame
 
 
@@ -126,21 +132,24 @@ def difference_frame(picture: "Tensor", target: "Tensor", caption: str) -> "Imag
     from PIL import Image, ImageDraw, ImageFont
 
     have, want = (picture >= 0.5).numpy(), (target >= 0.5).numpy()
-    colours = np.array([NEITHER, MISSING, EXTRA, BOTH], dtype=np.uint8)
-    pixels = Image.fromarray(colours[2 * have + want])
+    pixels = Image.fromarray((2 * have + want).astype(np.uint8))
     zoom = max(1, round(512 / pixels.width))
-    frame = Image.new("RGB", (pixels.width * zoom, pixels.height * zoom + STRIP), NEITHER)
-    frame.paste(
-        pixels.resize((pixels.width * zoom, pixels.height * zoom), Image.Resampling.NEAREST)
-    )
-    pen, font = ImageDraw.Draw(frame), ImageFont.load_default(size=14)
-    baseline = frame.height - STRIP + 4
-    pen.text((8, baseline), caption, fill=BOTH, font=font)
-    right = frame.width - 8
+    width, height = pixels.width * zoom, pixels.height * zoom
+    pixels = pixels.resize((width, height), Image.Resampling.NEAREST)
+    line = Image.new("RGB", (width, STRIP), NEITHER)
+    pen, font = ImageDraw.Draw(line), ImageFont.load_default(size=14)
+    pen.text((8, 4), caption, fill=BOTH, font=font)
+    right = width - 8
     for word, colour in (("too much", EXTRA), ("missing", MISSING)):
         right -= pen.textlength(word, font=font)
-        pen.text((right, baseline), word, fill=colour, font=font)
+        pen.text((right, 4), word, fill=colour, font=font)
         right -= 14
+    # as indices, which films and files take as they are: to find 256 of all colours takes longer
+    frame = Image.new("P", (width, height + STRIP))
+    frame.putpalette([part for colour in PALETTE for part in colour])
+    pixels.putpalette(frame.getpalette())
+    frame.paste(pixels)
+    frame.paste(line.quantize(palette=frame, dither=Image.Dither.NONE), (0, height))
     return frame
 
 
@@ -150,10 +159,10 @@ def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: fl
     An endless GIF, or an MP4 if `path` ends in .mp4. Raises InputError where imageio-ffmpeg, which
     makes these, is not installed.
     """
-    import imageio.v3 as imageio
-    import numpy as np
-
     if path.suffix == ".mp4":
+        import imageio.v3 as imageio
+        import numpy as np
+
         if not can_film():
             raise InputError(
                 "an MP4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or give --out a name in "
@@ -174,15 +183,17 @@ def save_film(path: Path, frames: list["Image"], seconds: float = 4.0, pause: fl
         durations = [max(40, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [
             round(1000 * pause)
         ]
-        film = imageio.imwrite(
-            "<bytes>",
-            [np.asarray(frame) for frame in frames],
-            extension=".gif",
-            plugin="pillow",
+        content = io.BytesIO()
+        frames[0].save(
+            content,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
             duration=durations if len(frames) > 1 else durations[0],  # Pillow takes no list for one
             loop=0,
             optimize=True,
         )
+        film = content.getvalue()
     with atomic_write(path) as file:
         file.write(film)
 

@@ -49,11 +49,11 @@ def stages(setup: Setup) -> list[Stage]:
     """The plan of a fit.
 
     All start at a quarter of the size, where those with the least loss go on after a few steps;
-    there the best four are bred again and again; they go on at half the size, the best two at full
-    size, and the best under the pen that suits it, so that the edges of both end smooth. Fine
-    pictures weigh more in the end: no pyramid, and more points, that count for more, so that
-    pinholes show. What is larger than 256 pixels a side is fitted as if it were as large, but for
-    the first grown stage, in which a pixel is half as large, or as it is.
+    there the best four are bred again and again, many maps in the end at half the size, where they
+    go on; the best two do at full size, and the best under the pen that suits it, so that the edges
+    of both end smooth. Fine pictures weigh more in the end: no pyramid, and more points, that count
+    for more, so that pinholes show. What is larger than 256 pixels a side is fitted as if it were
+    as large, but for the first grown stage, in which a pixel is half as large, or as it is.
     """
     starts, rounds = setup.batch, setup.rounds
     few, final = min(4, starts), min(2, starts)
@@ -63,13 +63,15 @@ def stages(setup: Setup) -> list[Stage]:
             2 if setup.grey else max(5 + min(setup.n, 32) // 4, min(4 * setup.n, 60 // setup.n))
         )
         rounds = rounds if setup.steps is None else min(rounds, setup.steps // 80)
-    longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
-    # a pen that is left open has stages of its own, each drawn with the one that suits best
-    pens, last = (3, 1) if setup.stroke is None else (0, longer)
-    if of_few_maps(setup):  # what a pen draws needs time: its lines must meet to half a pixel
-        last = 2
     if setup.steps is not None:
         rounds = min(rounds, setup.steps // 5)  # so that each stage has a step
+    longer = min(max(setup.n / 8, 1), 4)  # many maps have details that only fine pictures show
+    finer = min(setup.n // 8, 3, rounds) if setup.n >= 12 else 0
+    # a pen that is left open has stages of its own, each drawn with the one that suits best
+    pens = min(max(2 + setup.n // 8, 3), 6) if setup.stroke is None else 0
+    last = 1 if pens else longer
+    if of_few_maps(setup):  # what a pen draws needs time: its lines must meet to half a pixel
+        last = 2
     if setup.grey:
         table = (
             (4, starts, 0, 1, 120, (2.0, 0.6), (0.75, 0.25), 1, 2, False),
@@ -91,7 +93,8 @@ def stages(setup: Setup) -> list[Stage]:
                 4,
                 False,
             ),
-            *[(4, few, half, copies, 80, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * rounds,
+            *[(4, few, half, copies, 80, (0.7, 0.2), (0.75, 0.4), 1, 4, False)] * (rounds - finer),
+            *[(2, few, half, copies, 80, (0.4, 0.1), (0.5, 0.3), 1, 4, False)] * finer,
             (2, few, half, 1, 80 * longer, (0.33, 0.067), (0.5, 0.3), 1, 4, False),
             (1, final, final, 1, 70 * longer, (0.13, 0.01), (0.5, 0.3), 2, 0, False),
             (0.5, final, final, 1, 100 * last, (0.067, 0.0), (0.25, 0.18), 6, 0, True),
