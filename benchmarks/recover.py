@@ -164,7 +164,6 @@ def title(name: str) -> str:
 
 def recovered(name: str, seed: int) -> tuple[str, int, float, float, torch.Tensor]:
     """Name, seed, IoU, seconds and picture of one fit."""
-    torch.set_num_threads(1)
     target, n = drawn(name)
     began = time.perf_counter()
     *_, state = fit(target, Setup(maps=n, seed=seed), pick_device(None), every=20)
@@ -193,7 +192,9 @@ def main(argv: list[str] | None = None) -> None:
     found = {}
     # The first fit of a fresh clone compiles its loops, which is not any picture's time.
     *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50))
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+    # side by side in one thread each, one after the other in as many as PyTorch takes
+    alone = (torch.set_num_threads, (1,)) if arguments.jobs > 1 else (None, ())
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn"), *alone) as pool:
         work = [(name, seed) for name in names for seed in range(arguments.seeds)]
         for result in tqdm(
             pool.map(recovered, *zip(*work, strict=True)), total=len(work), unit="fit"

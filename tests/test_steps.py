@@ -70,7 +70,8 @@ def test_a_pen_must_gain_two_thousandths(gain, pen, monkeypatch):
     drawn[50, : round(gain * 10_000)] = 1
     monkeypatch.setattr(judge, "best_radius", lambda *_, **__: 0.05)
     monkeypatch.setattr(judge, "drawn_with_pens", lambda *_: [part, drawn, part, part, part])
-    monkeypatch.setattr(judge, "occupancy", lambda *_, **__: part)
+    away = torch.kron(1 - part, torch.ones(3, 3))
+    monkeypatch.setattr(judge, "distance", lambda *_, **__: away)
     found = evaluate(dots(), target, search_stroke=True, quality="draft")
     assert found.stroke == (pytest.approx(0.05 - 1 / 800) if pen else 0)
     assert found.iou == pytest.approx(0.5 + gain * pen)

@@ -39,10 +39,10 @@ def coverage_strips(
     its colours in turn; a palette of n colours shows the first letter. Raises MemoryError if not
     even a row fits into so many bytes.
     """
-    pad, supersample = _pad(view), view.supersample
+    pad, supersample = view.pad, view.supersample
     for taken in _taken_strips(maps, view, palette, memory, progress):
         if pad:
-            taken = _with_pen(taken, view.stroke / _part(view))[pad:-pad, pad:-pad]
+            taken = _with_pen(taken, view.stroke / view.part)[pad:-pad, pad:-pad]
         for piece in taken.split(max(1, (1 << 20) // view.side) * supersample):
             if palette is None:
                 yield _pooled(piece, supersample)
@@ -50,16 +50,6 @@ def coverage_strips(
                 on = (piece > 0).float()
                 shades = palette.to(on)[(piece.long() - 1).clamp(min=0)].permute(2, 0, 1) * on
                 yield torch.stack([_pooled(layer, supersample) for layer in (*shades, on)])
-
-
-def _part(view: View) -> float:
-    """The side of a sub-pixel in world units."""
-    return (view.window[1] - view.window[0]) / view.side
-
-
-def _pad(view: View) -> int:
-    """How many sub-pixels around the picture its pen may reach from."""
-    return math.ceil(view.stroke / _part(view))
 
 
 def _taken_strips(
@@ -71,7 +61,7 @@ def _taken_strips(
 ) -> Iterator[Tensor]:
     """Yield the sub-pixels that hold a point, booleans or colours, in strips from the top that are
     padded all around for the pen."""
-    size, side, supersample, pad = view.size, view.side, view.supersample, _pad(view)
+    size, side, supersample, pad = view.size, view.side, view.supersample, view.pad
     cost = (2 if palette is None else 32) + (6 if pad else 0)
     padding = 2 * pad * cost * (side + 2 * pad)
     rows = strip_rows(size, cost * supersample * (side + 2 * pad), memory - padding)
@@ -145,10 +135,10 @@ def drawn_with_pens(
 ) -> list[Tensor]:
     """Drafts as those of `occupancy`, one for each of these strokes, from one growth."""
     view = View(window, size, stroke=max(strokes), supersample=supersample, quality="draft")
-    pad, strips = _pad(view), [[] for _ in strokes]
+    pad, strips = view.pad, [[] for _ in strokes]
     for taken in _taken_strips(maps, view):
         for stroke, drawn in zip(strokes, strips, strict=True):
-            wide = dilate(taken, stroke / _part(view))[pad:-pad, pad:-pad]
+            wide = dilate(taken, stroke / view.part)[pad:-pad, pad:-pad]
             drawn.append(_pooled(wide, supersample))
     return [torch.cat(drawn) for drawn in strips]
 

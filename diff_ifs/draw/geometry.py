@@ -50,6 +50,16 @@ class View:
         """Sub-pixels a side of the picture."""
         return self.size * self.supersample
 
+    @property
+    def part(self) -> float:
+        """The side of a sub-pixel in world units."""
+        return (self.window[1] - self.window[0]) / self.side
+
+    @property
+    def pad(self) -> int:
+        """Sub-pixels around the picture that its pen may reach in from."""
+        return math.ceil(self.stroke / self.part)
+
 
 def contraction(maps: Tensor) -> float:
     """The rate at which maps (n, 2, 3) shrink the world: their largest singular value, or where

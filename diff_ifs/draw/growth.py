@@ -25,6 +25,7 @@ SLOW = 0.9  # a contraction whose words take too many letters to become small
 DRIFT = 0.88
 OUTERMOST_WORK = 1 << 28  # images that are looked at to find those that lie further out, at most
 MOST_LEVELS = 1 << 16  # more than an attractor has whose maps shrink the world by a thousandth
+SAME = torch.eye(2, 3, dtype=torch.float64)[None]
 CHUNK = 1 << 16  # points mapped at once by PyTorch: what the caches of a CPU hold
 
 
@@ -187,8 +188,8 @@ def iterate(
     """
     grid = Grid(box, cell)
     steps, digits, first = _steps_and_start(grid, maps, box, cell, recursion, start, digits)
-    gap, shrink, same = max(box[1] - box[0], box[3] - box[2]), contraction(maps), _same()
-    parts, kept, work = [grid.occupy(same, first)], [], 0
+    gap, shrink = max(box[1] - box[0], box[3] - box[2]), contraction(maps)
+    parts, kept, work = [grid.occupy(SAME, first)], [], 0
     drifts = quality == "final" and start is None and shrink > DRIFT
     for level in range(recursion + 1):
         for part in parts:
@@ -204,7 +205,7 @@ def iterate(
         if drifts and not parts:
             drifts = False
             grid.keep_outermost()
-            parts = _next_level(grid, same, kept, None)
+            parts = _next_level(grid, SAME, kept, None)
             kept, parts = [], _next_level(grid, steps, parts, digits)
         if len(grid.outermost):
             work += len(steps) * sum(part.shape[1] for part in parts)
@@ -216,12 +217,8 @@ def draft(maps: Tensor, box: Window, cell: float, recursion: int) -> Tensor:
     """All points (2, P) that `iterate` yields without addresses in a draft, found at once."""
     grid = Grid(box, cell)
     steps, _, first = _steps_and_start(grid, maps, box, cell, recursion)
-    points, *_ = grid.grow(steps, grid.occupy(_same(), first), recursion)
+    points, *_ = grid.grow(steps, grid.occupy(SAME, first), recursion)
     return images(grid.back, points)
-
-
-def _same() -> Tensor:
-    return torch.eye(2, 3, dtype=torch.float64)[None]
 
 
 def _steps_and_start(
@@ -237,11 +234,8 @@ def _steps_and_start(
     steps = compose(compose(grid.there, maps), grid.back)
     if start is not None:
         return steps, digits, images(grid.there, start)
-    first, gap, shrink = (
-        fixed_points(steps).T,
-        max(box[1] - box[0], box[3] - box[2]),
-        contraction(maps),
-    )
+    gap, shrink = max(box[1] - box[0], box[3] - box[2]), contraction(maps)
+    first = fixed_points(steps).T
     if digits is not None:
         first = torch.cat([first, (digits[:, 1] + digits[:, 0] / 2)[None]])
     if shrink > SLOW and recursion * -math.log(shrink) >= math.log(max(gap / cell, 1)):
@@ -269,7 +263,7 @@ def address_tree(maps: Tensor, window: Window, side: int) -> AddressTree:
     device, maps = maps.device, in_pixels(maps.cpu(), window, side)
     grid = Grid(_reach(maps, side), 1.0)
     steps = compose(compose(grid.there, maps), grid.back)
-    first, roots = grid.iterate(_same(), fixed_points(steps).T)
+    first, roots = grid.iterate(SAME, fixed_points(steps).T)
     _, letters, parents, sizes = grid.grow(steps, first, MOST_LEVELS)
     letters[: len(roots)] = roots
     return AddressTree(letters.to(device), parents.to(device), sizes.tolist())

@@ -3,6 +3,7 @@
 Letters in shapes: n maps, S side of the picture.
 """
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -63,17 +64,15 @@ def evaluate(
         supersample = 3 if quality == "final" or size <= 512 else 1
     if search_stroke:
         k = supersample
-        near = distance(maps, WINDOW, size * k, margin=0.125, quality="draft")[
-            k // 2 :: k, k // 2 :: k
-        ]
-        radius = best_radius(near, foreground(target), finest=2 / size)
-        best = bare = evaluate(maps, target, quality="draft")
+        away = distance(maps, WINDOW, size * k, margin=0.125, quality="draft")
+        middles = away[k // 2 :: k, k // 2 :: k]
+        radius = best_radius(middles, foreground(target), finest=2 / size)
+        best = bare = _compared(F.avg_pool2d((away == 0)[None].float(), k)[0], target, 0.0)
         if radius > 0:
             nearby = [radius + shift / (4 * size) for shift in (-1, -0.5, 0, 0.5, 1)]
             pictures = drawn_with_pens(maps, WINDOW, size, nearby, 2 * k)
-            for stroke, picture in zip(nearby, pictures, strict=True):
-                iou = metrics.iou(picture, target)
-                best = max(best, Evaluation(iou, stroke, picture, iou), key=lambda found: found.iou)
+            tried = map(_compared, pictures, itertools.repeat(target), nearby)
+            best = max(bare, *tried, key=lambda found: found.iou)
         if best.iou <= bare.iou + 0.002:
             best = bare
         return best if quality == "draft" else evaluate(maps, target, best.stroke, quality=quality)
@@ -85,6 +84,10 @@ def evaluate(
         supersample=2 * supersample if stroke > 0 else supersample,
         quality=quality,
     )
+    return _compared(picture, target, stroke)
+
+
+def _compared(picture: Tensor, target: Tensor, stroke: float) -> Evaluation:
     iou = metrics.iou(picture, target)
     return Evaluation(iou, stroke, picture, iou)
 

@@ -15,6 +15,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filte
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from diff_ifs.backend import side_by_side
 from diff_ifs.fit.judge import evaluate
 from diff_ifs.metrics import foreground, pixel_centres, pooled
 from diff_ifs.setup import Setup
@@ -53,8 +54,10 @@ def spiral(target: Tensor, setup: Setup) -> Tensor | None:
     if not systems:
         return None
     maps = torch.from_numpy(np.stack(systems)).float()
-    ious = [evaluate(m, picture, search_stroke=True, quality="draft").iou for m in maps]
-    return maps[int(np.argmax(ious))]
+    drafts = side_by_side(
+        lambda system: evaluate(system, picture, search_stroke=True, quality="draft").iou, maps
+    )
+    return maps[int(np.argmax(drafts))]
 
 
 def similarities(line: Tensor, away: Tensor, setup: Setup) -> tuple[Tensor, Tensor]:
