@@ -57,7 +57,6 @@ class Attractor:
         measure: bool = False,
     ):
         self.side, self.recursion, self.quality = view.side, view.recursion, view.quality
-        self.pen = view.stroke / view.part  # radius in pixels
         corners = None if view.figure is None else figure(view.figure, maps.cpu(), view.world)
         self.maps = in_pixels(maps.cpu(), view.window, self.side)
         given, self.digits = view.weights, address_digits(len(maps))

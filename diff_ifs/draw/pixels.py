@@ -68,9 +68,8 @@ def occupied_pixels(
     if final and attractor.corners is None and not one_by_one and not colours:
         # What growth leaves out is little enough to be looked for with more words, with the most
         # where the picture is small: of the Lévy curve, 4.6 % are missed with cells of 0.35 pixels,
-        # 1.1 % with 0.1. A pen draws over most of what is missed.
-        fine = 0.02 if attractor.small else 0.1 if attractor.pen < 4 else 0.2
-        cover = replace(attractor.cover(), fine=fine, allowed=1 << 24)
+        # 1.1 % with 0.1.
+        cover = replace(attractor.cover(), fine=0.02 if attractor.small else 0.1, allowed=1 << 24)
         cover.draw(picture, tile[0], tile[2], 0, progress)
     return picture
 
