@@ -227,6 +227,21 @@ def test_the_best_so_far_is_kept_with_its_pen():
     assert torch.equal(last.picture, evaluate(first.maps, target, 0.1).picture)
 
 
+def test_a_complete_fit_that_goes_on_may_end_with_what_it_had():
+    target = torch.from_numpy(discs(0.1, 64, parts=8)).round().float()
+    run = run_of(dots(), stroke=0.1, setup=Setup(maps=3, size=64, stroke=0.1), target=target)
+    run.before = [(run.maps[0].clone(), 0.1)]
+    run.maps = 0.9 * run.maps
+    assert torch.equal(report(run, target, torch.zeros(1), end=True).maps.float(), run.before[0][0])
+
+
+def test_without_a_pen_a_search_for_pens_judges_as_without_a_search():
+    target = occupancy(CARPET, WINDOW, 81, supersample=6).round()
+    found = evaluate(CARPET, target, search_stroke=True, quality="draft")
+    assert found.stroke == 0
+    assert torch.equal(found.picture, evaluate(CARPET, target, quality="draft").picture)
+
+
 def test_pens_are_taken_only_where_they_are_worth_three_hundredths():
     """Both pens gain about as much as their rims are of all; see `judge.PEN_GAIN`."""
     for pen, asked, stage, taken in (
@@ -252,7 +267,7 @@ def test_of_two_that_are_as_good_the_first_is_kept_on_the_way_and_the_last_at_th
     run.maps, run.step = run.maps.flip(1), 10
     again = report(run, target, torch.zeros(1), end=end)
     assert again.iou == pytest.approx(first.iou, abs=0.02)
-    kept = again.maps if end else first.maps
+    kept = first.maps.flip(0) if end else first.maps
     assert torch.allclose(again.best_maps, kept, atol=0.05), "or what its collage comes down to"
     assert not torch.allclose(again.best_maps, kept.flip(0), atol=0.05)
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from drawings import hits
+from drawings import dots, hits
 from scipy.ndimage import distance_transform_edt
 from systems import CARPET, CORNER_GASKET, DUST, FERN, KOCH
 
@@ -713,9 +713,9 @@ def test_a_draft_is_grown_at_once_to_the_points_of_all_levels(kind, recursion):
 
 @pytest.mark.parametrize("size", [20, 600])
 def test_several_pens_draw_from_one_growth_what_each_draws_alone(size):
-    pens = (0.02, 0.05, 0.031)
-    for pen, picture in zip(pens, drawn_with_pens(FERN, WINDOW, size, pens, 2), strict=True):
-        alone = occupancy(FERN, WINDOW, size, stroke=pen, supersample=2, quality="draft")
+    pens, maps = (0.02, 0.05, 0.031), dots([(1.03, 0), (0.2, -1.03), (0.4, 0.3)])
+    for pen, picture in zip(pens, drawn_with_pens(maps, WINDOW, size, pens, 2), strict=True):
+        alone = occupancy(maps, WINDOW, size, stroke=pen, supersample=2, quality="draft")
         assert torch.equal(picture, alone)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from diff_ifs.backend import load_kernels
 from diff_ifs.draw.coverage import occupancy
@@ -72,6 +72,26 @@ def test_a_flat_map_draws_a_line():
     # The square has 24 rows, of which a line is two.
     assert errors(flat) == pytest.approx(22 * 24 / 32**2, abs=0.01)
     assert errors(flat, beside) == pytest.approx(20 * 24 / 32**2, abs=0.01)
+
+
+def test_collage_errors_are_those_of_all_images_drawn_whole():
+    """Copies of noise that end anywhere in the picture, by the interpolation of SciPy."""
+    side, chance = 32, torch.Generator().manual_seed(3)
+    picture = np.random.default_rng(0).random((side, side))
+    maps = random_copies(torch.ones(side, side), 40, 3, chance)
+    maps[..., 2] += 0.6 * torch.randn(40, 3, 2, generator=chance, dtype=torch.float64)
+    x = (2 * np.arange(side) + 1) / side - 1
+    places = np.stack(np.meshgrid(x, -x))
+    for system, error in zip(
+        maps, load_kernels().collage_errors(maps.numpy(), picture)[0], strict=True
+    ):
+        bare = np.ones((side, side))
+        for a, b, e, c, d, f in system.flatten(1).tolist():
+            back = np.linalg.inv([[a, b], [c, d]])
+            u, v = np.einsum("ij,jkl->ikl", back, places - np.array([e, f])[:, None, None])
+            at = np.stack([(1 - v) * side / 2 - 0.5, (1 + u) * side / 2 - 0.5])
+            bare *= 1 - map_coordinates(picture, at, order=1) * ((at > 0) & (at < side - 1)).all(0)
+        assert error == pytest.approx(np.square(1 - bare - picture).mean(), rel=1e-6)
 
 
 def test_random_copies_are_smaller_and_lie_in_the_picture():
