@@ -699,7 +699,7 @@ def test_the_border_is_followed_no_further_than_there_is_time(monkeypatch):
     assert least < everything
 
 
-@pytest.mark.parametrize("recursion", [0, 3, 1000])
+@pytest.mark.parametrize("recursion", [0, 3, 1000, 10**12])
 @pytest.mark.parametrize("kind", ["gasket", "square", "slow"])
 def test_a_draft_is_grown_at_once_to_the_points_of_all_levels(kind, recursion):
     """A square has more points than there is room for at first, and a slow system long words."""

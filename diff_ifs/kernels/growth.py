@@ -94,7 +94,9 @@ def grow(maps, first, vacant, columns: int, levels: int):
     count = first.shape[1]
     points = np.concatenate([first, np.empty((2, len(vacant) // 4 + count))], axis=1)
     letters, parents = np.zeros((2, points.shape[1]), np.int64)
-    sizes = np.zeros(levels + 2, np.int64)
+    sizes = np.zeros(
+        min(levels, len(vacant)) + 2, np.int64
+    )  # each level takes a cell, or is the last
     sizes[0], at = count, np.array([1, 0, count, 0, count])
     cells = vacant, np.empty((0, 8), np.uint8), columns
     room = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.int64)
