@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from quality import alone
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -193,8 +194,8 @@ def main(argv: list[str] | None = None) -> None:
     # The first fit of a fresh clone compiles its loops, which is not any picture's time.
     *_, _ = fit(torch.eye(32), Setup(maps=2, size=32, starts=32, rounds=2, steps=50))
     # side by side in one thread each, one after the other in as many as PyTorch takes
-    alone = (torch.set_num_threads, (1,)) if arguments.jobs > 1 else (None, ())
-    with ProcessPoolExecutor(arguments.jobs, get_context("spawn"), *alone) as pool:
+    threads = alone if arguments.jobs > 1 else None
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn"), threads) as pool:
         work = [(name, seed) for name in names for seed in range(arguments.seeds)]
         for result in tqdm(
             pool.map(recovered, *zip(*work, strict=True)), total=len(work), unit="fit"

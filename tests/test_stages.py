@@ -48,8 +48,8 @@ def test_a_fit_has_as_many_steps_as_its_maps_need(setup, steps):
 
 
 def test_the_plan_is_the_one_that_is_documented():
-    """256 systems at a quarter of the size, a quarter of them, four that are bred, in the end at half,
-    four there, two at full size, and one under the pen that suits it."""
+    """256 systems at a quarter of the size, a quarter of them, four that are bred, in the end at
+    half, four there, two at full size, and one under the pen that suits it."""
     plan = stages(Setup(maps=12, size=256))
     assert [stage.size for stage in plan] == [64] * 9 + [128] * 2 + [256] * 5
     assert [stage.systems for stage in plan] == [256, 64] + [4] * 9 + [2, 2, 1, 1, 1]

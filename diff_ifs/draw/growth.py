@@ -66,6 +66,10 @@ class Grid:
         """
         self.outermost = torch.zeros(len(self.vacant), 8, dtype=torch.uint8)
 
+    def steps(self, maps: Tensor) -> Tensor:
+        """Maps (n, 2, 3) as they act on cells."""
+        return compose(compose(self.there, maps), self.back)
+
     def iterate(self, maps: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """The images (2, Q) of points (2, P) under maps (n, 2, 3) that are the first in a vacant
         cell, and origins.
@@ -187,8 +191,15 @@ def iterate(
     border is grown, but in a draft: see `Grid.keep_outermost`.
     """
     grid = Grid(box, cell)
-    steps, digits, first = _steps_and_start(grid, maps, box, cell, recursion, start, digits)
     gap, shrink = max(box[1] - box[0], box[3] - box[2]), contraction(maps)
+    steps = grid.steps(maps)
+    if start is None:
+        first = fixed_points(steps).T
+        if digits is not None:
+            first = torch.cat([first, (digits[:, 1] + digits[:, 0] / 2)[None]])
+        steps, digits = _with_long_words(steps, digits, shrink, gap / cell, recursion)
+    else:
+        first = images(grid.there, start)
     parts, kept, work = [grid.occupy(SAME, first)], [], 0
     drifts = quality == "final" and start is None and shrink > DRIFT
     for level in range(recursion + 1):
@@ -215,35 +226,23 @@ def iterate(
 
 def draft(maps: Tensor, box: Window, cell: float, recursion: int) -> Tensor:
     """All points (2, P) that `iterate` yields without addresses in a draft, found at once."""
-    grid = Grid(box, cell)
-    steps, _, first = _steps_and_start(grid, maps, box, cell, recursion)
-    points, *_ = grid.grow(steps, grid.occupy(SAME, first), recursion)
-    return images(grid.back, points)
+    grid, gap = Grid(box, cell), max(box[1] - box[0], box[3] - box[2])
+    steps = grid.steps(maps)
+    first = grid.occupy(SAME, fixed_points(steps).T)
+    steps, _ = _with_long_words(steps, None, contraction(maps), gap / cell, recursion)
+    return images(grid.back, grid.grow(steps, first, recursion)[0])
 
 
-def _steps_and_start(
-    grid: Grid,
-    maps: Tensor,
-    box: Window,
-    cell: float,
-    recursion: int,
-    start: Tensor | None = None,
-    digits: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Maps and long words as they act on a grid's cells, with their digits, and the first points."""
-    steps = compose(compose(grid.there, maps), grid.back)
-    if start is not None:
-        return steps, digits, images(grid.there, start)
-    gap, shrink = max(box[1] - box[0], box[3] - box[2]), contraction(maps)
-    first = fixed_points(steps).T
-    if digits is not None:
-        first = torch.cat([first, (digits[:, 1] + digits[:, 0] / 2)[None]])
-    if shrink > SLOW and recursion * -math.log(shrink) >= math.log(max(gap / cell, 1)):
-        letters = address_digits(len(maps)) if digits is None else digits
-        words, shifts = long_words(steps, letters, recursion)
-        steps = torch.cat([steps, words])
-        digits = None if digits is None else torch.cat([digits, shifts])
-    return steps, digits, first
+def _with_long_words(
+    steps: Tensor, digits: Tensor | None, shrink: float, span: float, recursion: int
+) -> tuple[Tensor, Tensor | None]:
+    """Maps as they act on cells, and their digits, with long words if they are slow and `recursion`
+    is enough for an attractor `span` cells wide to become small."""
+    if shrink <= SLOW or recursion * -math.log(shrink) < math.log(max(span, 1)):
+        return steps, digits
+    letters = address_digits(len(steps)) if digits is None else digits
+    words, shifts = long_words(steps, letters, recursion)
+    return torch.cat([steps, words]), None if digits is None else torch.cat([digits, shifts])
 
 
 def _next_level(
@@ -262,7 +261,7 @@ def address_tree(maps: Tensor, window: Window, side: int) -> AddressTree:
     """
     device, maps = maps.device, in_pixels(maps.cpu(), window, side)
     grid = Grid(_reach(maps, side), 1.0)
-    steps = compose(compose(grid.there, maps), grid.back)
+    steps = grid.steps(maps)
     first, roots = grid.iterate(SAME, fixed_points(steps).T)
     _, letters, parents, sizes = grid.grow(steps, first, MOST_LEVELS)
     letters[: len(roots)] = roots

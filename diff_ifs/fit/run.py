@@ -170,9 +170,9 @@ class Run:
         self.keep(torch.tensor(best).repeat_interleave(stage.copies))
 
     def join(self, target: Tensor) -> None:
-        """Before the first grown stage, let a system of few maps join that was found by its collage, and
-        one of a curve that a slow map takes along itself; as their way, they take that of the
-        first."""
+        """Before the first grown stage, let a system of few maps join that was found by its
+        collage, and one of a curve that a slow map takes along itself; as their way, they take that
+        of the first."""
         setup = self.setup
         first = self.plan[self.stage].grown and not self.refines()
         if not (first and of_few_maps(setup) and setup.depth is None):
@@ -249,8 +249,8 @@ class Run:
     def ended(self, maps: Tensor, found: Evaluation, target: Tensor) -> tuple[Tensor, Evaluation]:
         """The best of a fit at its end, which may be its last leader, with all its edges.
 
-        They may take as long as all judgements before. So drafts choose what is drawn with them, but
-        for a complete fit that went on, which must not end with less. What a pen drew is not
+        They may take as long as all judgements before. So drafts choose what is drawn with them,
+        but for a complete fit that went on, which must not end with less. What a pen drew is not
         polished: images of it have thinner lines than it has.
         """
         ends = [(maps, found.stroke), (self.best_maps, self.best_stroke)]

@@ -1,5 +1,5 @@
-"""Collages: gaps between images, the search for a single map whose image fills one, and the error of
-a picture put together from its images, with its gradient.
+"""Collages: gaps between images, the search for a single map whose image fills one, and the error
+of a picture put together from its images, with its gradient.
 
 Letters in shapes: C candidates, E trials, U and P pixels; B systems, n maps, S side of the picture.
 """
@@ -12,7 +12,7 @@ from diff_ifs.kernels.jit import CORES, by_system, exact, exact_part, turn_and_f
 
 
 def gap(maps, pixels, middle, side: int):
-    """Which pixels (P,) no image falls into, as `fit.collage.Collage.gap`, at `side` pixels a side."""
+    """Which pixels (P,) no image falls into, of `side` a side, as `fit.collage.Collage.gap`."""
     met = np.zeros((side, side), np.bool_)
     missed = np.empty(len(pixels), np.bool_)
     _gap_loop(maps, pixels, middle, met, missed)
@@ -147,8 +147,8 @@ def _collage_errors_loop(picture, maps, errors, gradient):
         for row in range(size):
             bare[:] = 1.0
             for i in range(n):
-                shift, up = 1 + maps[b, i, 0, 2], 1 - (row + 0.5) / half - maps[b, i, 1, 2]
-                _find_ends(back[i], half * shift, half * up, size, ends[i])
+                up = 1 - (row + 0.5) / half - maps[b, i, 1, 2]
+                _find_ends(back[i], half * (1 + maps[b, i, 0, 2]), half * up, size, ends[i])
                 first, end = ends[i]
                 free, value, by_x, by_y = bare[first:end], drawn[i, 0], drawn[i, 1], drawn[i, 2]
                 across_there, up_there = drawn[i, 3], drawn[i, 4]
@@ -192,8 +192,8 @@ def _collage_errors_loop(picture, maps, errors, gradient):
 
 @exact_part
 def _find_ends(back, left, up, size, ends):
-    """The first column of a row, and the one after the last, whose places, taken back, may lie in the
-    picture: all that do, and a few beside them.
+    """The first column of a row, and the one after the last, whose places, taken back, may lie in
+    the picture: all that do, and a few beside them.
 
     left: column in which the image of the middle lies, and up: how high the row lies above it.
     """

@@ -85,7 +85,7 @@ def iterate(maps, points, vacant, columns: int, outermost):
 
 
 def grow(maps, first, vacant, columns: int, levels: int):
-    """Points (2, Q), their letters and parents (Q,), and the sizes of all levels that are not empty.
+    """Points (2, Q), their letters and parents (Q,), and the sizes of the levels, none empty.
 
     Level 0 are the first points (2, P), which have taken their cells; each other one, of so many at
     most, are the images of the points of the one before that are the first in vacant cells: see
@@ -111,8 +111,8 @@ def grow(maps, first, vacant, columns: int, levels: int):
 
 @exact
 def _grow_loop(maps, cells, room, points, letters, parents, sizes, at):
-    """Goes on from where it stands, which is a level, the first and the last point before it, a map,
-    and how many points there are; whether all is done, or there may be no room.
+    """Goes on from where it stands, which is a level, the first and the last point before it, a
+    map, and how many points there are; whether all is done, or there may be no room.
     """
     level, begin, end, k, found = at
     while level < len(sizes) - 1 and begin < end:
